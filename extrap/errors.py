@@ -1,0 +1,28 @@
+"""Errors that end a program with one line and a known exit code.
+
+A message is one line: the flag or the file, what is wrong, what to do.
+"""
+
+
+class ExtrapError(Exception):
+  """Something outside the program is wrong; the message says what to do."""
+
+  exit_code = 1
+
+
+class UsageError(ExtrapError):
+  """A flag, or a combination of flags, cannot be used."""
+
+  exit_code = 2
+
+
+class Diverged(ExtrapError):
+  """No replica has a finite loss any more."""
+
+  exit_code = 3
+
+
+class Preempted(ExtrapError):
+  """The machine is being taken away; the same command resumes the run."""
+
+  exit_code = 75

@@ -1,0 +1,254 @@
+"""A certificate that a trained model adds numbers of every length.
+
+A one-layer model whose heads see a bounded window of places, and nothing that
+tells the place itself, maps finitely many contexts to tokens. If the most
+likely token is right in every context that can occur, then by induction over
+the tokens of the answer it adds any two numbers: the first query sees the
+prompt alone; and if all tokens so far are right, the next query stands in one
+of the contexts that were checked.
+
+What is left is rounding. The margin (the right logit less the best wrong one)
+is compared with the largest difference that float64 arithmetic, another order
+of summation, gathered keys, or a shift of all places makes in any logit. This
+is *measured*, not derived: the certificate says so.
+
+Shape key: R replicas, C contexts, V vocabulary, T tokens, B rows of a call.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from extrap.errors import UsageError
+from extrap.evaluation.contexts import Contexts, addition_contexts
+from extrap.models.positions import PlaceWindow, Position
+from extrap.models.transformer import Params, Transformer
+from extrap.tasks.addition import Addition
+
+SAFETY = 100  # how many times the largest difference the margin must be
+SHIFT, SHIFTED = 300, 500  # places moved, and contexts checked so
+TOKENS = 1 << 15  # of one call and replica: bounds memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+  """What was found for one replica.
+
+  Attributes:
+    contexts: contexts checked, all that can occur.
+    wrong: how many of them the model gets wrong.
+    margin: smallest logit margin; negative where wrong.
+    tightest: the context that has it, in words.
+    rounding: largest measured difference of a logit, by its cause.
+    offender: the first wrong context with what was expected, or None.
+  """
+
+  contexts: int
+  wrong: int
+  margin: float
+  tightest: str
+  rounding: dict[str, float]
+  offender: str | None
+
+  @property
+  def largest_rounding(self) -> float:
+    return max(self.rounding.values())
+
+  @property
+  def passed(self) -> bool:
+    """All contexts right, by a margin that rounding does not reach."""
+    enough = self.margin >= SAFETY * self.largest_rounding
+    return self.wrong == 0 and bool(enough)
+
+  def __str__(self) -> str:
+    if self.wrong:
+      return (
+        f'FAILED: {self.wrong} of {self.contexts} contexts wrong, '
+        f'first: {self.offender}'
+      )
+    verdict = 'passed (measured)' if self.passed else 'FAILED'
+    return (
+      f'{verdict}: {self.contexts} of {self.contexts} contexts right, margin '
+      f'{self.margin:.3g} at {self.tightest}; largest rounding difference '
+      f'{self.largest_rounding:.2g}'
+    )
+
+
+def check_model(model: Transformer) -> tuple[int, int]:
+  """The window (behind, ahead) of a model that can be certified.
+
+  Raises:
+    UsageError: what the model sees depends on the length of the problem.
+  """
+  config = model.config
+  window = config.position.place_window
+  for bad, what in (
+    (config.depth * config.recurrences != 1, 'it has more than one layer'),
+    (window is None, 'its encoding has no hard window of places'),
+    (config.logit_scale == 'log_length', 'its logit scale reads the length'),
+    (_reads_place(config.position), 'its encoding may read absolute places'),
+  ):
+    if bad:
+      raise UsageError(f'this model has no finite set of contexts: {what}')
+  return window
+
+
+def _reads_place(position: Position) -> bool:
+  """Whether hooks other than the known relative ones are in use."""
+  return type(position) is not PlaceWindow
+
+
+def certify(
+  model: Transformer, params: Params, task: Addition
+) -> list[Certificate]:
+  """Certifies every replica of a population.
+
+  Args:
+    model: one layer, hard window of places.
+    params: leading replica axis.
+    task: addition, least significant digit first.
+
+  Raises:
+    UsageError: the model cannot be certified.
+  """
+  behind, ahead = check_model(model)
+  contexts = addition_contexts(task, behind, ahead)
+  moved, still = _moved(task, contexts, behind, ahead)
+
+  def logits(model: Transformer, params: Params, at: Contexts) -> np.ndarray:
+    return _logits(model, params, task, at)
+
+  base_RCV = logits(model, params, contexts)
+  gathered = _variant(model, attention='gathered')
+  others = {
+    'float64': _in_float64(model, params, task, contexts),
+    'summation order': logits(model, _permute(params), contexts),
+    'gathered keys': logits(gathered, params, contexts),
+  }
+  moved_RXV = logits(model, params, moved)
+  certificates = []
+  for replica, base_CV in enumerate(base_RCV):
+    rounding = {
+      cause: _distance(base_CV, other_RCV[replica])
+      for cause, other_RCV in others.items()
+    }
+    rounding[f'{SHIFT} places further'] = _distance(
+      base_CV[still], moved_RXV[replica]
+    )
+    certificates.append(_judge(task, contexts, base_CV, rounding))
+  return certificates
+
+
+def _moved(
+  task: Addition, contexts: Contexts, behind: int, ahead: int
+) -> tuple[Contexts, np.ndarray]:
+  """Some contexts further up in longer sums, and their rows in `contexts`."""
+  moved = addition_contexts(task, behind, ahead, SHIFT)
+  moved = moved.select(np.arange(0, len(moved), max(1, len(moved) // SHIFTED)))
+  row = {tuple(shown): row for row, shown in enumerate(contexts.shown)}
+  return moved, np.array([row[tuple(shown)] for shown in moved.shown])
+
+
+def _judge(
+  task: Addition,
+  contexts: Contexts,
+  logits_CV: np.ndarray,
+  rounding: dict[str, float],
+) -> Certificate:
+  """The certificate of one replica, from its logits."""
+  margin_C = _margins(logits_CV, contexts.target)
+  tightest, wrong_C = int(np.argmin(margin_C)), ~(margin_C > 0)
+  offender = None
+  if wrong_C.any():
+    names = [*map(str, range(task.base)), "'+'", "'='", 'the end', 'padding']
+    row = int(np.argmax(wrong_C))
+    offender = (
+      f'{contexts.describe(task, row)}: right is '
+      f'{names[contexts.target[row]]}, the model says '
+      f'{names[int(np.argmax(logits_CV[row]))]}'
+    )
+  return Certificate(
+    contexts=len(contexts),
+    wrong=int(wrong_C.sum()),
+    margin=float(margin_C[tightest]),
+    tightest=contexts.describe(task, tightest),
+    rounding=rounding,
+    offender=offender,
+  )
+
+
+def _margins(logits_CV: np.ndarray, target_C: np.ndarray) -> np.ndarray:
+  """Right logit less the best wrong one; -inf where not finite."""
+  row_C = np.arange(len(target_C))
+  others_CV = logits_CV.copy()
+  others_CV[row_C, target_C] = -np.inf
+  margin_C = logits_CV[row_C, target_C] - others_CV.max(axis=1)
+  return np.where(np.isfinite(logits_CV).all(axis=1), margin_C, -np.inf)
+
+
+def _logits(
+  model: Transformer, params: Params, task: Addition, contexts: Contexts
+) -> np.ndarray:
+  """Logits [R, C, V] of the one query asked in each context."""
+
+  @jax.jit
+  @functools.partial(jax.vmap, in_axes=(0, None, None))
+  def run(params: Params, tokens_BT: jax.Array, query_B1: jax.Array):
+    logits_B1V = model.apply(
+      {'params': params}, tokens_BT, task.structure(tokens_BT), query_B1
+    )
+    return logits_B1V[:, 0]
+
+  rows = max(1, TOKENS // contexts.tokens.shape[1])
+  parts = []
+  for first in range(0, len(contexts), rows):
+    # The last call repeats a row, so that every call has the same shape.
+    take = np.minimum(np.arange(first, first + rows), len(contexts) - 1)
+    tokens_BT, query_B = contexts.tokens[take], contexts.query[take]
+    parts.append(np.asarray(run(params, tokens_BT, query_B[:, None])))
+  return np.concatenate(parts, axis=1)[:, : len(contexts)]
+
+
+def _in_float64(
+  model: Transformer, params: Params, task: Addition, contexts: Contexts
+) -> np.ndarray:
+  with jax.enable_x64(True):
+    wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+    return _logits(_variant(model, dtype='float64'), wide, task, contexts)
+
+
+def _variant(model: Transformer, **changes: str) -> Transformer:
+  config = dataclasses.replace(model.config, **changes)
+  return model.clone(config=config)
+
+
+def _permute(params: Params) -> Params:
+  """The same function with hidden units and head widths in another order."""
+  rng = np.random.default_rng(0)
+  attention = dict(params['layers']['attention'])
+  ffn = {name: dict(part) for name, part in params['layers']['ffn'].items()}
+  # Replicas and layers lead: query is [R, L, E, H, D], out [R, L, H, D, E].
+  head = rng.permutation(attention['query'].shape[-1])
+  for name in ('query', 'key', 'value'):
+    attention[name] = attention[name][..., head]
+  attention['out'] = attention['out'][:, :, :, head]
+  for name in ('query_norm', 'key_norm'):
+    if name in attention:
+      attention[name] = {'scale': attention[name]['scale'][..., head]}
+  hidden = rng.permutation(ffn['out']['kernel'].shape[2])
+  for name in ffn:
+    kernel = ffn[name]['kernel']
+    ffn[name]['kernel'] = (
+      kernel[:, :, hidden] if name == 'out' else kernel[..., hidden]
+    )
+  layers = params['layers'] | {'attention': attention, 'ffn': ffn}
+  return params | {'layers': layers}
+
+
+def _distance(one_CV: np.ndarray, other_CV: np.ndarray) -> float:
+  """Largest difference of any logit; infinite where one is not finite."""
+  distance = np.abs(one_CV.astype(np.float64) - other_CV).max()
+  return float(distance) if np.isfinite(distance) else float('inf')

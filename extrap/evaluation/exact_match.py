@@ -1,0 +1,23 @@
+"""Exact match from one forward pass.
+
+Greedy decoding spells the right answer exactly when, fed the right answer, the
+model's most likely token is right everywhere in it: the two part ways at the
+first wrong token, which teacher forcing meets too.
+
+Shape key: B examples, Q answer queries, V vocabulary.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from extrap.tasks.task import Batch
+
+
+def exact_match(logits_BQV: jax.Array, batch: Batch) -> jax.Array:
+  """bool [B]: every token of the answer, its end included, is the argmax.
+
+  Logits that are not finite are wrong.
+  """
+  right_BQ = jnp.argmax(logits_BQV, axis=-1) == batch.targets
+  right_BQ &= jnp.isfinite(logits_BQV).all(axis=-1)
+  return jnp.all(right_BQ | ~batch.mask, axis=-1)

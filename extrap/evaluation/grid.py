@@ -1,0 +1,197 @@
+"""Exact match in cells of given sizes, compiled once per length bucket.
+
+A cell is a tuple of sizes. Row k of a cell is drawn from a key folded with
+(suite, cell, k): the same row in every bucket, batch and model.
+
+Shape key: R replicas, N rows of a program, S size axes, Q answer queries.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from extrap.errors import UsageError
+from extrap.evaluation.exact_match import exact_match
+from extrap.models.positions import Position
+from extrap.models.transformer import Params, Transformer
+from extrap.randomness import named
+from extrap.tasks.task import Batch, Task
+
+Cell = tuple[int, ...]
+# Draws one row: (key, sizes int32 [1, S], static max_size) -> batch of one.
+Sampler = Callable[[jax.Array, jax.Array, int], Batch]
+Progress = Callable[[int], None]
+
+BUCKETS = (10, 32, 64, 100, 320, 1000, 3200, 10_000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite:
+  """Cells to measure, and how their rows are drawn.
+
+  Attributes:
+    name: folded into every key: suites do not share rows.
+    cells: tuples of sizes.
+    rows: rows a cell and replica.
+    sampler: draws a row; None for the task's own uniform sampling.
+    shared: whether all replicas see the same rows; otherwise replica r takes
+      rows r * rows .. (r + 1) * rows - 1 of each cell, so that replicas add up.
+  """
+
+  name: str
+  cells: tuple[Cell, ...]
+  rows: int
+  sampler: Sampler | None = None
+  shared: bool = False
+
+
+def check_table(position: Position, task: Task, max_size: int) -> None:
+  """Refuses sizes that an encoding's table cannot index.
+
+  Raises:
+    UsageError: naming the size and the flag.
+  """
+  if not in_table(position, task, max_size):
+    needed = task.largest_ids(max_size)[position.table]
+    raise UsageError(
+      f'size {max_size} needs {position.table} ids up to {needed}, beyond the '
+      f'table of the {type(position).__name__} encoding, which ends at '
+      f'{position.max_id}: raise --model.position.max_size or lower the size'
+    )
+
+
+def in_table(position: Position, task: Task, max_size: int) -> bool:
+  """Whether an encoding's table can index everything at max_size."""
+  if position.max_id is None:
+    return True
+  return task.largest_ids(max_size)[position.table] <= position.max_id
+
+
+def row_key(suite: str, cell: Sequence[int | jax.Array], row: int) -> jax.Array:
+  """The key of one row of a cell."""
+  return named(jax.random.key(0), 'suite', suite, *cell, row)
+
+
+def draw_rows(
+  task: Task, suite: Suite, cell_NS: jax.Array, row_N: jax.Array, max_size: int
+) -> Batch:
+  """Rows of given cells and numbers, as one batch of N."""
+
+  def one(cell_S: jax.Array, row: jax.Array) -> Batch:
+    key = row_key(suite.name, cell_S, row)
+    if suite.sampler is not None:
+      return suite.sampler(key, cell_S[None], max_size)
+    return task.sample(key, cell_S[None], max_size=max_size)
+
+  batch = jax.vmap(one)(cell_NS, row_N)
+  return jax.tree.map(lambda leaf: leaf[:, 0], batch)
+
+
+def evaluate(
+  model: Transformer,
+  params: Params,
+  task: Task,
+  suite: Suite,
+  *,
+  tokens_per_call: int = 1 << 16,
+  progress: Progress | None = None,
+) -> dict[Cell, np.ndarray]:
+  """Counts right answers in every cell.
+
+  Args:
+    model: the model; params: of a population, leading replica axis.
+    task: what was learned.
+    suite: the cells.
+    tokens_per_call: bounds memory: rows x tokens x replicas of one call.
+    progress: called with the number of cells done since the last call.
+
+  Returns:
+    For each cell the number of exact matches of each replica, int [R].
+
+  Raises:
+    UsageError: a size is 0, or beyond the encoding's table.
+  """
+  replicas = jax.tree.leaves(params)[0].shape[0]
+  counts = {}
+  for bucket, cells in _buckets(suite.cells):
+    check_table(model.config.position, task, max(map(max, cells)))
+    most = tokens_per_call // (task.token_length(bucket) * replicas)
+    needed = 1 << (len(cells) * suite.rows - 1).bit_length()
+    rows = max(1, min(most, needed))
+    right_R = _run(model, params, task, suite, cells, bucket, rows, progress)
+    counts |= dict(zip(cells, right_R, strict=True))
+  return {cell: counts[cell] for cell in suite.cells}
+
+
+def _buckets(cells: Sequence[Cell]) -> Iterator[tuple[int, list[Cell]]]:
+  """Cells grouped by the smallest bucket that holds them."""
+  grouped: dict[int, list[Cell]] = {}
+  for cell in dict.fromkeys(cells):
+    if min(cell) < 1:
+      raise UsageError(f'size {"x".join(map(str, cell))}: sizes start at 1')
+    bucket = next((b for b in BUCKETS if b >= max(cell)), max(cell))
+    grouped.setdefault(bucket, []).append(cell)
+  yield from grouped.items()
+
+
+@functools.lru_cache(maxsize=64)
+def _scorer(model: Transformer, task: Task) -> Callable:
+  """(params, batch of all replicas) -> right [R, N]; shared by all suites."""
+
+  @jax.jit
+  @jax.vmap
+  def score(params: Params, batch: Batch) -> jax.Array:
+    structure = task.structure(batch.tokens)
+    logits = model.apply(
+      {'params': params}, batch.tokens, structure, batch.queries
+    )
+    return exact_match(logits, batch)
+
+  return score
+
+
+def _drawer(
+  task: Task, suite: Suite, bucket: int, replicas: int
+) -> Callable[[np.ndarray, np.ndarray], Batch]:
+  """(cells [N, S], rows [N]) -> batch with a leading replica axis."""
+
+  def draw(replica: jax.Array, cell_NS: jax.Array, row_N: jax.Array) -> Batch:
+    offset = 0 if suite.shared else replica * suite.rows
+    return draw_rows(task, suite, cell_NS, row_N + offset, bucket)
+
+  over_replicas = jax.jit(jax.vmap(draw, in_axes=(0, None, None)))
+  return functools.partial(over_replicas, jnp.arange(replicas))
+
+
+def _run(
+  model: Transformer,
+  params: Params,
+  task: Task,
+  suite: Suite,
+  cells: Sequence[Cell],
+  bucket: int,
+  rows: int,
+  progress: Progress | None,
+) -> np.ndarray:
+  """Right answers of each cell and replica, [cells, R]."""
+  replicas = jax.tree.leaves(params)[0].shape[0]
+  score = _scorer(model, task)
+  draw = _drawer(task, suite, bucket, replicas)
+  cell_XS = np.repeat(np.asarray(cells, np.int32), suite.rows, axis=0)
+  row_X = np.tile(np.arange(suite.rows, dtype=np.int32), len(cells))
+  results, total = [], len(row_X)
+  for first in range(0, total, rows):
+    # The last call is filled up by repeating a row, so that shapes agree.
+    take = np.minimum(np.arange(first, first + rows), total - 1)
+    results.append(score(params, draw(cell_XS[take], row_X[take])))
+    if len(results) > 2:
+      results[-3].block_until_ready()  # Bounds what is in flight.
+    if progress is not None:
+      done = min(first + rows, total) // suite.rows
+      progress(done - first // suite.rows)
+  right_RX = np.concatenate([np.asarray(r) for r in results], axis=1)[:, :total]
+  return right_RX.reshape(len(right_RX), len(cells), -1).sum(axis=-1).T

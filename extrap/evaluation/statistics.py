@@ -1,0 +1,125 @@
+"""Intervals. The replica, one training run, is the unit of inference.
+
+Thousands of test instances say how well *one* trained model does; they say
+nothing about the next seed. `wilson` therefore stays inside one replica, and
+whatever is claimed of a method goes through `across_replicas`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+BOOTSTRAP_SAMPLES = 10_000
+BOOTSTRAP_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """What n replicas say; the interval is for the mean.
+
+  `low` and `high` are nan for one replica: one run has no spread to show.
+  """
+
+  mean: float
+  median: float
+  low: float
+  high: float
+  n: int
+
+
+def wilson(
+  successes: int, n: int, confidence: float = 0.95
+) -> tuple[float, float]:
+  """Wilson score interval of a proportion, inside ONE replica.
+
+  The replica is the unit of inference: counts of several replicas must not be
+  pooled into this interval, which knows only the draw of test instances.
+
+  Args:
+    successes: number of successes, 0..n.
+    n: number of independent instances; 0 gives (0, 1).
+    confidence: coverage, between 0 and 1.
+
+  Returns:
+    The lower and the upper limit, fractions in 0..1.
+
+  Raises:
+    ValueError: successes are not between 0 and n.
+
+  Source: Wilson (1927), Probable inference, the law of succession, and
+  statistical inference; no continuity correction.
+  """
+  from scipy import stats
+
+  if n == 0 and successes == 0:
+    return 0.0, 1.0
+  interval = stats.binomtest(int(successes), int(n)).proportion_ci(
+    confidence, method='wilson'
+  )
+  return float(interval.low), float(interval.high)
+
+
+def across_replicas(
+  values: Sequence[float],
+  confidence: float = 0.95,
+  method: Literal['t', 'bootstrap'] = 't',
+) -> Interval:
+  """Mean of replicas with its confidence interval.
+
+  The replica is the unit of inference: give one value a replica, never one a
+  test instance. Limits are not clipped, so a t interval of a proportion may
+  pass 0 or 1: a sign of too few replicas, not to be hidden. Replicas that are
+  all equal give an interval of width zero, which is no proof of no spread.
+
+  Args:
+    values: one value a replica.
+    confidence: coverage, between 0 and 1.
+    method: 't', Student's interval; or 'bootstrap', the percentile bootstrap
+      (Efron, 1979) with a fixed seed, too narrow below about ten replicas.
+
+  Returns:
+    Mean, median, limits, and the number of replicas. One replica has limits
+    of nan, and so has any set that holds a value that is not finite.
+
+  Raises:
+    ValueError: there are no values, or the method is unknown.
+  """
+  if len(values) == 0:
+    raise ValueError('no replicas: there is nothing to summarise')
+  if method not in _LIMITS:
+    raise ValueError(f'method {method!r} is not one of {sorted(_LIMITS)}')
+  sample = np.asarray(values, dtype=float)
+  low = high = math.nan
+  if len(sample) > 1 and np.isfinite(sample).all():
+    low, high = _LIMITS[method](sample, confidence)
+  return Interval(
+    mean=float(np.mean(sample)),
+    median=float(np.median(sample)),
+    low=float(low),
+    high=float(high),
+    n=len(sample),
+  )
+
+
+def _t_limits(sample: np.ndarray, confidence: float) -> tuple[float, float]:
+  from scipy import stats
+
+  error = np.std(sample, ddof=1) / math.sqrt(len(sample))
+  half = error * stats.t.ppf((1 + confidence) / 2, df=len(sample) - 1)
+  return np.mean(sample) - half, np.mean(sample) + half
+
+
+def _bootstrap_limits(
+  sample: np.ndarray, confidence: float
+) -> tuple[float, float]:
+  rng = np.random.default_rng(BOOTSTRAP_SEED)
+  means = rng.choice(sample, (BOOTSTRAP_SAMPLES, len(sample))).mean(axis=1)
+  tail = (1 - confidence) / 2
+  low, high = np.quantile(means, [tail, 1 - tail])
+  return low, high
+
+
+_LIMITS = {'t': _t_limits, 'bootstrap': _bootstrap_limits}

@@ -1,0 +1,67 @@
+"""What a transformer is made of."""
+
+import dataclasses
+from typing import Literal
+
+from extrap.config import choice, option
+from extrap.errors import UsageError
+from extrap.models.positions import POSITIONS, Position
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+  """A decoder; the standard, injected and looped forms are all settings.
+
+  `depth` layers are applied `recurrences` times with shared parameters; the
+  embedded input is added again before every `inject_every`-th layer. A model
+  of l layers looped r times with injection (Abacus' LT) is depth=l,
+  recurrences=r, inject_every=l; 'ST with input injection' is inject_every=1.
+  """
+
+  position: Position = choice(POSITIONS, 'none', 'position encoding')
+  depth: int = option(1, 'layers with parameters of their own', minimum=1)
+  recurrences: int = option(
+    1, 'times that the stack of layers is applied', minimum=1
+  )
+  inject_every: int = option(
+    0, 'add the embedded input before every k-th layer (0: never)', minimum=0
+  )
+  width: int = option(64, 'width of the residual stream', minimum=1)
+  heads: int = option(4, 'attention heads', minimum=1)
+  ffn_width: int = option(256, 'hidden units of the feed-forward', minimum=1)
+  ffn: Literal['gelu', 'geglu', 'swiglu'] = option(
+    'gelu', 'feed-forward network: plain, or gated by GELU or SiLU'
+  )
+  norm: Literal['rmsnorm', 'layernorm'] = option('rmsnorm', 'normalisation')
+  norm_placement: Literal['pre', 'post', 'both'] = option(
+    'pre', 'normalise what a sublayer reads, the sum after it, or both'
+  )
+  qk_norm: bool = option(False, 'normalise queries and keys of each head')
+  logit_scale: Literal['constant', 'learned', 'log_length'] = option(
+    'constant',
+    'factor of attention logits: constant, learned a head, or learned times '
+    'the logarithm of the number of tokens so far',
+  )
+  logit_gain: float = option(1.0, 'that factor, or where it starts')
+  share_position: bool = option(
+    False, 'share pairwise position parameters between layers'
+  )
+  attention: Literal['auto', 'dense', 'gathered'] = option(
+    'auto',
+    'look at all keys, or gather the window of a windowed encoding (memory '
+    'linear in length); auto gathers from 128 tokens on',
+  )
+  remat: bool = option(False, 'recompute activations in the backward pass')
+  dtype: Literal['float32', 'bfloat16', 'float64'] = option(
+    'float32', 'type of activations; parameters stay float32'
+  )
+
+  def __post_init__(self) -> None:
+    if self.width % self.heads:
+      raise UsageError(
+        f'--model.heads={self.heads} does not divide --model.width={self.width}'
+      )
+
+  @property
+  def head_width(self) -> int:
+    return self.width // self.heads

@@ -1,0 +1,24 @@
+"""Position encodings, one protocol, one file a family."""
+
+from extrap.models.positions.absolute import Learned, NoPosition, Sinusoidal
+from extrap.models.positions.bias import FIRE, ALiBi
+from extrap.models.positions.digits import Abacus, Coupling
+from extrap.models.positions.place import PlaceBias, PlaceWindow
+from extrap.models.positions.position import POSITIONS, Param, Position
+from extrap.models.positions.rotary import Rotary
+
+__all__ = [
+  'FIRE',
+  'POSITIONS',
+  'ALiBi',
+  'Abacus',
+  'Coupling',
+  'Learned',
+  'NoPosition',
+  'Param',
+  'PlaceBias',
+  'PlaceWindow',
+  'Position',
+  'Rotary',
+  'Sinusoidal',
+]

@@ -1,0 +1,61 @@
+"""No encoding, and absolute ones added to the token embeddings."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from extrap.config import option
+from extrap.models.positions.position import (
+  POSITIONS,
+  Param,
+  Position,
+  lookup,
+)
+from extrap.tasks.task import Structure
+
+
+@POSITIONS.register('none')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoPosition(Position):
+  """The causal mask alone (Kazemnejad et al. 2023, arXiv 2305.19466)."""
+
+
+@POSITIONS.register('sinusoidal')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sinusoidal(Position):
+  """Fixed waves (Vaswani et al. 2017, arXiv 1706.03762)."""
+
+  wavelength: float = option(
+    10_000.0, 'longest wavelength over 2 pi', unit='tokens', minimum=1.0
+  )
+
+  reads: ClassVar[tuple[str, ...]] = ('position',)
+
+  def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
+    del param
+    waves = (width + 1) // 2
+    rate_E = self.wavelength ** (-jnp.arange(waves) / waves)
+    angle_BTE = ids.position[..., None] * rate_E[None, None]
+    wave_BTE = jnp.concatenate([jnp.sin(angle_BTE), jnp.cos(angle_BTE)], -1)
+    return wave_BTE[..., :width]
+
+
+@POSITIONS.register('learned')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Learned(Position):
+  """A learned row for each position."""
+
+  max_size: int = option(128, 'rows of the table', unit='tokens', minimum=1)
+
+  reads: ClassVar[tuple[str, ...]] = ('position',)
+  table: ClassVar[str | None] = 'position'
+
+  @property
+  def max_id(self) -> int:
+    return self.max_size - 1
+
+  def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
+    init = jax.nn.initializers.normal(1.0)
+    return lookup(param('table', init, (self.max_size, width)), ids.position)

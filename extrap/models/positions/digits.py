@@ -1,0 +1,108 @@
+"""Learned tables indexed by a digit's place in its number.
+
+Digits of the same weight share an id, so they start out aligned. Ids beyond
+the training length are met in training through a random shift.
+"""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from extrap.config import option
+from extrap.models.positions.position import (
+  POSITIONS,
+  Param,
+  Position,
+  lookup,
+)
+from extrap.randomness import named
+from extrap.tasks.task import Structure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _ShiftedTable(Position):
+  """A learned row an id, ids shifted at random in training."""
+
+  max_size: int = option(128, 'rows of the table', unit='places', minimum=2)
+  shift: int = option(
+    100,
+    'largest random shift of the ids in training',
+    unit='places',
+    minimum=0,
+  )
+  per: Literal['batch', 'sample'] = option(
+    'batch', 'whether a batch shares its shift or each sample draws its own'
+  )
+
+  reads: ClassVar[tuple[str, ...]] = ('place',)
+  table: ClassVar[str | None] = 'place'
+
+  @property
+  def max_id(self) -> int:
+    """Row 0 is for tokens without a place; place 0 has row 1."""
+    return self.max_size - 2
+
+  def _placed(self, ids: Structure) -> jax.Array:
+    """Which tokens have a place."""
+    raise NotImplementedError
+
+  def prepare(
+    self, ids: Structure, key: jax.Array | None, train: bool
+  ) -> Structure:
+    if not train or key is None:
+      return ids
+    rows = ids.place.shape[0] if self.per == 'sample' else 1
+    shift_B1 = jax.random.randint(
+      named(key, 'shift'), (rows, 1), 0, self.shift + 1
+    )
+    # Shifted ids keep their meaning: below row 1 stays "no place".
+    place = jnp.where(self._placed(ids), ids.place + shift_B1, ids.place)
+    return ids.replace(place=place)
+
+  def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
+    init = jax.nn.initializers.normal(1.0)
+    row_BT = jnp.where(self._placed(ids), ids.place + 1, 0)
+    return lookup(param('table', init, (self.max_size, width)), row_BT)
+
+
+@POSITIONS.register('abacus')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Abacus(_ShiftedTable):
+  """Abacus embeddings (McLeish et al. 2024, arXiv 2405.17399).
+
+  A digit's id is its rank in its own run of digits; one shift a batch.
+  """
+
+  rung: ClassVar[str] = 'L3 abacus'
+
+  def _placed(self, ids: Structure) -> jax.Array:
+    return ids.role < ids.runs
+
+
+@POSITIONS.register('coupling')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Coupling(_ShiftedTable):
+  """Position coupling (Cho et al. 2024, arXiv 2405.20671).
+
+  As Abacus, but delimiters take the id before their run's first digit, and
+  each sample has a shift of its own.
+  """
+
+  per: Literal['batch', 'sample'] = option(
+    'sample', 'whether a batch shares its shift or each sample draws its own'
+  )
+
+  rung: ClassVar[str] = 'L4 coupling'
+
+  @property
+  def max_id(self) -> int:
+    """Row 0 is the rest, row 1 the delimiters', place 0 has row 2."""
+    return self.max_size - 3
+
+  def _placed(self, ids: Structure) -> jax.Array:
+    return (ids.role < ids.runs) | (ids.anchor > 0)
+
+  def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
+    return super().embed(ids.replace(place=ids.place + 1), param, width)

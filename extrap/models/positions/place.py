@@ -1,0 +1,119 @@
+"""Biases by difference of places, with or without a hard window.
+
+Relative over coupled ids: no table ceiling, no random shift. With a window
+nothing that a query sees depends on the length of the problem.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from extrap.config import option
+from extrap.models.positions.position import (
+  POSITIONS,
+  Param,
+  Position,
+  lookup,
+)
+from extrap.tasks.task import Structure
+
+
+@POSITIONS.register('place_bias')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlaceBias(Position):
+  """A learned bias per head, key role and clipped difference of places."""
+
+  clip: int = option(
+    2,
+    'differences of places beyond this share a bias',
+    unit='places',
+    minimum=1,
+  )
+
+  reads: ClassVar[tuple[str, ...]] = ('place', 'role')
+  rung: ClassVar[str] = 'L5 place-relative'
+
+  def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
+    init = jax.nn.initializers.normal(1.0)
+    return lookup(param('roles', init, (ids.roles, width)), ids.role)
+
+  def pair_bias(
+    self, query: Structure, key: Structure, param: Param, heads: int
+  ) -> jax.Array:
+    columns = 2 * self.clip + 1
+    difference = jnp.clip(key.place - query.place, -self.clip, self.clip)
+    # An anchor has no distance: it takes the middle column of its own role.
+    difference = jnp.where(key.anchor > 0, 0, difference)
+    row = key.role * columns + difference + self.clip
+    init = jax.nn.initializers.normal(0.1)
+    table_RH = param('bias', init, (key.roles * columns, heads))
+    return jnp.moveaxis(lookup(table_RH, row[:, 0]), -1, 1)
+
+
+@POSITIONS.register('place_window')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlaceWindow(PlaceBias):
+  """`place_bias` in a hard window: other places are not seen at all."""
+
+  behind: int = option(0, 'places seen below its own', unit='places', minimum=0)
+  ahead: int = option(1, 'places seen above its own', unit='places', minimum=0)
+
+  rung: ClassVar[str] = 'L6 hard window'
+
+  @property
+  def place_window(self) -> tuple[int, int]:
+    return self.behind, self.ahead
+
+  def visible(self, query: Structure, key: Structure) -> jax.Array:
+    difference = key.place - query.place
+    near = (difference >= -self.behind) & (difference <= self.ahead)
+    return (
+      (near & (key.role < key.runs))
+      | (key.anchor > 0)
+      | (key.index == query.index)
+    )
+
+  def neighbours(self, ids: Structure) -> jax.Array:
+    """Tokens scattered to (role, place), gathered at place + offset.
+
+    A window of places is not a band of tokens: the same place of another
+    number lies any number of tokens away.
+    """
+    examples, tokens = ids.index.shape
+    # A run may start one place below 0 (see `Structure.place`).
+    places, lowest = tokens + 1, -1
+    slots = ids.runs * places + ids.anchors
+    in_run_BT = ids.role < ids.runs
+    anchor_BT = ids.runs * places + jnp.cumsum(ids.anchor, axis=1) - 1
+    slot_BT = jnp.where(ids.anchor > 0, anchor_BT, slots)
+    run_BT = ids.role * places + ids.place - lowest
+    slot_BT = jnp.where(in_run_BT, run_BT, slot_BT)
+    row_B1 = jnp.arange(examples)[:, None]
+    token_BS = jnp.full((examples, slots), tokens)
+    token_BS = token_BS.at[row_B1, slot_BT].set(ids.index, mode='drop')
+
+    offset_O = jnp.arange(-self.behind, self.ahead + 1) - lowest
+    place_BTO = ids.place[..., None] + offset_O[None, None]
+    inside_BTO = (place_BTO >= 0) & (place_BTO < places)
+    parts = []
+    for run in range(ids.runs):
+      wanted_BTO = jnp.where(inside_BTO, run * places + place_BTO, slots)
+      parts.append(_pick(token_BS, wanted_BTO, tokens))
+    every_A = ids.runs * places + jnp.arange(ids.anchors)
+    shape = (examples, tokens, ids.anchors)
+    parts.append(_pick(token_BS, jnp.broadcast_to(every_A, shape), tokens))
+    # Digits and anchors are in the parts above, themselves included.
+    known_BT = in_run_BT | (ids.anchor > 0)
+    parts.append(jnp.where(known_BT, tokens, ids.index)[..., None])
+    return jnp.concatenate(parts, axis=-1)
+
+
+def _pick(token_BS: jax.Array, slot_BTX: jax.Array, absent: int) -> jax.Array:
+  """token_BS at the given slots; `absent` beyond the last slot."""
+  flat_BX = slot_BTX.reshape(slot_BTX.shape[0], -1)
+  found_BX = jnp.take_along_axis(
+    token_BS, flat_BX, axis=1, mode='fill', fill_value=absent
+  )
+  return found_BX.reshape(slot_BTX.shape)

@@ -1,0 +1,290 @@
+"""A decoder transformer: standard, with input injection, or looped.
+
+Shape key: B examples, T tokens, Q queries, E model width, F feed-forward
+width, V vocabulary, L layers, R recurrences.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from extrap.models.attention import (
+  Attention,
+  Cache,
+  Shared,
+  View,
+  empty_cache,
+  gather,
+)
+from extrap.models.config import TransformerConfig
+from extrap.models.positions.position import (
+  Position,
+  lookup,
+  matmul_precision,
+)
+from extrap.randomness import named
+from extrap.tasks.task import Structure
+
+GATHER_FROM = 128  # tokens, with attention='auto'
+
+Params = dict[str, 'jax.Array | Params']
+
+
+class FeedForward(nn.Module):
+  """GELU, or gated by GELU or SiLU (Shazeer 2020, arXiv 2002.05202)."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, x_BTE: jax.Array) -> jax.Array:
+    config = self.config
+    hidden_BTF = _dense('in', config.ffn_width, ('embed', 'ffn'))(x_BTE)
+    if config.ffn == 'gelu':
+      hidden_BTF = jax.nn.gelu(hidden_BTF)
+    else:
+      gate_BTF = _dense('gate', config.ffn_width, ('embed', 'ffn'))(x_BTE)
+      act = jax.nn.gelu if config.ffn == 'geglu' else jax.nn.silu
+      hidden_BTF = hidden_BTF * act(gate_BTF)
+    return _dense('out', config.width, ('ffn', 'embed'))(hidden_BTF)
+
+
+class _Dense(nn.Module):
+  """A bias-free product with named axes, exact in float32."""
+
+  width: int
+  axes: tuple[str, str]
+
+  @nn.compact
+  def __call__(self, x_BTX: jax.Array) -> jax.Array:
+    init = nn.with_logical_partitioning(
+      nn.initializers.lecun_normal(), self.axes
+    )
+    kernel_XY = self.param('kernel', init, (x_BTX.shape[-1], self.width))
+    return jnp.matmul(
+      x_BTX,
+      kernel_XY.astype(x_BTX.dtype),
+      precision=matmul_precision(x_BTX.dtype),
+    )
+
+
+def _dense(name: str, width: int, axes: tuple[str, str]) -> _Dense:
+  return _Dense(width, axes, name=name)
+
+
+def _norm(config: TransformerConfig, name: str) -> nn.Module:
+  kind = nn.RMSNorm if config.norm == 'rmsnorm' else nn.LayerNorm
+  return kind(name=name, dtype=config.dtype, epsilon=1e-6)
+
+
+class Layer(nn.Module):
+  """Attention and feed-forward with residuals, for the queries of a view."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    x_BTE: jax.Array,
+    view: View,
+    cache: Cache | None = None,
+    shared: Shared | None = None,
+    queries_BQ: jax.Array | None = None,
+  ) -> tuple[jax.Array, Cache | None]:
+    """States of the queries after this layer (all tokens where None)."""
+    pre = self.config.norm_placement != 'post'
+    post = self.config.norm_placement != 'pre'
+    source_BTE = x_BTE
+    if pre:
+      source_BTE = _norm(self.config, 'attention_norm')(x_BTE)
+    asking_BQE, x_BQE = source_BTE, x_BTE
+    if queries_BQ is not None:
+      view = view.at(queries_BQ)
+      asking_BQE, x_BQE = (gather(y, queries_BQ) for y in (source_BTE, x_BTE))
+    read_BQE, cache = Attention(self.config, name='attention')(
+      asking_BQE, source_BTE, view, cache, shared
+    )
+    x_BQE = x_BQE + read_BQE
+    if post:
+      x_BQE = _norm(self.config, 'attention_post_norm')(x_BQE)
+    inner_BQE = _norm(self.config, 'ffn_norm')(x_BQE) if pre else x_BQE
+    x_BQE = x_BQE + FeedForward(self.config, name='ffn')(inner_BQE)
+    if post:
+      x_BQE = _norm(self.config, 'ffn_post_norm')(x_BQE)
+    return x_BQE, cache
+
+
+class Transformer(nn.Module):
+  """Token logits at the queries; see `TransformerConfig` for the forms.
+
+  Attributes:
+    config: depth, width, encoding and so on.
+    vocab_size: number of token values.
+  """
+
+  config: TransformerConfig
+  vocab_size: int
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens_BT: jax.Array,
+    structure: Structure,
+    queries_BQ: jax.Array | None = None,
+    cache: Cache | None = None,
+    key: jax.Array | None = None,
+    train: bool = False,
+  ) -> jax.Array | tuple[jax.Array, Cache]:
+    """Predicts the token after each query.
+
+    The last layer's queries, its feed-forward and the logits are computed at
+    the queries alone.
+
+    Args:
+      tokens_BT: all tokens; those after a query do not matter.
+      structure: the task's structure of tokens_BT.
+      queries_BQ: indices of the tokens to predict from; None for all.
+      cache: what earlier calls read. Only the queries are read then.
+      key: of random position shifts; needed when train.
+      train: whether encodings shift their ids at random.
+
+    Returns:
+      Logits [B, Q, V] in float32 at least, and the cache if one was given.
+    """
+    config, position = self.config, self.config.position
+    if key is not None:
+      key = named(key, 'position')
+    ids = position.prepare(structure, key, train)
+    view = View(ids, ids, self._neighbours(ids))
+    if cache is not None:
+      if queries_BQ is None:
+        queries_BQ = structure.index
+      view = View(ids, ids.take(queries_BQ))
+      tokens_BT, queries_BQ = gather(tokens_BT, queries_BQ), None
+    x_BTE = self._embed(tokens_BT, view.queries)
+    x_BQE, cache = self._layers(x_BTE, view, cache, queries_BQ)
+    x_BQE = _norm(config, 'norm')(x_BQE)
+    logits_BQV = _dense('logits', self.vocab_size, ('embed', 'vocab'))(x_BQE)
+    logits_BQV = logits_BQV.astype(jnp.promote_types(config.dtype, 'float32'))
+    return logits_BQV if cache is None else (logits_BQV, cache)
+
+  def empty_cache(self, examples: int, tokens: int) -> Cache:
+    """A cache with room for `tokens` tokens."""
+    gated = type(self.config.position).gate is not Position.gate
+    return empty_cache(self.config, examples, tokens, gated)
+
+  def _neighbours(self, ids: Structure) -> jax.Array | None:
+    tokens, how = ids.index.shape[1], self.config.attention
+    if how == 'dense' or (how == 'auto' and tokens < GATHER_FROM):
+      return None
+    return self.config.position.neighbours(ids)
+
+  def _embed(self, tokens_BT: jax.Array, ids: Structure) -> jax.Array:
+    width = self.config.width
+    init = nn.with_logical_partitioning(
+      nn.initializers.normal(1.0), ('vocab', 'embed')
+    )
+    table_VE = self.param('embedding', init, (self.vocab_size, width))
+    x_BTE = lookup(table_VE, tokens_BT)
+    added_BTE = self.config.position.embed(ids, self._param, width)
+    if added_BTE is not None:
+      x_BTE = x_BTE + added_BTE
+    return x_BTE.astype(self.config.dtype)
+
+  def _param(
+    self,
+    name: str,
+    init: nn.initializers.Initializer,
+    shape: tuple[int, ...],
+  ) -> jax.Array:
+    return self.param(f'position_{name}', init, shape)
+
+  def _shared(self, ids: Structure) -> Shared | None:
+    """Pairwise parameters of all layers, declared on a single pair."""
+    if not self.config.share_position:
+      return None
+    shared: Shared = {}
+
+    def declare(
+      name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+    ) -> jax.Array:
+      shared[name] = self._param(name, init, shape)
+      return shared[name]
+
+    one = ids.take(jnp.zeros((ids.index.shape[0], 1), jnp.int32))
+    self.config.position.pair_bias(
+      one.expand(1, 3), one.expand(1, 2), declare, self.config.heads
+    )
+    return shared
+
+  def _layers(
+    self,
+    x_BTE: jax.Array,
+    view: View,
+    cache: Cache | None,
+    queries_BQ: jax.Array | None,
+  ) -> tuple[jax.Array, Cache | None]:
+    """Applies `depth` layers `recurrences` times.
+
+    The very last application stands alone, so that it computes the queries
+    only; the others are scanned.
+    """
+    config, shared = self.config, self._shared(view.ids)
+    layer = Layer(config, parent=None)
+
+    def apply(
+      x_BTE: jax.Array,
+      params: Params,
+      index: jax.Array | int,
+      cache: Cache | None,
+      queries_BQ: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache | None]:
+      if config.inject_every:
+        injected = index % config.inject_every == 0
+        x_BTE = x_BTE + jnp.where(injected, input_BTE, 0)
+      return layer.apply(
+        {'params': params}, x_BTE, view, cache, shared, queries_BQ
+      )
+
+    input_BTE = x_BTE
+    if config.inject_every:
+      x_BTE = jnp.zeros_like(x_BTE)
+    apply = jax.checkpoint(apply) if config.remat else apply
+    params_L = self.param('layers', self._init_layers, layer, view.ids, shared)
+
+    def stack(
+      x_BTE: jax.Array, cache_L: Cache | None, first: int, last: int
+    ) -> tuple[jax.Array, Cache | None]:
+      part = jax.tree.map(lambda p: p[first:last], (params_L, cache_L))
+      steps = jnp.arange(first, last)
+      return jax.lax.scan(
+        lambda x, step: apply(x, step[0][0], step[1], step[0][1]),
+        x_BTE,
+        (part, steps),
+      )
+
+    depth, loops = config.depth, config.recurrences
+    if cache is not None:
+      return jax.lax.scan(
+        lambda x, cache_L: stack(x, cache_L, 0, depth), x_BTE, cache
+      )
+    if loops > 1:
+      x_BTE, _ = jax.lax.scan(
+        lambda x, _: stack(x, None, 0, depth), x_BTE, length=loops - 1
+      )
+    if depth > 1:
+      x_BTE, _ = stack(x_BTE, None, 0, depth - 1)
+    final = jax.tree.map(lambda p: p[-1], params_L)
+    return apply(x_BTE, final, depth - 1, None, queries_BQ)
+
+  def _init_layers(
+    self, key: jax.Array, layer: Layer, ids: Structure, shared: Shared | None
+  ) -> Params:
+    """Independent parameters for each layer, stacked on a leading axis."""
+    one = ids.take(jnp.zeros((ids.index.shape[0], 1), jnp.int32))
+    x_BTE = jnp.zeros((*one.index.shape, self.config.width), self.config.dtype)
+
+    def init(key: jax.Array) -> Params:
+      return layer.init(key, x_BTE, View(one, one), None, shared)['params']
+
+    params_L = jax.vmap(init)(jax.random.split(key, self.config.depth))
+    return nn.meta.add_axis(params_L, 0, {nn.PARTITION_NAME: 'layers'})

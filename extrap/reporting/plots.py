@@ -1,0 +1,455 @@
+"""Plots: PNG files of what a run learned and how far it extrapolates.
+
+Every `*_figure` function returns a matplotlib Figure; its namesake without the
+suffix writes it and returns the path. No global state of pyplot is touched.
+
+Shape suffixes: R replica, T step, X and Y sizes of the two operands.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from extrap.errors import ExtrapError
+from extrap.evaluation.results import (
+  Result,
+  exact_match_cells,
+  parse_size,
+  values,
+)
+from extrap.reporting.tables import format_percent
+from extrap.reporting.writers import Record
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
+
+DPI = 144
+
+# Okabe & Ito (2008), Color Universal Design, without the yellow; styles and
+# markers tell the lines apart in grey print.
+COLOURS = (
+  '#0072B2',
+  '#D55E00',
+  '#009E73',
+  '#CC79A7',
+  '#E69F00',
+  '#56B4E9',
+  '#000000',
+)
+STYLES = ('-', '--', '-.', ':')
+MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
+TRAINED_COLOUR = '#DDDDDD'
+NOTE_COLOUR = '#444444'
+
+Columns = str | int | Sequence[str | int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spread:
+  """Least, median and greatest replica at each place of a line."""
+
+  x: np.ndarray
+  low: np.ndarray
+  middle: np.ndarray
+  high: np.ndarray
+
+
+def accuracy_vs_length(
+  results: Iterable[Result],
+  train_size: int,
+  path: str | os.PathLike[str],
+  title: str,
+  **columns: Columns,
+) -> Path:
+  """Writes `accuracy_figure`; arguments and errors as there."""
+  return _save(accuracy_figure(results, train_size, title, **columns), path)
+
+
+def grid_heatmap(
+  results: Iterable[Result],
+  train_size: int,
+  path: str | os.PathLike[str],
+  title: str,
+  **columns: Columns,
+) -> Path:
+  """Writes `grid_figure`; arguments and errors as there."""
+  return _save(grid_figure(results, train_size, title, **columns), path)
+
+
+def training_curves(
+  records: Sequence[Record],
+  path: str | os.PathLike[str],
+  title: str,
+  names: Sequence[str] | None = None,
+) -> Path:
+  """Writes `training_figure`; arguments and errors as there."""
+  return _save(training_figure(records, title, names), path)
+
+
+def accuracy_figure(
+  results: Iterable[Result], train_size: int, title: str, **columns: Columns
+) -> 'Figure':
+  """Draws exact match against length, one line an arm.
+
+  The line is the median of the replicas, the band reaches from the least to
+  the greatest. Out-of-table sizes leave a gap that the legend names. The axis
+  of length is logarithmic where it spans more than a factor of 100.
+
+  Args:
+    results: rows; sizes with operands of different lengths are left out.
+    train_size: largest size of the training region, in digits.
+    title: the title.
+    **columns: selection of rows, see `exact_match_cells`.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ExtrapError: there is nothing to draw, or a replica has two rows at one
+      size.
+  """
+  lines = _by_length(exact_match_cells(results, **columns))
+  lengths = sorted({length for line in lines.values() for length in line})
+  if not lengths:
+    raise ExtrapError('no result has operands of equal length')
+  figure, axes = _canvas()
+  left, right = _length_axis(axes, [*lengths, train_size])
+  axes.axvspan(
+    left,
+    train_size,
+    color=TRAINED_COLOUR,
+    lw=0,
+    zorder=0,
+    label=f'trained, up to {train_size} digits',
+  )
+  axes.set_xlim(left, right)
+  for index, (arm, line) in enumerate(lines.items()):
+    _draw(axes, index, _accuracy_spread(line), arm + _missing_note(line))
+  axes.set_ylim(-3, 103)
+  axes.set_yticks(range(0, 101, 20))
+  axes.set_xlabel('length of the operands (digits)')
+  axes.set_ylabel('exact match (%)')
+  _finish(figure, axes, title, _replicas_note(lines))
+  return figure
+
+
+def grid_figure(
+  results: Iterable[Result], train_size: int, title: str, **columns: Columns
+) -> 'Figure':
+  """Draws exact match for every pair of operand lengths.
+
+  A cell is the median of the replicas on a fixed scale of 0 to 100 %; cells
+  without a value are hatched.
+
+  Args:
+    results: rows of one arm, with sizes such as '20x35'.
+    train_size: side of the training square, in digits.
+    title: the title.
+    **columns: selection of rows, see `exact_match_cells`.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ExtrapError: there is nothing to draw, there are several arms, or a
+      replica has two rows in one cell.
+  """
+  cells = exact_match_cells(results, **columns)
+  arms = {arm for arm, _ in cells}
+  if len(arms) > 1:
+    raise ExtrapError(f'a grid shows one arm, not {len(arms)}: select one')
+  grid = {
+    parse_size(size): rows
+    for (_, size), rows in cells.items()
+    if len(parse_size(size)) == 2
+  }
+  if not grid:
+    raise ExtrapError("no result has a size such as '20x35'")
+  sides = [sorted({pair[side] for pair in grid}) for side in (0, 1)]
+  figure, axes = _canvas(6.4, 5.9)
+  image = axes.imshow(
+    _percent_matrix(grid, *sides),
+    origin='lower',
+    aspect='equal',
+    cmap='viridis',
+    vmin=0,
+    vmax=100,
+    interpolation='nearest',
+  )
+  axes.set_facecolor('white')
+  axes.patch.set(hatch='////', edgecolor='#999999')
+  bar = figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02)
+  bar.set_label('exact match (%)')
+  bar.outline.set_visible(False)
+  _mark_square(axes, sides, train_size)
+  _size_ticks(axes, sides)
+  axes.set_title(title, loc='left', fontweight='bold')
+  figure.supxlabel(_grid_note(grid), fontsize='small', color=NOTE_COLOUR)
+  return figure
+
+
+def training_figure(
+  records: Sequence[Record], title: str, names: Sequence[str] | None = None
+) -> 'Figure':
+  """Draws losses against steps on a logarithmic axis.
+
+  Args:
+    records: what `read_jsonl` returns.
+    title: the title.
+    names: metrics to draw; by default 'loss' and all that end in '/loss'.
+
+  Returns:
+    The figure, with the median of the replicas and a band from the least to
+    the greatest. Replicas are left out where their loss is not a finite number
+    above 0.
+
+  Raises:
+    ExtrapError: no record has such a metric.
+  """
+  found = dict.fromkeys(name for record in records for name in record)
+  if names is None:
+    names = [name for name in found if name.split('/')[-1] == 'loss']
+  names = [name for name in names if name in found]
+  if not names:
+    raise ExtrapError('the metrics hold no loss to draw')
+  figure, axes = _canvas()
+  replicas = 1
+  for index, name in enumerate(names):
+    chosen = [record for record in records if name in record]
+    loss_TR = np.array([np.atleast_1d(record[name]) for record in chosen])
+    replicas = max(replicas, loss_TR.shape[1])
+    positive_TR = np.where(
+      np.isfinite(loss_TR) & (loss_TR > 0), loss_TR, np.nan
+    )
+    steps = [record['step'] for record in chosen]
+    _draw(axes, index, _spread(steps, positive_TR), name, marked=False)
+  axes.set_yscale('log')
+  axes.margins(x=0.01)
+  axes.set_xlabel('optimizer steps')
+  axes.set_ylabel('loss')
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  _finish(figure, axes, title, _band_note(str(replicas)))
+  return figure
+
+
+def _canvas(width: float = 7.2, height: float = 4.6) -> tuple['Figure', 'Axes']:
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(width, height), layout='constrained')
+  figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+  axes = figure.add_subplot()
+  axes.spines[['top', 'right']].set_visible(False)
+  return figure, axes
+
+
+def _save(figure: 'Figure', path: str | os.PathLike[str]) -> Path:
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  FigureCanvasAgg(figure).print_figure(path, format='png', dpi=DPI)
+  return path
+
+
+def _finish(figure: 'Figure', axes: 'Axes', title: str, note: str) -> None:
+  axes.grid(axis='y', color='#E6E6E6', linewidth=0.8)
+  axes.set_axisbelow(True)
+  axes.set_title(title, loc='left', fontweight='bold')
+  legend = figure.legend(
+    loc='outside lower center',
+    ncols=2,
+    frameon=False,
+    handlelength=3.4,
+    title=note,
+  )
+  legend.get_title().set(fontsize='small', color=NOTE_COLOUR)
+
+
+def _by_length(
+  cells: Mapping[tuple[str, str], list[Result]],
+) -> dict[str, dict[int, list[Result]]]:
+  """Arm -> length -> rows; '20x20' counts as 20, '20x35' is left out."""
+  lines: dict[str, dict[int, list[Result]]] = {}
+  for (arm, size), rows in cells.items():
+    numbers = set(parse_size(size))
+    if len(numbers) == 1:
+      lines.setdefault(arm, {}).setdefault(numbers.pop(), []).extend(rows)
+  return lines
+
+
+def _length_axis(axes: 'Axes', lengths: Sequence[int]) -> tuple[float, float]:
+  """Chooses the scale of the axis of length; returns its limits."""
+  low, high = min(lengths), max(lengths)
+  if high <= 100 * low:
+    margin = max(0.5, 0.03 * (high - low))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return max(0.0, low - margin), high + margin
+  axes.set_xscale('log')
+  axes.xaxis.set_major_formatter('{x:,.0f}')
+  return low / 1.25, high * 1.25
+
+
+def _accuracy_spread(line: Mapping[int, list[Result]]) -> _Spread:
+  """Percent by length; nan where a size is out of table."""
+  known = {length: values(rows) or [math.nan] for length, rows in line.items()}
+  lengths = sorted(known)
+  widest = max(map(len, known.values()))
+  percent_TR = np.full((len(lengths), widest), np.nan)
+  for row, length in enumerate(lengths):
+    percent_TR[row, : len(known[length])] = 100 * np.array(known[length])
+  return _spread(lengths, percent_TR)
+
+
+def _spread(x: Sequence[float], value_TR: np.ndarray) -> _Spread:
+  """Summarises replicas, passing over those that are nan."""
+  masked_TR = np.ma.masked_invalid(value_TR)
+  low, middle, high = (
+    np.ma.filled(summary.astype(float), np.nan)
+    for summary in (
+      masked_TR.min(axis=1),
+      np.ma.median(masked_TR, axis=1),
+      masked_TR.max(axis=1),
+    )
+  )
+  return _Spread(np.asarray(x), low, middle, high)
+
+
+def _draw(
+  axes: 'Axes', index: int, spread: _Spread, label: str, marked: bool = True
+) -> None:
+  """Draws one line; later ones are thinner, so that none hides another."""
+  colour = COLOURS[index % len(COLOURS)]
+  axes.fill_between(
+    spread.x, spread.low, spread.high, color=colour, alpha=0.2, linewidth=0
+  )
+  axes.plot(
+    spread.x,
+    spread.middle,
+    color=colour,
+    linestyle=STYLES[index % len(STYLES)],
+    linewidth=max(1.2, 2.6 - 0.5 * index),
+    marker=MARKERS[index % len(MARKERS)] if marked else None,
+    markersize=max(4.0, 7.5 - 1.2 * index),
+    label=label,
+  )
+
+
+def _missing_note(line: Mapping[int, list[Result]]) -> str:
+  missing = sorted(length for length, rows in line.items() if not values(rows))
+  if not missing:
+    return ''
+  if len(missing) == len(line):
+    return ' (out of table)'
+  return f' (out of table: {", ".join(f"{length:,}" for length in missing)})'
+
+
+def _replicas_note(lines: Mapping[str, Mapping[int, list[Result]]]) -> str:
+  counts = {
+    len(values(rows)) for line in lines.values() for rows in line.values()
+  } - {0}
+  return _band_note(_between(counts))
+
+
+def _band_note(replicas: str) -> str:
+  if replicas == '1':
+    return 'one replica'
+  return f'line: {_median_of(replicas)}; band: least to greatest'
+
+
+def _median_of(replicas: str) -> str:
+  return 'one replica' if replicas == '1' else f'median of {replicas} replicas'
+
+
+def _between(counts: Iterable[int]) -> str:
+  ordered = sorted(counts) or [0]
+  if ordered[0] == ordered[-1]:
+    return f'{ordered[0]:,}'
+  return f'{ordered[0]:,} to {ordered[-1]:,}'
+
+
+def _percent_matrix(
+  grid: Mapping[tuple[int, ...], list[Result]],
+  x_sizes: Sequence[int],
+  y_sizes: Sequence[int],
+) -> np.ndarray:
+  percent_YX = np.full((len(y_sizes), len(x_sizes)), np.nan)
+  for (x, y), rows in grid.items():
+    if values(rows):
+      place = y_sizes.index(y), x_sizes.index(x)
+      percent_YX[place] = 100 * np.median(values(rows))
+  return percent_YX
+
+
+def _mark_square(
+  axes: 'Axes', sides: Sequence[Sequence[int]], train_size: int
+) -> None:
+  """Outlines and labels the cells within the training square."""
+  from matplotlib.patches import Rectangle
+  from matplotlib.patheffects import withStroke
+
+  width, height = (sum(s <= train_size for s in side) for side in sides)
+  if not (width and height):
+    return
+  outline = [withStroke(linewidth=3.5, foreground='white')]
+  axes.add_patch(
+    Rectangle(
+      (-0.5, -0.5),
+      width,
+      height,
+      fill=False,
+      edgecolor='black',
+      linewidth=1.6,
+      path_effects=outline,
+      clip_on=False,
+      zorder=3,
+    )
+  )
+  inside = height == len(sides[1])
+  axes.annotate(
+    f'trained, up to {train_size} digits',
+    (-0.5, height - 0.5),
+    xytext=(5, -5 if inside else 5),
+    textcoords='offset points',
+    va='top' if inside else 'bottom',
+    fontsize='small',
+    path_effects=outline,
+  )
+
+
+def _size_ticks(axes: 'Axes', sides: Sequence[Sequence[int]]) -> None:
+  """Labels at most eleven cells a side; parts cells that are few."""
+  names = ('first', 'second')
+  for axis, name, side in zip(
+    (axes.xaxis, axes.yaxis), names, sides, strict=True
+  ):
+    every = math.ceil(len(side) / 11)
+    places = range((len(side) - 1) % every, len(side), every)
+    axis.set_ticks(list(places), [str(side[place]) for place in places])
+    axis.set_label_text(f'length of the {name} operand (digits)')
+    if len(side) <= 25:
+      axis.set_ticks(np.arange(0.5, len(side) - 1), minor=True)
+      axis.grid(which='minor', color='white', linewidth=0.6)
+  axes.tick_params(which='minor', length=0)
+
+
+def _grid_note(grid: Mapping[tuple[int, ...], list[Result]]) -> str:
+  known = [
+    row for rows in grid.values() for row in rows if row.value is not None
+  ]
+  if not known:
+    return 'every cell is out of table'
+  counts = {len(values(rows)) for rows in grid.values()} - {0}
+  note = (
+    f'{_median_of(_between(counts))}; '
+    f'{_between({row.n for row in known})} sums a cell and replica, '
+    f'{sum(row.n for row in known):,} in all\n'
+    f'least replica and cell: {format_percent(min(r.value for r in known))}'
+  )
+  missing = sum(not values(rows) for rows in grid.values())
+  return note + f'; hatched: out of table ({missing} cells)' * bool(missing)

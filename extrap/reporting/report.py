@@ -1,0 +1,52 @@
+"""The report of a run: one Markdown file beside its plots."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from extrap.evaluation.results import write_text
+
+Section = tuple[str, str]
+
+
+def write_report(
+  path: str | os.PathLike[str], title: str, sections: Sequence[Section]
+) -> Path:
+  """Writes a report in one move.
+
+  Args:
+    path: the Markdown file.
+    title: its first heading.
+    sections: pairs of heading and Markdown body; pictures are named relative
+      to the report, see `picture`.
+
+  Returns:
+    The path.
+  """
+  parts = [f'# {title}']
+  parts += [f'## {heading}\n\n{body.strip()}' for heading, body in sections]
+  return write_text(path, '\n\n'.join(parts) + '\n')
+
+
+def bullets(items: Iterable[str]) -> str:
+  """Makes a Markdown list; further lines of an item are indented."""
+  return '\n'.join('- ' + item.replace('\n', '\n  ') for item in items)
+
+
+def picture(
+  caption: str,
+  path: str | os.PathLike[str],
+  report: str | os.PathLike[str],
+) -> str:
+  """Makes a Markdown picture whose address is relative to the report.
+
+  Args:
+    caption: the text shown in place of the picture.
+    path: the picture.
+    report: the Markdown file that shows it.
+
+  Returns:
+    For example '![exact match](plots/accuracy.png)'.
+  """
+  relative = os.path.relpath(path, Path(report).parent)
+  return f'![{caption}]({Path(relative).as_posix()})'

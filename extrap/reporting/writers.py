@@ -1,0 +1,184 @@
+"""Metric writers. The JSON-lines file is the source of truth.
+
+Metric names are slash-grouped: 'train/loss', 'eval/addition/exact_match'.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+
+from extrap.errors import ExtrapError
+from extrap.evaluation.results import write_text
+
+# A number, or one number a replica.
+Scalar = float | Sequence[float]
+Record = dict[str, float | list[float]]
+
+
+class Writer(Protocol):
+  """Where metrics go."""
+
+  def write(self, step: int, scalars: Mapping[str, Scalar]) -> None:
+    """Writes the metrics of one step."""
+
+  def close(self) -> None:
+    """Writes what is still held back; the writer is not used afterwards."""
+
+
+class JsonLinesWriter:
+  """One JSON object a line: {"step": 400, "train/loss": [0.1, 0.2]}.
+
+  Every line is flushed. JSON has no nan and no infinity: a value that is not
+  finite is written as null, and `read_jsonl` gives nan back.
+
+  Args:
+    path: the file, 'metrics.jsonl' in a run folder.
+    resume_step: None starts a new file. A resumed run gives the step of the
+      checkpoint it continues from: lines of later steps, and a half-written
+      last line, are dropped because the run will write them again.
+  """
+
+  def __init__(
+    self, path: str | os.PathLike[str], resume_step: int | None = None
+  ):
+    kept = []
+    if resume_step is not None and os.path.exists(path):
+      kept = [line for line in _read(path) if line['step'] <= resume_step]
+    write_text(path, ''.join(json.dumps(line) + '\n' for line in kept))
+    self._file = Path(path).open('a', encoding='utf-8')
+
+  def write(self, step: int, scalars: Mapping[str, Scalar]) -> None:
+    """Appends one line."""
+    line = {'step': int(step)}
+    line |= {name: _plain(value) for name, value in scalars.items()}
+    self._file.write(json.dumps(line, allow_nan=False) + '\n')
+    self._file.flush()
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[Record]:
+  """Reads a metrics file, also while a run is writing to it.
+
+  Args:
+    path: a file of `JsonLinesWriter`.
+
+  Returns:
+    One record a line, with 'step'; null comes back as nan, and a half-written
+    last line is left out.
+
+  Raises:
+    ExtrapError: the file is missing or a line is no record; the message names
+      the file and the line.
+  """
+  return [
+    {name: _with_nan(value) for name, value in line.items()}
+    for line in _read(path)
+  ]
+
+
+class TensorBoardWriter:
+  """Event files for TensorBoard; a list becomes 'name/replica_0' and so on.
+
+  Args:
+    folder: where the event files go.
+    resume_step: the step a resumed run continues from; TensorBoard then hides
+      what an earlier process wrote after it.
+
+  Raises:
+    ExtrapError: tensorboardX is not installed.
+  """
+
+  def __init__(
+    self, folder: str | os.PathLike[str], resume_step: int | None = None
+  ):
+    try:
+      from tensorboardX import SummaryWriter
+    except ImportError as error:
+      raise ExtrapError(
+        'TensorBoard files need tensorboardX: pip install tensorboardX'
+      ) from error
+    purge = None if resume_step is None else resume_step + 1
+    self._writer = SummaryWriter(str(folder), purge_step=purge)
+
+  def write(self, step: int, scalars: Mapping[str, Scalar]) -> None:
+    """Adds one point a tag."""
+    for name, value in scalars.items():
+      numbers = np.asarray(value, dtype=float)
+      if numbers.ndim == 0:
+        self._writer.add_scalar(name, float(numbers), step)
+      for replica, number in enumerate(numbers if numbers.ndim else ()):
+        tag = f'{name}/replica_{replica}'
+        self._writer.add_scalar(tag, float(number), step)
+
+  def close(self) -> None:
+    """Flushes and closes the event file."""
+    self._writer.close()
+
+
+class MultiWriter:
+  """Writes to several writers, in order.
+
+  Args:
+    *writers: the writers, closed together.
+  """
+
+  def __init__(self, *writers: Writer):
+    self._writers = writers
+
+  def write(self, step: int, scalars: Mapping[str, Scalar]) -> None:
+    """Writes to each writer."""
+    for writer in self._writers:
+      writer.write(step, scalars)
+
+  def close(self) -> None:
+    """Closes each writer."""
+    for writer in self._writers:
+      writer.close()
+
+
+def _plain(value: Scalar) -> float | list[float | None] | None:
+  """Turns a number or an array into what JSON can hold."""
+  numbers = np.asarray(value).tolist()
+  if isinstance(numbers, list):
+    return [_plain(number) for number in numbers]
+  return numbers if math.isfinite(numbers) else None
+
+
+def _with_nan(value: float | list[float | None] | None) -> Scalar:
+  if isinstance(value, list):
+    return [_with_nan(number) for number in value]
+  return math.nan if value is None else value
+
+
+def _read(path: str | os.PathLike[str]) -> list[dict]:
+  """Parses every whole line."""
+  try:
+    text = Path(path).read_text(encoding='utf-8')
+  except OSError as error:
+    raise ExtrapError(f'{path}: cannot be read: {error}') from error
+  records = []
+  # The piece after the last newline is empty or half-written.
+  for number, line in enumerate(text.split('\n')[:-1], start=1):
+    try:
+      record = json.loads(line)
+      record['step'] = int(record['step'])
+    except (ValueError, KeyError, TypeError) as error:
+      raise ExtrapError(
+        f'{path}, line {number}: not a metrics record ({error!r})'
+      ) from error
+    records.append(record)
+  return records

@@ -1,0 +1,85 @@
+"""Sequence tasks as a problem: cross-entropy on the answer's tokens.
+
+Shape key: B examples, Q answer queries, S size axes, V vocabulary.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from extrap.evaluation.exact_match import exact_match
+from extrap.randomness import named
+from extrap.tasks.task import Batch, Task, uniform_sizes
+from extrap.training.problem import Context, Metrics, Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequenceProblem:
+  """A model that learns a task on sizes min_size .. max_size.
+
+  Attributes:
+    task: what is learned.
+    model: called as model(tokens, structure, queries, key=, train=).
+    max_size: largest training size; every tuple of sizes is equally likely.
+    min_size: smallest training size.
+    batch_size: examples a step.
+    validation_size: size of the held-out examples that `evaluate` draws,
+      1.5 max_size by default: beyond training, short of every test.
+    validation_examples: how many.
+  """
+
+  task: Task
+  model: nn.Module
+  max_size: int
+  min_size: int = 1
+  batch_size: int = 128
+  validation_size: int | None = None
+  validation_examples: int = 128
+
+  def init(self, key: jax.Array) -> Params:
+    batch = self._draw(named(key, 'shape'), 1, self.min_size, self.max_size)
+    structure = self.task.structure(batch.tokens)
+    variables = self.model.init(key, batch.tokens, structure, batch.queries)
+    return variables['params']
+
+  def sample(self, ctx: Context) -> Batch:
+    return self._draw(ctx.key, self.batch_size, self.min_size, self.max_size)
+
+  def loss(
+    self, params: Params, batch: Batch, ctx: Context
+  ) -> tuple[jax.Array, Metrics]:
+    return self._score(params, batch, ctx.key, train=True)
+
+  def evaluate(self, params: Params, ctx: Context) -> Metrics:
+    """Loss and exact match at the validation size, the same draw each time."""
+    size = self.validation_size or self.max_size * 3 // 2
+    batch = self._draw(ctx.key, self.validation_examples, size, size)
+    loss, metrics = self._score(params, batch, None, train=False)
+    return {'loss': loss} | metrics
+
+  def _draw(self, key: jax.Array, rows: int, low: int, high: int) -> Batch:
+    size_BS = uniform_sizes(
+      named(key, 'sizes'), rows, len(self.task.axes), low, high
+    )
+    return self.task.sample(named(key, 'examples'), size_BS, max_size=high)
+
+  def _score(
+    self, params: Params, batch: Batch, key: jax.Array | None, train: bool
+  ) -> tuple[jax.Array, Metrics]:
+    logits_BQV = self.model.apply(
+      {'params': params},
+      batch.tokens,
+      self.task.structure(batch.tokens),
+      batch.queries,
+      key=key,
+      train=train,
+    )
+    loss_BQ = optax.softmax_cross_entropy_with_integer_labels(
+      logits_BQV, batch.targets
+    )
+    loss = jnp.sum(loss_BQ * batch.mask) / jnp.sum(batch.mask)
+    match_B = exact_match(logits_BQV, batch)
+    return loss, {'exact_match': jnp.mean(match_B.astype(jnp.float32))}

@@ -1,0 +1,113 @@
+"""What a task is: a sampler for problems of a given size, and its oracle.
+
+Shape key: B examples, T tokens, Q answer queries, S size axes, N places.
+"""
+
+from typing import Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+Instance = TypeVar('Instance')
+
+
+@struct.dataclass
+class Batch:
+  """Sequences with the tokens that are asked for.
+
+  Attributes:
+    tokens: int32 [B, T], prompt and answer, padded on the right.
+    queries: int32 [B, Q], indices of the tokens whose successor is asked for.
+    targets: int32 [B, Q], the successors.
+    mask: bool [B, Q], true where a query counts in loss and exact match.
+  """
+
+  tokens: jax.Array
+  queries: jax.Array
+  targets: jax.Array
+  mask: jax.Array
+
+
+@struct.dataclass
+class Structure:
+  """What an encoding may know of each token, from that token and its past.
+
+  Every field is int32 [B, T] in a forward pass; inside an elementwise rule the
+  same object carries arrays that broadcast over (query, key) pairs.
+
+  Attributes:
+    index: place in the sequence; orders cause and effect, never replaced.
+    position: what position encodings read; an encoding may shift or stretch it.
+    place: rank of a digit in its run, counted from 0; delimiters take the
+      place just before their run's first digit.
+    role: which run (0 .. runs - 1) or which kind of delimiter a token is.
+    anchor: 1 for delimiters that a windowed encoding always sees.
+    runs: number of digit runs; roles: number of roles; anchors: most anchors.
+  """
+
+  index: jax.Array
+  position: jax.Array
+  place: jax.Array
+  role: jax.Array
+  anchor: jax.Array
+  runs: int = struct.field(pytree_node=False, default=1)
+  roles: int = struct.field(pytree_node=False, default=1)
+  anchors: int = struct.field(pytree_node=False, default=0)
+
+  def take(self, index_BX: jax.Array) -> 'Structure':
+    """The structure of the tokens at index_BX; [B, X] or [B, X, W]."""
+    flat = index_BX.reshape(index_BX.shape[0], -1)
+
+    def pick(field_BT: jax.Array) -> jax.Array:
+      picked = jnp.take_along_axis(field_BT, flat, axis=1, mode='clip')
+      return picked.reshape(index_BX.shape)
+
+    return jax.tree.map(pick, self)
+
+  def expand(self, *axes: int) -> 'Structure':
+    """Inserts axes of size 1, so that fields broadcast over pairs."""
+    return jax.tree.map(lambda field: jnp.expand_dims(field, axes), self)
+
+
+class Task(Protocol[Instance]):
+  """A family of problems with a size, sampled inside jit.
+
+  `sample(key, size_BS, max_size=n)` draws one example a row; `size_BS` is
+  traced and `max_size`, plain Python, bounds it and fixes the shapes.
+  """
+
+  @property
+  def axes(self) -> tuple[str, ...]:
+    """Names of the columns of size_BS."""
+
+  @property
+  def vocab_size(self) -> int:
+    """Number of token values."""
+
+  def token_length(self, max_size: int) -> int:
+    """T of a batch whose sizes are at most max_size."""
+
+  def largest_ids(self, max_size: int) -> dict[str, int]:
+    """Largest value of each structure field at max_size."""
+
+  def sample(
+    self, key: jax.Array, size_BS: jax.Array, *, max_size: int
+  ) -> Batch:
+    """Draws one example for each row of sizes."""
+
+  def structure(self, tokens_BT: jax.Array) -> Structure:
+    """Structure of a batch; ids at t depend on tokens up to t alone."""
+
+  def read(self, tokens_T: jax.Array) -> tuple[Instance, int | None]:
+    """The problem and the answer that a row of tokens spells, on the host."""
+
+  def oracle(self, instance: Instance) -> int:
+    """The exact answer, in Python integers, on the host."""
+
+
+def uniform_sizes(
+  key: jax.Array, batch: int, axes: int, low: int, high: int
+) -> jax.Array:
+  """Sizes int32 [B, S], every ordered tuple in low..high equally likely."""
+  return jax.random.randint(key, (batch, axes), low, high + 1)

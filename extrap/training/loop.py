@@ -1,0 +1,400 @@
+"""The one training loop: a population of replicas, many steps a dispatch.
+
+Everything is a function of (problem, config, seed, step). Sampling, the update
+and held-out evaluation run inside one compiled program; the host only logs,
+one dispatch late, and saves.
+
+Shape key: R replicas, K steps of a dispatch.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from extrap.randomness import named
+from extrap.training import optimizers
+from extrap.training.checkpoints import Checkpoints
+from extrap.training.config import TrainConfig
+from extrap.training.problem import Context, Params, Problem, optional
+from extrap.training.sharding import (
+  ShardingRules,
+  check_divides,
+  make_mesh,
+  state_shardings,
+)
+from extrap.training.state import Best, TrainState, create_state
+
+Record: TypeAlias = dict[str, np.ndarray]
+Logger: TypeAlias = Callable[[int, Record], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+  """What training gives back; every array has a leading replica axis.
+
+  Attributes:
+    params: parameters after the last finite step.
+    best: parameters at the best held-out value, or None.
+    ema: averaged parameters, or None.
+    finite: bool [R]; false where a replica was frozen.
+    history: one record a dispatch: 'step' and, as [R], each metric.
+    steps: steps done in all; seconds: time of this call; start: first step.
+  """
+
+  state: TrainState
+  history: list[Record]
+  steps: int
+  start: int
+  seconds: float
+  preempted: bool = False
+
+  @property
+  def params(self) -> Params:
+    return self.state.params
+
+  @property
+  def best(self) -> Params | None:
+    return self.state.best and self.state.best.params
+
+  @property
+  def ema(self) -> Params | None:
+    return self.state.ema
+
+  @property
+  def finite(self) -> np.ndarray:
+    return np.asarray(self.state.finite)
+
+  @property
+  def diverged(self) -> bool:
+    """Whether no replica is left."""
+    return not self.finite.any()
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+  """The compiled pieces of one population; `fit` drives them.
+
+  Attributes:
+    problem: what is minimised.
+    config: how.
+    replicas: R; seed: replica r trains as a single run with seed + r.
+    hparams: float32 [R] each.
+    data: stored arrays that every replica reads.
+    mesh, rules: where things lie.
+  """
+
+  problem: Problem
+  config: TrainConfig
+  replicas: int
+  seed: int
+  hparams: Mapping[str, jax.Array]
+  data: jax.Array | dict | None
+  mesh: Mesh
+  rules: ShardingRules
+
+  def create(self) -> TrainState:
+    """The state before the first step, sharded over the mesh."""
+    with jax.set_mesh(self.mesh):
+      make = jax.jit(
+        jax.vmap(lambda r, h: nn.unbox(self._create(r, h))),
+        out_shardings=self.shardings,
+      )
+      return make(self._replica_R, self.hparams)
+
+  @property
+  def abstract(self) -> TrainState:
+    """Shapes, types and shardings of the state, to restore into."""
+    shapes = jax.eval_shape(
+      jax.vmap(lambda r, h: nn.unbox(self._create(r, h))),
+      self._replica_R,
+      self.hparams,
+    )
+    return jax.tree.map(
+      lambda leaf, at: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=at
+      ),
+      shapes,
+      self.shardings,
+    )
+
+  @property
+  def shardings(self) -> TrainState:
+    one = jax.tree.map(lambda x: x[0], (self._replica_R, self.hparams))
+    boxed = jax.eval_shape(self._create, *one)
+    return state_shardings(boxed, self.mesh, self.rules)
+
+  @property
+  def _replica_R(self) -> jax.Array:
+    return jnp.arange(self.replicas)
+
+  def _key(self, replica: jax.Array, *names: str | jax.Array) -> jax.Array:
+    return named(jax.random.key(self.seed + replica), *names)
+
+  def _create(
+    self, replica: jax.Array, hparams: Mapping[str, jax.Array]
+  ) -> TrainState:
+    return create_state(
+      self.problem.init(self._key(replica, 'init')),
+      optimizers.make_optimizer(self.config, hparams),
+      ema=self.config.ema > 0,
+      best=self._evaluates,
+    )
+
+  @property
+  def _evaluates(self) -> bool:
+    has = optional(self.problem, 'evaluate') is not None
+    return has and self.config.evaluate_every > 0
+
+  def dispatch(self) -> Callable[[TrainState, jax.Array, int], tuple]:
+    """The program: (state, first step, static K) -> (state, metrics [K, R])."""
+
+    def run(
+      state: TrainState, first: jax.Array, data: object, steps: int
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+      return jax.lax.scan(
+        lambda state, step: self._step(state, step, data),
+        state,
+        first + jnp.arange(steps),
+      )
+
+    replicated = NamedSharding(self.mesh, P())
+    program = jax.jit(
+      run,
+      static_argnums=3,
+      donate_argnums=0,
+      out_shardings=(self.shardings, replicated),
+    )
+
+    def call(state: TrainState, first: int, steps: int) -> tuple:
+      with jax.set_mesh(self.mesh):
+        return program(state, jnp.int32(first), self.data, steps)
+
+    return call
+
+  def _step(
+    self, state: TrainState, step: jax.Array, data: object
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of all replicas, then held-out evaluation if it is due."""
+    over = {'spmd_axis_name': 'replica'}
+    state, metrics = jax.vmap(
+      lambda state, r, h: self._update(state, r, h, step, data), **over
+    )(state, self._replica_R, self.hparams)
+    if not self._evaluates:
+      return state, metrics
+    evaluate = jax.vmap(
+      lambda state, r, h: self._evaluate(state, r, h, step, data), **over
+    )
+    shapes = jax.eval_shape(evaluate, state, self._replica_R, self.hparams)
+
+    def skip(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+      nothing = jax.tree.map(
+        lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes[1]
+      )
+      return state, nothing
+
+    # The condition is the same for all replicas: a branch, not a select.
+    state, held_out = jax.lax.cond(
+      (step + 1) % self.config.evaluate_every == 0,
+      lambda state: evaluate(state, self._replica_R, self.hparams),
+      skip,
+      state,
+    )
+    return state, metrics | held_out
+
+  def _update(
+    self,
+    state: TrainState,
+    replica: jax.Array,
+    hparams: Mapping[str, jax.Array],
+    step: jax.Array,
+    data: object,
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One optimizer step of one replica; refused if it is not finite."""
+    stream = optional(self.problem, 'stream')
+    source = stream(replica) if stream else replica
+    draw = Context(self._key(source, 'sample', step), step, hparams, data)
+    ctx = Context(self._key(replica, 'loss', step), step, hparams, data)
+    batch = jax.tree.map(self._over_data, self.problem.sample(draw))
+    (loss, metrics), grads = jax.value_and_grad(
+      self.problem.loss, has_aux=True
+    )(state.params, batch, ctx)
+    optimizer = optimizers.make_optimizer(self.config, hparams)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    if project := optional(self.problem, 'project'):
+      params = project(params, ctx)
+    norm = optax.global_norm(grads)
+    finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
+    new = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+    if state.ema is not None:
+      new = new.replace(
+        ema=optax.incremental_update(params, state.ema, 1 - self.config.ema)
+      )
+    new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
+    new = new.replace(finite=finite)
+    logged = {f'train/{name}': value for name, value in metrics.items()}
+    return new, {'train/loss': loss, 'train/grad_norm': norm} | logged
+
+  def _over_data(self, leaf: jax.Array) -> jax.Array:
+    """Spreads a batch's first axis over the mesh's data axis."""
+    if leaf.ndim == 0 or self.mesh.shape['data'] == 1:
+      return leaf
+    check_divides(self.mesh, 'data', leaf.shape[0], 'the batch size')
+    return jax.lax.with_sharding_constraint(leaf, P('data'))
+
+  def _evaluate(
+    self,
+    state: TrainState,
+    replica: jax.Array,
+    hparams: Mapping[str, jax.Array],
+    step: jax.Array,
+    data: object,
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Held-out metrics of one replica, and its best parameters so far."""
+    # The key has no step: every evaluation sees the same examples.
+    ctx = Context(self._key(replica, 'evaluate'), step, hparams, data)
+    params = state.params if state.ema is None else state.ema
+    metrics = self.problem.evaluate(params, ctx)
+    rule = self.config.best
+    value = -metrics[rule[1:]] if rule.startswith('-') else metrics[rule]
+    # An equal value counts: among ties the longest trained is kept.
+    better = state.finite & (value <= state.best.value)
+    best = jax.tree.map(
+      lambda new, old: jnp.where(better, new, old),
+      Best(params, value, step + 1),
+      state.best,
+    )
+    named_metrics = {f'held_out/{name}': v for name, v in metrics.items()}
+    return state.replace(best=best), named_metrics
+
+
+def fit(
+  problem: Problem,
+  config: TrainConfig,
+  *,
+  replicas: int = 1,
+  seed: int = 0,
+  hparams: Mapping[str, jax.typing.ArrayLike] | None = None,
+  data: jax.Array | dict | None = None,
+  mesh: Mesh | None = None,
+  rules: ShardingRules | None = None,
+  checkpoints: Checkpoints | None = None,
+  log: Logger | None = None,
+  stop: Callable[[], bool] = lambda: False,
+) -> Fit:
+  """Trains a population; by itself it writes nothing.
+
+  Args:
+    problem: what is minimised.
+    config: steps, optimizer and dispatch.
+    replicas: R, seeds trained side by side in one program.
+    seed: replica r is the run that `seed + r` would be by itself.
+    hparams: numbers to sweep, scalars or [R]; they replace the config's.
+    data: stored arrays that the problem finds in `ctx.data`.
+    mesh: devices; one by default.
+    rules: which logical axis lies along which mesh axis.
+    checkpoints: where to save and to resume from.
+    log: called as log(step, record), one dispatch late.
+    stop: asked between dispatches; when true, saves and returns.
+
+  Returns:
+    The last and best parameters of every replica, with their history.
+
+  Raises:
+    UsageError: the schedule ends before `config.steps`, or sizes do not divide
+      the mesh.
+  """
+  optimizers.check_schedule(config)
+  mesh = mesh or make_mesh()
+  check_divides(mesh, 'replica', replicas, '--replicas')
+  chosen = optimizers.default_hparams(config) | dict(hparams or {})
+  trainer = Trainer(
+    problem=problem,
+    config=config,
+    replicas=replicas,
+    seed=seed,
+    hparams=optimizers.as_replicas(chosen, replicas),
+    data=data,
+    mesh=mesh,
+    rules=rules or ShardingRules(),
+  )
+  restored = checkpoints and checkpoints.restore(trainer.abstract)
+  start, state = restored or (0, None)
+  if state is None:
+    state = trainer.create()
+  return _drive(trainer, state, start, checkpoints, log, stop)
+
+
+def _drive(
+  trainer: Trainer,
+  state: TrainState,
+  start: int,
+  checkpoints: Checkpoints | None,
+  log: Logger | None,
+  stop: Callable[[], bool],
+) -> Fit:
+  """Dispatches until the last step; logs the dispatch before the last."""
+  config, run = trainer.config, trainer.dispatch()
+  history, pending, step = [], None, start
+  began = time.perf_counter()
+
+  def fetch() -> None:
+    if pending is not None:
+      record = _summary(*pending)
+      history.append(record)
+      if log is not None:
+        log(int(record['step']), record)
+
+  preempted = False
+  for first, steps in _dispatches(start, config):
+    state, metrics = run(state, first, steps)
+    fetch()
+    step, pending = first + steps, (first + steps, metrics)
+    if history and not np.isfinite(history[-1]['train/loss']).any():
+      break
+    preempted = stop()
+    if checkpoints is not None and (
+      preempted or step == config.steps or _due(config.save_every, first, step)
+    ):
+      checkpoints.save(step, state, force=True)
+    if preempted:
+      break
+  fetch()
+  jax.block_until_ready(state)
+  seconds = time.perf_counter() - began
+  return Fit(state, history, step, start, seconds, preempted)
+
+
+def _dispatches(start: int, config: TrainConfig) -> Iterator[tuple[int, int]]:
+  """(first step, number of steps), ending on multiples of the dispatch."""
+  size = config.steps_per_dispatch
+  while start < config.steps:
+    end = min((start // size + 1) * size, config.steps)
+    yield start, end - start
+    start = end
+
+
+def _due(every: int, first: int, step: int) -> bool:
+  """Whether a multiple of `every` lies in first + 1 .. step."""
+  return every > 0 and step // every > first // every
+
+
+def _summary(step: int, metrics: Mapping[str, jax.Array]) -> Record:
+  """A dispatch in one record: means of training, the last held-out value."""
+  record = {'step': np.asarray(step)}
+  for name, value_KR in jax.device_get(dict(metrics)).items():
+    if name.startswith('train/'):
+      record[name] = value_KR.mean(axis=0)
+    elif np.isfinite(value_KR).any():
+      rows = np.isfinite(value_KR).any(axis=1)
+      record[name] = value_KR[rows][-1]
+  return record

@@ -1,0 +1,106 @@
+"""Optimizers of optax with traced hyper-parameters, and their schedules."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from extrap.errors import UsageError
+from extrap.training.config import TrainConfig
+
+HParams = Mapping[str, jax.Array]
+
+
+def default_hparams(config: TrainConfig) -> dict[str, float]:
+  """What `fit` may sweep: numbers that are traced, not compiled in."""
+  return {
+    'learning_rate': config.learning_rate,
+    'weight_decay': config.weight_decay,
+  }
+
+
+def schedule(config: TrainConfig) -> Callable[[jax.Array], jax.Array]:
+  """Factor of the learning rate, 0..1, at each step."""
+  total = config.resolved_schedule_steps
+  warmup = min(config.warmup_steps, total)
+  if config.schedule == 'constant':
+    parts = [optax.constant_schedule(1.0)]
+    ends = []
+  elif config.schedule == 'cosine':
+    rest = max(total - warmup, 1)
+    parts = [optax.cosine_decay_schedule(1.0, rest, config.final_fraction)]
+    ends = []
+  else:
+    cooldown = max(round(config.cooldown_fraction * total), 1)
+    flat = max(total - cooldown, warmup)
+    parts = [
+      optax.constant_schedule(1.0),
+      optax.linear_schedule(1.0, config.final_fraction, cooldown),
+    ]
+    ends = [flat]
+  # The first step already moves: the warm-up starts at 1 / warmup_steps.
+  ramp = optax.linear_schedule(1 / max(warmup, 1), 1.0, max(warmup - 1, 1))
+  return optax.join_schedules([ramp, *parts], [warmup, *ends])
+
+
+def check_schedule(config: TrainConfig) -> None:
+  """Refuses steps after a schedule that has ended at zero."""
+  total = config.resolved_schedule_steps
+  ends = config.schedule != 'constant' and config.final_fraction == 0
+  if ends and config.steps > total:
+    raise UsageError(
+      f'--steps={config.steps} goes beyond --train.schedule_steps={total}, '
+      f'where the {config.schedule} schedule has ended at zero: give a larger '
+      '--train.schedule_steps to a new run'
+    )
+
+
+def make_optimizer(
+  config: TrainConfig, hparams: HParams
+) -> optax.GradientTransformation:
+  """Clipping and an optimizer; called inside the vmapped step.
+
+  Weight decay leaves norm scales, biases and position parameters alone.
+  """
+  factor = schedule(config)
+
+  def rate(step: jax.Array) -> jax.Array:
+    return hparams['learning_rate'] * factor(step)
+
+  decay = {'weight_decay': hparams['weight_decay'], 'mask': _decayed}
+  betas = {'b1': config.b1, 'b2': config.b2}
+  build = {
+    'adamw': lambda: optax.adamw(rate, **betas, eps=config.epsilon, **decay),
+    'adam': lambda: optax.adam(rate, **betas, eps=config.epsilon),
+    'nadamw': lambda: optax.nadamw(rate, **betas, eps=config.epsilon, **decay),
+    'lion': lambda: optax.lion(rate, **betas, **decay),
+    'adafactor': lambda: optax.adafactor(rate),
+    'rmsprop': lambda: optax.rmsprop(rate, eps=config.epsilon),
+    'sgd': lambda: optax.sgd(rate, momentum=config.b1 or None),
+  }[config.optimizer]
+  if not config.clip:
+    return build()
+  return optax.chain(optax.clip_by_global_norm(config.clip), build())
+
+
+def _decayed(params: optax.Params) -> optax.Params:
+  def decays(path: tuple, leaf: jax.Array) -> bool:
+    del leaf
+    names = [getattr(part, 'key', '') for part in path]
+    return not any(
+      name in ('scale', 'bias') or str(name).startswith('position_')
+      for name in names
+    )
+
+  return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def as_replicas(
+  hparams: Mapping[str, jax.typing.ArrayLike], replicas: int
+) -> dict[str, jax.Array]:
+  """Every hyper-parameter as float32 [R]."""
+  return {
+    name: jnp.broadcast_to(jnp.asarray(value, jnp.float32), (replicas,))
+    for name, value in hparams.items()
+  }

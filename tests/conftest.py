@@ -1,0 +1,33 @@
+"""Eight simulated devices, and compiled programs kept between runs."""
+
+import os
+from pathlib import Path
+
+# Inherited by the processes that tests start, hence by environment.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  str(Path(__file__).parents[1] / '.cache' / 'jax'),
+)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update('jax_num_cpu_devices', 8)
+# An accidental outer sum is a common cause of a wrong loss.
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def pytest_configure() -> None:
+  """Lets tests read flags: under pytest nothing parses the command line."""
+  flags.FLAGS.mark_as_parsed()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+  """Skips what needs an accelerator where there is none."""
+  if item.get_closest_marker('accelerator'):
+    if jax.default_backend() == 'cpu':
+      pytest.skip('needs an accelerator: JAX_PLATFORMS=cuda, or tpu')
