@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from extrap.evaluation.grid import Sampler, Suite
+from extrap.evaluation.grid import BUCKETS, Sampler, Suite
 from extrap.randomness import named
 from extrap.tasks.addition import Addition
 from extrap.tasks.task import Batch
@@ -117,7 +117,10 @@ KINDS = {
 
 
 def carry_suites(
-  task: Addition, lengths: Sequence[int], rows: int
+  task: Addition,
+  lengths: Sequence[int],
+  rows: int,
+  buckets: tuple[int, ...] = BUCKETS,
 ) -> dict[str, Suite]:
   """A suite of each kind, `rows` a length and replica (one if not random)."""
   return {
@@ -126,6 +129,7 @@ def carry_suites(
       cells=tuple(entry.cell(length) for length in lengths),
       rows=rows if entry.random else 1,
       sampler=carry_sampler(task, kind),
+      buckets=buckets,
     )
     for kind, entry in KINDS.items()
   }

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from extrap.compilation import jit_once
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match
 from extrap.models.positions import Position
@@ -26,7 +27,8 @@ Cell = tuple[int, ...]
 Sampler = Callable[[jax.Array, jax.Array, int], Batch]
 Progress = Callable[[int], None]
 
-BUCKETS = (10, 32, 64, 100, 320, 1000, 3200, 10_000)
+# A compilation costs seconds, as does padding the grid to its longest sums.
+BUCKETS = (50, 100, 1000, 10_000)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Suite:
     cells: tuples of sizes.
     rows: rows a cell and replica.
     sampler: draws a row; None for the task's own uniform sampling.
+    buckets: sizes that programs are compiled for; a larger cell gets its own.
     shared: whether all replicas see the same rows; otherwise replica r takes
       rows r * rows .. (r + 1) * rows - 1 of each cell, so that replicas add up.
   """
@@ -46,29 +49,42 @@ class Suite:
   cells: tuple[Cell, ...]
   rows: int
   sampler: Sampler | None = None
+  buckets: tuple[int, ...] = BUCKETS
   shared: bool = False
 
 
-def check_table(position: Position, task: Task, max_size: int) -> None:
+def check_table(
+  position: Position, task: Task, max_size: int, train: bool = False
+) -> None:
   """Refuses sizes that an encoding's table cannot index.
+
+  Args:
+    position: the encoding.
+    task: gives the ids.
+    max_size: largest size.
+    train: whether random shifts are added to the ids.
 
   Raises:
     UsageError: naming the size and the flag.
   """
-  if not in_table(position, task, max_size):
+  if not in_table(position, task, max_size, train):
     needed = task.largest_ids(max_size)[position.table]
+    shift = f' and shifts up to {position.largest_shift}' if train else ''
     raise UsageError(
-      f'size {max_size} needs {position.table} ids up to {needed}, beyond the '
-      f'table of the {type(position).__name__} encoding, which ends at '
-      f'{position.max_id}: raise --model.position.max_size or lower the size'
+      f'size {max_size} needs {position.table} ids up to {needed}{shift}, but '
+      f'the table of {type(position).__name__} ends at {position.max_id}: '
+      'raise --model.position.max_size or lower the size'
     )
 
 
-def in_table(position: Position, task: Task, max_size: int) -> bool:
+def in_table(
+  position: Position, task: Task, max_size: int, train: bool = False
+) -> bool:
   """Whether an encoding's table can index everything at max_size."""
   if position.max_id is None:
     return True
-  return task.largest_ids(max_size)[position.table] <= position.max_id
+  largest = task.largest_ids(max_size)[position.table]
+  return largest + (position.largest_shift if train else 0) <= position.max_id
 
 
 def row_key(suite: str, cell: Sequence[int | jax.Array], row: int) -> jax.Array:
@@ -117,23 +133,23 @@ def evaluate(
   """
   replicas = jax.tree.leaves(params)[0].shape[0]
   counts = {}
-  for bucket, cells in _buckets(suite.cells):
+  for bucket, cells in _buckets(suite):
     check_table(model.config.position, task, max(map(max, cells)))
     most = tokens_per_call // (task.token_length(bucket) * replicas)
-    needed = 1 << (len(cells) * suite.rows - 1).bit_length()
-    rows = max(1, min(most, needed))
+    # The same number of rows for every suite: one compilation serves all.
+    rows = max(1, most)
     right_R = _run(model, params, task, suite, cells, bucket, rows, progress)
     counts |= dict(zip(cells, right_R, strict=True))
   return {cell: counts[cell] for cell in suite.cells}
 
 
-def _buckets(cells: Sequence[Cell]) -> Iterator[tuple[int, list[Cell]]]:
+def _buckets(suite: Suite) -> Iterator[tuple[int, list[Cell]]]:
   """Cells grouped by the smallest bucket that holds them."""
   grouped: dict[int, list[Cell]] = {}
-  for cell in dict.fromkeys(cells):
+  for cell in dict.fromkeys(suite.cells):
     if min(cell) < 1:
       raise UsageError(f'size {"x".join(map(str, cell))}: sizes start at 1')
-    bucket = next((b for b in BUCKETS if b >= max(cell)), max(cell))
+    bucket = next((b for b in suite.buckets if b >= max(cell)), max(cell))
     grouped.setdefault(bucket, []).append(cell)
   yield from grouped.items()
 
@@ -163,7 +179,7 @@ def _drawer(
     offset = 0 if suite.shared else replica * suite.rows
     return draw_rows(task, suite, cell_NS, row_N + offset, bucket)
 
-  over_replicas = jax.jit(jax.vmap(draw, in_axes=(0, None, None)))
+  over_replicas = jit_once(jax.vmap(draw, in_axes=(0, None, None)))
   return functools.partial(over_replicas, jnp.arange(replicas))
 
 

@@ -59,6 +59,64 @@ class Result:
   seconds: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Provenance:
+  """What all rows of one trained arm share; see `Result` for the fields.
+
+  `seeds` has one seed a replica.
+  """
+
+  study: str
+  arm: str
+  rung: str
+  seeds: tuple[int, ...]
+  steps: int
+  samples: int
+  flops: float
+  seconds: float
+  checkpoint: str = 'last'
+  hparams: str = '{}'
+
+  def row(
+    self,
+    replica: int,
+    split: str,
+    size: str,
+    metric: str,
+    value: float | None,
+    n: int,
+    successes: int | None = None,
+  ) -> Result:
+    """One number of one replica."""
+    shared = dataclasses.asdict(self)
+    seed = shared.pop('seeds')[replica]
+    return Result(
+      **shared,
+      replica=replica,
+      seed=seed,
+      split=split,
+      size=size,
+      metric=metric,
+      value=value,
+      n=n,
+      successes=successes,
+    )
+
+  def exact_match(
+    self, split: str, size: str, right: Sequence[int] | None, n: int
+  ) -> list[Result]:
+    """One row a replica; `right` is None where the table ends before size."""
+    if right is None:
+      return [
+        self.row(replica, split, size, 'exact_match', None, 0)
+        for replica in range(len(self.seeds))
+      ]
+    return [
+      self.row(replica, split, size, 'exact_match', int(k) / n, n, int(k))
+      for replica, k in enumerate(right)
+    ]
+
+
 COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
 
 _PARSERS = {

@@ -22,6 +22,7 @@ class Progress:
     start: the step at which this process began.
     every_seconds: least time between two plain lines.
     clock: seconds, monotonic.
+    unit: what is counted, in the plural.
   """
 
   def __init__(
@@ -32,6 +33,7 @@ class Progress:
     start: int = 0,
     every_seconds: float = 5.0,
     clock: Callable[[], float] = time.monotonic,
+    unit: str = 'steps',
   ):
     self._total = total
     self._label = label
@@ -39,6 +41,7 @@ class Progress:
     self._start = start
     self._every_seconds = every_seconds
     self._clock = clock
+    self._unit = unit
     self._bar = None
     self._pending: str | None = None
     self._printed_at: float | None = None
@@ -53,7 +56,7 @@ class Progress:
         initial=self._start,
         desc=self._label,
         file=self._stream,
-        unit=' steps',
+        unit=f' {self._unit}',
         dynamic_ncols=True,
       )
     return self
@@ -87,13 +90,14 @@ class Progress:
     self._printed_at = self._clock()
 
   def _line(self, step: int, scalars: Mapping[str, float]) -> str:
-    parts = [self._label, f'step {step}/{self._total}']
+    one = self._unit.removesuffix('s')
+    parts = [self._label, f'{one} {step}/{self._total}']
     parts += [f'{name} {_number(value)}' for name, value in scalars.items()]
     seconds = self._clock() - self._began
     if step > self._start and seconds > 0:
       speed = (step - self._start) / seconds
       left = format_duration((self._total - step) / speed)
-      parts += [f'{speed:.3g} steps/s', f'{left} left']
+      parts += [f'{speed:.3g} {self._unit}/s', f'{left} left']
     return '  '.join(parts)
 
 

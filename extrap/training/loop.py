@@ -20,6 +20,8 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from extrap.compilation import jit_once
+from extrap.errors import UsageError
 from extrap.randomness import named
 from extrap.training import optimizers
 from extrap.training.checkpoints import Checkpoints
@@ -104,7 +106,7 @@ class Trainer:
   def create(self) -> TrainState:
     """The state before the first step, sharded over the mesh."""
     with jax.set_mesh(self.mesh):
-      make = jax.jit(
+      make = jit_once(
         jax.vmap(lambda r, h: nn.unbox(self._create(r, h))),
         out_shardings=self.shardings,
       )
@@ -241,8 +243,12 @@ class Trainer:
       )
     new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
     new = new.replace(finite=finite)
-    logged = {f'train/{name}': value for name, value in metrics.items()}
-    return new, {'train/loss': loss, 'train/grad_norm': norm} | logged
+    metrics = {'loss': loss, 'grad_norm': norm} | metrics
+    # A frozen replica has no metrics, even if its old parameters still would.
+    return new, {
+      f'train/{name}': jnp.where(finite, value, jnp.nan)
+      for name, value in metrics.items()
+    }
 
   def _over_data(self, leaf: jax.Array) -> jax.Array:
     """Spreads a batch's first axis over the mesh's data axis."""
@@ -288,6 +294,8 @@ def fit(
   mesh: Mesh | None = None,
   rules: ShardingRules | None = None,
   checkpoints: Checkpoints | None = None,
+  init_from: Checkpoints | None = None,
+  begin: Callable[[int], None] = lambda step: None,
   log: Logger | None = None,
   stop: Callable[[], bool] = lambda: False,
 ) -> Fit:
@@ -303,6 +311,9 @@ def fit(
     mesh: devices; one by default.
     rules: which logical axis lies along which mesh axis.
     checkpoints: where to save and to resume from.
+    init_from: another run; without a checkpoint of its own, this one starts
+      from the other's last parameters, with a fresh optimizer.
+    begin: called once with the step that training starts or goes on from.
     log: called as log(step, record), one dispatch late.
     stop: asked between dispatches; when true, saves and returns.
 
@@ -327,11 +338,30 @@ def fit(
     mesh=mesh,
     rules=rules or ShardingRules(),
   )
-  restored = checkpoints and checkpoints.restore(trainer.abstract)
-  start, state = restored or (0, None)
-  if state is None:
-    state = trainer.create()
+  start, state = _start(trainer, checkpoints, init_from)
+  if start > config.steps:
+    raise UsageError(
+      f'--steps={config.steps}, but this run has made {start} steps already'
+    )
+  begin(start)
   return _drive(trainer, state, start, checkpoints, log, stop)
+
+
+def _start(
+  trainer: Trainer, own: Checkpoints | None, other: Checkpoints | None
+) -> tuple[int, TrainState]:
+  """Its own checkpoint, or else another run's parameters, or scratch."""
+  if own is not None and (restored := own.restore(trainer.abstract)):
+    return restored
+  state = trainer.create()
+  if other is None:
+    return 0, state
+  found = other.restore(trainer.abstract)
+  if found is None:
+    raise UsageError(f'--init_from: {other.folder} has no checkpoint')
+  params = found[1].params
+  ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+  return 0, state.replace(params=params, ema=ema)
 
 
 def _drive(
@@ -362,10 +392,9 @@ def _drive(
     if history and not np.isfinite(history[-1]['train/loss']).any():
       break
     preempted = stop()
-    if checkpoints is not None and (
-      preempted or step == config.steps or _due(config.save_every, first, step)
-    ):
-      checkpoints.save(step, state, force=True)
+    if checkpoints is not None:
+      last = preempted or step == config.steps
+      checkpoints.save(step, state, force=last)
     if preempted:
       break
   fetch()
@@ -381,11 +410,6 @@ def _dispatches(start: int, config: TrainConfig) -> Iterator[tuple[int, int]]:
     end = min((start // size + 1) * size, config.steps)
     yield start, end - start
     start = end
-
-
-def _due(every: int, first: int, step: int) -> bool:
-  """Whether a multiple of `every` lies in first + 1 .. step."""
-  return every > 0 and step // every > first // every
 
 
 def _summary(step: int, metrics: Mapping[str, jax.Array]) -> Record:

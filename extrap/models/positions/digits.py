@@ -44,6 +44,10 @@ class _ShiftedTable(Position):
     """Row 0 is for tokens without a place; place 0 has row 1."""
     return self.max_size - 2
 
+  @property
+  def largest_shift(self) -> int:
+    return self.shift
+
   def _placed(self, ids: Structure) -> jax.Array:
     """Which tokens have a place."""
     raise NotImplementedError

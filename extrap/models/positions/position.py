@@ -48,6 +48,11 @@ class Position:
     return None
 
   @property
+  def largest_shift(self) -> int:
+    """Largest random shift that training adds to an id of its table."""
+    return 0
+
+  @property
   def place_window(self) -> tuple[int, int] | None:
     """Places (behind, ahead) that a query sees, if it sees no others."""
     return None

@@ -1,0 +1,599 @@
+"""Addition, trained on 10 digits, right at every length: a certificate.
+
+Claimed elsewhere. A single-shot decoder that is told which digits belong
+together extrapolates addition 6.7 times (30 to 200 digits: position coupling,
+Cho et al. 2024, arXiv 2405.20671), six times with Abacus embeddings (20 to 120
+digits: McLeish et al. 2024, arXiv 2405.17399). Both stop where their learned
+tables or their attention give out, and neither can say what happens beyond the
+lengths that were tested.
+
+Here. One layer, width 64, whose heads are biased by the difference of places
+and see only the operands' digits at their own place and the next, themselves
+and the operators. That gives alignment *and* locality away (rung L6 of the
+structure ladder): it says nothing on how a network would discover them. In
+return, what a query sees no longer depends on the length of the sum, so all
+contexts that can occur are enumerated (24,518 in base 10) and checked: the
+certificate. The same budget at weaker rungs (learned positions, rotary, Abacus)
+is shown beside it.
+
+Protocol. Operand lengths uniform over ordered pairs from 1..10, least
+significant digit first; exact match of the whole answer and its end, teacher
+forced (equal to greedy decoding). Replicas are seeds; the last checkpoint is
+scored; 'best' is the lowest loss at 15 digits. Grid 100 x 100 of length pairs,
+equal lengths to 10,000 digits, and the carry suite, since uniform digits hardly
+ever make a long carry.
+
+Commands (two CPU cores of an AMD EPYC):
+  python -m experiments.addition              quick evaluation
+  python -m experiments.addition --eval=full  100 sums a cell and replica
+  python -m experiments.addition --certify=<run folder>
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from extrap import cli
+from extrap.config import option
+from extrap.errors import UsageError
+from extrap.evaluation import certificate as certificates
+from extrap.evaluation.carries import carry_suites
+from extrap.evaluation.certificate import Certificate
+from extrap.evaluation.grid import (
+  Cell,
+  Suite,
+  check_table,
+  evaluate,
+  in_table,
+)
+from extrap.evaluation.results import Provenance, Result, select, write_csv
+from extrap.models import Transformer, TransformerConfig
+from extrap.models.positions import POSITIONS, PlaceWindow, Position
+from extrap.models.transformer import Params
+from extrap.reporting import plots
+from extrap.reporting.environment import peak_memory_bytes
+from extrap.reporting.progress import Progress, format_duration
+from extrap.reporting.report import bullets, picture, write_report
+from extrap.reporting.tables import (
+  Table,
+  exact_match_table,
+  format_percent,
+  markdown,
+)
+from extrap.reporting.writers import read_jsonl
+from extrap.sequence import SequenceProblem
+from extrap.study import (
+  StudyConfig,
+  kept,
+  open_run,
+  provenance,
+  read_config,
+  restore_arm,
+  train_arm,
+  training_seconds,
+)
+from extrap.tasks.addition import Addition
+from extrap.training.flops import count_flops
+from extrap.training.loop import Fit
+from extrap.training.problem import Context
+from extrap.training.run_folder import RunFolder
+
+STUDY = 'addition'
+CLAIM = 'trained on 10 digits, certified for every length, 1,000x measured'
+TIME = 'about 8 minutes on two CPU cores'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+  """Flags of this study."""
+
+  task: Addition = option(Addition(), 'the task')
+  model: TransformerConfig = option(
+    TransformerConfig(position=PlaceWindow()), 'the main arm'
+  )
+  digits: int = option(10, 'longest training operand', unit='digits', minimum=1)
+  batch_size: int = option(
+    96, 'sums a step and replica', unit='sums', minimum=1
+  )
+  compare: tuple[str, ...] = option(
+    ('learned', 'rotary', 'abacus'),
+    'position encodings trained with the same budget, for comparison',
+    identity=False,
+  )
+  lengths: tuple[int, ...] = option(
+    (10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 500, 1000, 10_000),
+    'equal operand lengths to test',
+    unit='digits',
+    identity=False,
+  )
+  compare_up_to: int = option(
+    100, 'longest test of the compared arms', unit='digits', identity=False
+  )
+  grid: int = option(
+    100,
+    'side of the grid of length pairs (0: none)',
+    unit='digits',
+    minimum=0,
+    identity=False,
+  )
+  carries: int = option(
+    1000,
+    'longest sum of the carry suite (0: none)',
+    unit='digits',
+    minimum=0,
+    identity=False,
+  )
+  certify: str | None = option(
+    None,
+    'certify the model of a finished run and exit (1 if it fails)',
+    identity=False,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """A trained population."""
+
+  name: str
+  model: Transformer
+  task: Addition
+  trained: Fit
+  source: Provenance
+
+
+def main(config: Config, flag_values: flags.FlagValues) -> int:
+  """Trains, evaluates, certifies and reports; returns the exit code."""
+  if config.certify:
+    return certify_run(Path(config.certify))
+  began = time.perf_counter()
+  check(config)
+  run, config = open_run(STUDY, config, flag_values)
+  with run:
+    report = run.path / 'report.md'
+    asked = f'evaluation: {_asked(config)}'
+    if run.is_done and report.exists() and asked in report.read_text('utf-8'):
+      print(f'done already: {report}')
+      return 0
+    arms = [train(config, run, config.model.position)]
+    if config.eval != 'none':
+      arms += [
+        train(config, run, POSITIONS.get(name)()) for name in config.compare
+      ]
+      results = measure(config, run, arms)
+      certified = certify(config, run, arms[0])
+      write_report_of(config, run, arms, results, certified, asked)
+      show(config, arms, results, certified)
+      print(f'\nreport: {report}')
+    run.status('done', arms[0].trained.steps)
+  taken = format_duration(time.perf_counter() - began)
+  memory = peak_memory_bytes() / 2**30
+  print(f'{taken}, at most {memory:.2f} GiB of memory')
+  return 0
+
+
+def _asked(config: Config) -> str:
+  """What is evaluated, in one line: the mark of a finished report."""
+  return (
+    f'{config.eval}, {config.steps} steps, compare {",".join(config.compare)} '
+    f'to {config.compare_up_to}, lengths {",".join(map(str, config.lengths))}, '
+    f'grid {config.grid}, carries {config.carries}'
+  )
+
+
+def check(config: Config) -> None:
+  """Refuses what would only fail after training."""
+  for size in (*config.lengths, config.compare_up_to):
+    if size < 1:
+      raise UsageError(f'--lengths: {size} digits; sizes start at 1')
+  for name in config.compare:
+    position = POSITIONS.get(name)()
+    check_table(position, config.task, config.digits, train=True)
+  position = config.model.position
+  check_table(position, config.task, config.digits, train=True)
+  if config.eval != 'none':
+    longest = max(*config.lengths, config.grid, config.carries)
+    check_table(position, config.task, longest)
+
+
+def make_problem(config: Config, position: Position) -> SequenceProblem:
+  """The main arm, or another encoding in its place."""
+  model = dataclasses.replace(config.model, position=position)
+  return SequenceProblem(
+    task=config.task,
+    model=Transformer(model, config.task.vocab_size),
+    max_size=config.digits,
+    batch_size=config.batch_size,
+  )
+
+
+def train(config: Config, run: RunFolder, position: Position) -> Arm:
+  """Trains one arm, or picks it up where it was left."""
+  name = POSITIONS.name_of(position)
+  main_arm = position == config.model.position
+  folder = None if main_arm else run.path / 'arms' / name
+  problem = make_problem(config, position)
+  trained = train_arm(problem, config, run, name, folder)
+  samples = trained.steps * config.batch_size
+  source = Provenance(
+    study=STUDY,
+    arm=name,
+    rung=position.rung,
+    seeds=config.seeds,
+    steps=trained.steps,
+    samples=samples,
+    flops=samples * flops_per_sample(problem, trained.params),
+    seconds=training_seconds(folder or run.path) / config.replicas,
+  )
+  return Arm(name, problem.model, config.task, trained, source)
+
+
+def flops_per_sample(problem: SequenceProblem, params: Params) -> float:
+  """FLOPs of one training example, forward and backward."""
+  one = jax.tree.map(lambda leaf: leaf[0], params)
+  ctx = Context(jax.random.key(0), jax.numpy.int32(0), {})
+  batch = problem.sample(ctx)
+  step = jax.grad(lambda params: problem.loss(params, batch, ctx)[0])
+  return count_flops(step, one) / problem.batch_size
+
+
+def split_of(config: Config, cell: Cell) -> str:
+  """Where a cell lies."""
+  if max(cell) <= config.digits:
+    return 'in_distribution'
+  return 'out_of_distribution' if max(cell) <= 100 else 'beyond'
+
+
+def measure(
+  config: Config, run: RunFolder, arms: Sequence[Arm]
+) -> list[Result]:
+  """Every row of exact match, kept in the run folder as it is made."""
+  main_arm, *others = arms
+  full = config.eval == 'full'
+
+  def rows(total: int) -> int:
+    """Sums a replica: all of them in full, else a share of the total."""
+    return total if full else -(-total // config.replicas)
+
+  short = [n for n in config.lengths if n <= 1000]
+  long = [n for n in config.lengths if n > 1000]
+  results = []
+  for lengths, total in ((short, 1000), (long, 100)):
+    suite = Suite(name='equal', cells=_equal(lengths), rows=rows(total))
+    results += score(config, run, main_arm, suite)
+  if config.grid:
+    side = range(1, config.grid + 1)
+    cells = tuple((i, j) for i in side for j in side)
+    suite = Suite(name='grid', cells=cells, rows=rows(100 if full else 10))
+    results += score(config, run, main_arm, suite)
+  lengths = _carry_lengths(config)
+  # Few and short sums: padding costs less than compiling.
+  buckets = (100, 400, 1000) if full else (1000,)
+  suites = carry_suites(config.task, lengths, 4 if full else rows(10), buckets)
+  for suite in suites.values() if lengths else ():
+    results += score(config, run, main_arm, suite)
+  compared = [n for n in config.lengths if n <= config.compare_up_to]
+  suite = Suite(
+    name='equal', cells=_equal(compared), rows=rows(100), buckets=(100,)
+  )
+  for arm in others:
+    results += score(config, run, arm, suite)
+    results += score(config, run, best(arm), suite)
+  write_csv(run.path / 'results.csv', results, provenance())
+  return results
+
+
+def _equal(lengths: Sequence[int]) -> tuple[Cell, ...]:
+  return tuple((length, length) for length in lengths)
+
+
+def _carry_lengths(config: Config) -> list[int]:
+  if config.eval == 'full':
+    return list(range(1, config.carries + 1))
+  steps = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+  return [length for length in steps if length <= config.carries]
+
+
+def best(arm: Arm) -> Arm:
+  """The same arm at its best held-out loss."""
+  state = arm.trained.state
+  chosen = dataclasses.replace(
+    arm.trained, state=state.replace(params=arm.trained.best)
+  )
+  source = dataclasses.replace(arm.source, checkpoint='best')
+  return dataclasses.replace(arm, trained=chosen, source=source)
+
+
+def score(
+  config: Config, run: RunFolder, arm: Arm, suite: Suite
+) -> list[Result]:
+  """Exact match of one arm in one suite; blank beyond an arm's table."""
+
+  def make() -> list[Result]:
+    position = arm.model.config.position
+    inside = tuple(
+      cell for cell in suite.cells if in_table(position, arm.task, max(cell))
+    )
+    counts = {}
+    if inside:
+      within = dataclasses.replace(suite, cells=inside)
+      label = f'test {arm.name}, {suite.name}'
+      with Progress(len(inside), label, unit='cells') as progress:
+        done = 0
+
+        def advance(cells: int) -> None:
+          nonlocal done
+          done += cells
+          progress.update(done)
+
+        counts = evaluate(
+          arm.model, arm.trained.params, arm.task, within, progress=advance
+        )
+    results = []
+    for cell in suite.cells:
+      special = suite.name.startswith('carry')
+      results += arm.source.exact_match(
+        suite.name if special else split_of(config, cell),
+        str(cell[0]) if suite.name == 'equal' else 'x'.join(map(str, cell)),
+        counts.get(cell),
+        suite.rows,
+      )
+    return results
+
+  checkpoint = arm.source.checkpoint
+  name = f'{arm.name}-{checkpoint}-{suite.name.replace(":", "-")}'
+  identity = (suite.cells, suite.rows, arm.source.steps)
+  return kept(run, name, identity, make)
+
+
+def certify(
+  config: Config, run: RunFolder, arm: Arm
+) -> list[Certificate] | str:
+  """Certificates of the main arm, or why there can be none."""
+  try:
+    certificates.check_model(arm.model)
+    certified = certificates.certify(arm.model, arm.trained.params, config.task)
+  except UsageError as error:
+    return str(error)
+  rows = []
+  for replica, found in enumerate(certified):
+    row = arm.source.row
+    right = found.contexts - found.wrong
+    numbers = {'margin': found.margin, 'rounding': found.largest_rounding}
+    rows += [
+      row(
+        replica,
+        'certificate',
+        'any',
+        'certified',
+        float(found.passed),
+        found.contexts,
+        right,
+      ),
+      *(
+        row(replica, 'certificate', 'any', name, value, found.contexts)
+        for name, value in numbers.items()
+      ),
+    ]
+  write_csv(run.path / 'certificate.csv', rows, provenance())
+  return certified
+
+
+def certify_run(path: Path) -> int:
+  """Certifies the model of a finished run; 1 if any replica fails."""
+  config = read_config(path, STUDY, Config)
+  problem = make_problem(config, config.model.position)
+  certificates.check_model(problem.model)
+  trained = restore_arm(problem, config, path / 'checkpoints')
+  found = certificates.certify(problem.model, trained.params, config.task)
+  for seed, one in zip(config.seeds, found, strict=True):
+    print(f'seed {seed}: {one}')
+  passed = all(one.passed for one in found)
+  print(certificates.STATEMENT if passed else 'not certified')
+  return 0 if passed else 1
+
+
+def length_table(config: Config, results: Sequence[Result]) -> Table:
+  """The main arm's exact match at equal lengths."""
+  arm = POSITIONS.name_of(config.model.position)
+  return exact_match_table(
+    results, [arm], config.lengths, config.digits, intervals=False
+  )
+
+
+def comparison_table(config: Config, results: Sequence[Result]) -> Table:
+  """All arms at the lengths that all were tested at."""
+  arms = [POSITIONS.name_of(config.model.position), *config.compare]
+  lengths = [n for n in config.lengths if n <= config.compare_up_to]
+  return exact_match_table(
+    results, arms, lengths, config.digits, intervals=False
+  )
+
+
+def carry_table(results: Sequence[Result]) -> str:
+  """One row a kind: sums right in all replicas together."""
+  rows = []
+  for kind in dict.fromkeys(r.split for r in results):
+    chosen = select(results, split=kind)
+    right, n = sum(r.successes for r in chosen), sum(r.n for r in chosen)
+    sizes = {r.size for r in chosen}
+    rows.append(
+      [
+        kind.removeprefix('carry:'),
+        str(len(sizes)),
+        f'{right}/{n}',
+        format_percent(right / n),
+      ]
+    )
+  return markdown(['suite', 'lengths', 'right', 'exact match'], rows)
+
+
+def certificate_table(
+  seeds: Sequence[int], found: Sequence[Certificate]
+) -> str:
+  """One row a replica."""
+  return markdown(
+    ['seed', 'contexts', 'wrong', 'margin', 'rounding', 'ratio', 'verdict'],
+    [
+      [
+        str(seed),
+        f'{one.contexts:,}',
+        str(one.wrong),
+        f'{one.margin:.3g}',
+        f'{one.largest_rounding:.2g}',
+        f'{one.margin / one.largest_rounding:.3g}',
+        'passed (measured)' if one.passed else 'FAILED',
+      ]
+      for seed, one in zip(seeds, found, strict=True)
+    ],
+  )
+
+
+def show(
+  config: Config,
+  arms: Sequence[Arm],
+  results: Sequence[Result],
+  certified: Sequence[Certificate] | str,
+) -> None:
+  """Prints what a reader wants to know first."""
+  print(f'\nExact match, trained on sums of up to {config.digits} digits\n')
+  print(length_table(config, results).text())
+  if len(arms) > 1:
+    print('\nThe same budget at other rungs\n')
+    print(comparison_table(config, results).text())
+  grid = [r for r in results if 'x' in r.size and ':' not in r.split]
+  if grid:
+    right, n = sum(r.successes for r in grid), sum(r.n for r in grid)
+    print(f'\ngrid {config.grid} x {config.grid}: {right} of {n} sums right')
+  carry = [r for r in results if r.split.startswith('carry')]
+  if carry:
+    right, n = sum(r.successes for r in carry), sum(r.n for r in carry)
+    print(f'carry suite: {right} of {n} sums right')
+  print('\nCertificate')
+  if isinstance(certified, str):
+    print(f'none: {certified}')
+    return
+  for seed, one in zip(config.seeds, certified, strict=True):
+    print(f'seed {seed}: {one}')
+
+
+def write_report_of(
+  config: Config,
+  run: RunFolder,
+  arms: Sequence[Arm],
+  results: Sequence[Result],
+  certified: Sequence[Certificate] | str,
+  asked: str,
+) -> None:
+  """report.md and its pictures."""
+  report = run.path / 'report.md'
+  main_arm = arms[0]
+  equal = [r for r in results if 'x' not in r.size and r.checkpoint == 'last']
+  figure = plots.accuracy_vs_length(
+    equal,
+    config.digits,
+    run.plots / 'accuracy.png',
+    f'Addition, trained on up to {config.digits} digits',
+  )
+  loss = plots.training_curves(
+    read_jsonl(run.metrics), run.plots / 'training.png', 'Training'
+  )
+  table = length_table(config, results)
+  sections = [
+    (
+      'Exact match',
+      f'{picture("exact match against length", figure, report)}\n\n'
+      f'{table.markdown()}',
+    ),
+    ('Certificate', _certificate_text(config, certified)),
+  ]
+  if len(arms) > 1:
+    body = (
+      'The same model and budget, with another encoding. A blank beyond an '
+      f'encoding\'s table reads "out of table".\n\n'
+      f'{comparison_table(config, results).markdown()}'
+    )
+    sections.append(('The same budget at other rungs', body))
+  grid = [r for r in results if 'x' in r.size and ':' not in r.split]
+  if grid:
+    heat = plots.grid_heatmap(
+      grid, config.digits, run.plots / 'grid.png', 'Exact match by length pair'
+    )
+    sections.append(
+      ('Grid of length pairs', picture('100 x 100 heat map', heat, report))
+    )
+  carry = [r for r in results if r.split.startswith('carry')]
+  if carry:
+    sections.append(('Carry suite', carry_table(carry)))
+  sections += [
+    ('Training', f'{picture("loss", loss, report)}\n\n{_budget(arms)}'),
+    (
+      'How it was made',
+      bullets(
+        [
+          *provenance(),
+          f'again: python -m experiments.addition --flagfile={run.path}'
+          '/flags.txt',
+          asked,
+          'files: results.csv (every number), config.json, flags.txt, '
+          'environment.json, metrics.jsonl, checkpoints/',
+        ]
+      ),
+    ),
+  ]
+  parameters = sum(
+    leaf[0].size for leaf in jax.tree.leaves(main_arm.trained.params)
+  )
+  summary = (
+    f'{parameters:,} trainable parameters, {config.model.depth} layer(s), '
+    f'{main_arm.source.samples:,} sums of up to {config.digits} digits a '
+    f'replica, {config.replicas} replicas (seeds '
+    f'{", ".join(map(str, config.seeds))}), structure rung '
+    f'{main_arm.source.rung}.'
+  )
+  write_report(report, 'Addition', [('In short', summary), *sections])
+
+
+def _certificate_text(
+  config: Config, certified: Sequence[Certificate] | str
+) -> str:
+  if isinstance(certified, str):
+    return f'None: {certified}.'
+  lines = [certificates.STATEMENT, certificate_table(config.seeds, certified)]
+  lines += [
+    f'Seed {seed}: {one}.'
+    for seed, one in zip(config.seeds, certified, strict=True)
+  ]
+  causes = json.dumps(
+    {name: float(f'{x:.2g}') for name, x in certified[0].rounding.items()}
+  )
+  lines.append(f'Largest differences of any logit, first seed: {causes}.')
+  return '\n\n'.join(lines)
+
+
+def _budget(arms: Sequence[Arm]) -> str:
+  """Compute of each arm, a replica."""
+  return markdown(
+    ['arm', 'rung', 'steps', 'sums', 'FLOPs a replica', 'seconds a replica'],
+    [
+      [
+        arm.name,
+        arm.source.rung,
+        str(arm.source.steps),
+        f'{arm.source.samples:,}',
+        f'{arm.source.flops:.2e}',
+        f'{arm.source.seconds:.0f}',
+      ]
+      for arm in arms
+    ],
+    'llrrrr',
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))

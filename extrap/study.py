@@ -1,0 +1,305 @@
+"""What every study does around its science: run folder, progress, resuming."""
+
+import contextlib
+import dataclasses
+import gc
+import hashlib
+import json
+import logging as standard_logging
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import jax
+import numpy as np
+from absl import flags, logging
+
+from extrap import config as config_lib
+from extrap.config import option
+from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
+from extrap.evaluation.results import Result, read_csv, write_csv
+from extrap.reporting.environment import environment, git_state, hardware
+from extrap.reporting.progress import Progress
+from extrap.reporting.writers import (
+  JsonLinesWriter,
+  MultiWriter,
+  TensorBoardWriter,
+  read_jsonl,
+)
+from extrap.training.checkpoints import Checkpoints
+from extrap.training.config import TrainConfig
+from extrap.training.loop import Fit, Record, fit
+from extrap.training.problem import Problem
+from extrap.training.run_folder import RunFolder, default_path
+from extrap.training.sharding import MeshConfig, make_mesh
+
+ConfigT = TypeVar('ConfigT', bound='StudyConfig')
+CACHE = Path('.cache/jax')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+  """Flags that every study has."""
+
+  workdir: str | None = option(
+    None,
+    'run folder; the same command on the same folder resumes (default: '
+    'runs/<study>-<hash of the settings>)',
+    identity=False,
+  )
+  seed: int = option(0, 'seed of the first replica', minimum=0)
+  replicas: int = option(
+    4, 'seeds trained side by side in one program', minimum=1
+  )
+  steps: int = option(
+    1000, 'optimizer steps', unit='steps', minimum=1, identity=False
+  )
+  init_from: str | None = option(
+    None, 'run folder whose last parameters are the start'
+  )
+  eval: Literal['none', 'quick', 'full'] = option(
+    'quick', 'how much to evaluate after training', identity=False
+  )
+  train: TrainConfig = option(TrainConfig(), 'training')
+  mesh: MeshConfig = option(MeshConfig(), 'devices', identity=False)
+
+  @property
+  def training(self) -> TrainConfig:
+    """How the run trains, with the number of steps."""
+    return dataclasses.replace(self.train, steps=self.steps)
+
+  @property
+  def seeds(self) -> tuple[int, ...]:
+    return tuple(self.seed + replica for replica in range(self.replicas))
+
+
+def open_run(
+  study: str, config: ConfigT, flag_values: flags.FlagValues
+) -> tuple[RunFolder, ConfigT]:
+  """Opens the run folder, and fixes the length of the schedule.
+
+  Returns:
+    The folder, and the config with `train.schedule_steps` as the run began.
+  """
+  path = Path(config.workdir or default_path(study, config))
+  config = _fix_schedule(path, config)
+  text = config_lib.flags_text(type(config), flag_values, omit=('workdir',))
+  # Which accelerators are absent is nothing to tell.
+  standard_logging.getLogger('jax').setLevel(standard_logging.WARNING)
+  CACHE.mkdir(parents=True, exist_ok=True)
+  jax.config.update('jax_compilation_cache_dir', str(CACHE.absolute()))
+  folder = RunFolder.open(
+    path, config, study=study, flags=text, devices=jax.devices()
+  )
+  return folder, config
+
+
+def _fix_schedule(path: Path, config: ConfigT) -> ConfigT:
+  """The schedule's length is asked for, or the run's, or --steps."""
+  steps = config.train.schedule_steps
+  if steps is None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+      there = json.loads((path / 'config.json').read_text(encoding='utf-8'))
+      steps = there['config']['train']['schedule_steps']
+  train = dataclasses.replace(
+    config.train, schedule_steps=steps or config.steps
+  )
+  return dataclasses.replace(config, train=train)
+
+
+def read_config(path: Path, study: str, config_type: type[ConfigT]) -> ConfigT:
+  """The configuration of a run.
+
+  Raises:
+    UsageError: the folder is no run of this study.
+  """
+  try:
+    there = json.loads((path / 'config.json').read_text(encoding='utf-8'))
+    if there['study'] != study:
+      raise UsageError(f'{path} is a run of {there["study"]}, not of {study}')
+    return config_lib.from_json(config_type, there['config'])
+  except (OSError, ValueError, KeyError) as error:
+    raise UsageError(f'{path} is not a run of {study}: {error}') from error
+
+
+def train_arm(
+  problem: Problem,
+  config: StudyConfig,
+  run: RunFolder,
+  label: str,
+  folder: Path | None = None,
+) -> Fit:
+  """Trains with progress, metrics, checkpoints and resumption.
+
+  Args:
+    problem: what is minimised.
+    config: the study's.
+    run: the run folder; its status follows the main arm.
+    label: names the arm in progress lines.
+    folder: where a further arm keeps its files; None for the main arm.
+
+  Raises:
+    Preempted: after SIGTERM, everything saved.
+    Diverged: no replica is finite any more.
+  """
+  where = folder or run.path
+  with contextlib.ExitStack() as stack:
+    stop = stack.enter_context(terminated())
+    observer = _Observer(config, run if folder is None else None, where, label)
+    stack.callback(observer.close)
+    every = config.train.save_every or config.steps
+    checkpoints = stack.enter_context(Checkpoints(where / 'checkpoints', every))
+    other = config.init_from and stack.enter_context(
+      Checkpoints(Path(config.init_from) / 'checkpoints', None)
+    )
+    trained = fit(
+      problem,
+      config.training,
+      replicas=config.replicas,
+      seed=config.seed,
+      mesh=make_mesh(config.mesh),
+      checkpoints=checkpoints,
+      init_from=other or None,
+      begin=observer.begin,
+      log=observer.log,
+      stop=stop,
+    )
+  # Compiled programs are large, and this one has done its work.
+  jax.clear_caches()
+  gc.collect()
+  if folder is None:
+    run.status('running', trained.steps)
+  if trained.preempted:
+    raise Preempted(
+      f'stopped by SIGTERM at step {trained.steps}, which is saved in {where}; '
+      'run the same command again to go on'
+    )
+  if trained.diverged:
+    raise Diverged(
+      f'{label}: every replica has a loss that is not finite; see {where}, and '
+      'try a lower --train.learning_rate'
+    )
+  return trained
+
+
+def restore_arm(
+  problem: Problem, config: StudyConfig, checkpoints: Path
+) -> Fit:
+  """The state that a run was left in, without training or writing."""
+  with Checkpoints(checkpoints, None) as source:
+    step = source.latest()
+    if step is None:
+      raise UsageError(f'{checkpoints} holds no checkpoint')
+    return fit(
+      problem,
+      dataclasses.replace(config.training, steps=step, schedule_steps=step),
+      replicas=config.replicas,
+      seed=config.seed,
+      checkpoints=source,
+    )
+
+
+class _Observer:
+  """Follows one training: progress, metrics files, status."""
+
+  def __init__(
+    self,
+    config: StudyConfig,
+    run: RunFolder | None,
+    folder: Path,
+    label: str,
+  ) -> None:
+    self._config, self._run, self._folder = config, run, folder
+    self._label, self._stack = label, contextlib.ExitStack()
+
+  def begin(self, start: int) -> None:
+    """Opens what is written to, without what lies after `start`."""
+    resumed = start or None
+    self._writer = MultiWriter(
+      JsonLinesWriter(self._folder / 'metrics.jsonl', resumed),
+      TensorBoardWriter(self._folder / 'tensorboard', resumed),
+    )
+    self._stack.callback(self._writer.close)
+    if start:
+      logging.info('%s: resumed at step %d', self._label, start)
+    total = self._config.steps
+    if start < total:
+      print(f'{self._label}: compiling', file=sys.stderr)
+      progress = Progress(total, f'train {self._label}', start=start)
+      self._progress = self._stack.enter_context(progress)
+    self._time = time.perf_counter()
+
+  def log(self, step: int, record: Record) -> None:
+    now = time.perf_counter()
+    scalars = {
+      name: value.tolist() for name, value in record.items() if name != 'step'
+    }
+    self._writer.write(step, scalars | {'seconds': now - self._time})
+    self._time = now
+    self._progress.update(step, loss=np.nanmean(record['train/loss']))
+    if self._run is not None:
+      self._run.status('running', step)
+
+  def close(self) -> None:
+    self._stack.close()
+
+
+@contextlib.contextmanager
+def terminated() -> Iterator[Callable[[], bool]]:
+  """A function that tells whether SIGTERM has come; it no longer kills."""
+  came = []
+  before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
+  try:
+    yield lambda: bool(came)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def training_seconds(folder: Path) -> float:
+  """Time spent on the recorded steps, over all starts of a run."""
+  return sum(
+    record['seconds'] for record in read_jsonl(folder / 'metrics.jsonl')
+  )
+
+
+def kept(
+  run: RunFolder, name: str, identity: object, make: Callable[[], list[Result]]
+) -> list[Result]:
+  """Rows that are made once and kept in the run folder.
+
+  Args:
+    run: the run folder.
+    name: of the file, for people.
+    identity: everything that the rows depend on, beside the run's config.
+    make: makes them.
+  """
+  digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
+  path = run.path / 'parts' / f'{name}-{digest}.csv'
+  if path.exists():
+    with contextlib.suppress(ExtrapError):
+      return read_csv(path)[0]
+  results = make()
+  write_csv(path, results, provenance())
+  return results
+
+
+def provenance() -> list[str]:
+  """Command, commit and hardware, the comments of a results file."""
+  program = 'python -m ' + _module()
+  git = git_state(Path(__file__)) or {'commit': 'unknown', 'dirty': False}
+  dirty = ' with uncommitted changes' if git['dirty'] else ''
+  return [
+    f'command: {shlex.join([*program.split(), *sys.argv[1:]])}',
+    f'commit: {git["commit"]}{dirty}',
+    f'hardware: {hardware(environment(jax.devices()))}',
+  ]
+
+
+def _module() -> str:
+  """The name of the program, as after `python -m`."""
+  spec = getattr(sys.modules['__main__'], '__spec__', None)
+  return spec.name if spec is not None else Path(sys.argv[0]).stem
