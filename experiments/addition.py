@@ -97,9 +97,12 @@ class Config(StudyConfig):
   model: TransformerConfig = option(
     TransformerConfig(position=PlaceWindow()), 'the main arm'
   )
+  steps: int = option(
+    1200, 'optimizer steps', unit='steps', minimum=1, identity=False
+  )
   digits: int = option(10, 'longest training operand', unit='digits', minimum=1)
   batch_size: int = option(
-    96, 'sums a step and replica', unit='sums', minimum=1
+    64, 'sums a step and replica', unit='sums', minimum=1
   )
   compare: tuple[str, ...] = option(
     ('learned', 'rotary', 'abacus'),

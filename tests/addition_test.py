@@ -13,14 +13,14 @@ import pytest
 
 from extrap.errors import UsageError
 from extrap.tasks.addition import (
-  A,
-  B,
   END,
   EQUALS,
   PAD,
   PLUS,
   SUM,
+  A,
   Addition,
+  B,
 )
 from extrap.tasks.task import uniform_sizes
 
@@ -28,6 +28,7 @@ FORMATS = tuple(itertools.product(('lsb', 'msb'), (False, True)))
 BASES = (2, 10, 1000)
 MAX_SIZE = 7
 ROWS = 3400  # three bases make 10,200 sums, each in four formats
+PLACES = 700  # for numbers of 200 decimal digits in base 2; one shape for all
 
 in_every_format = pytest.mark.parametrize(('order', 'zero_pad'), FORMATS)
 in_every_base = pytest.mark.parametrize('base', BASES)
@@ -48,7 +49,7 @@ def split(tokens, task):
   assert plus < equals < end
   assert set(tokens[end + 1 :]) <= {task.pad}
   numbers = tokens[:plus], tokens[plus + 1 : equals], tokens[equals + 1 : end]
-  assert all(0 <= digit < task.base for digit in sum(numbers, []))
+  assert all(0 <= digit < task.base for digit in itertools.chain(*numbers))
   return numbers
 
 
@@ -103,7 +104,7 @@ def test_every_leading_digit_and_zero_are_drawn(base):
   share, _ = np.histogram(leading, bins=min(base - 1, 4), range=(1, base))
   assert leading.min() >= 1
   np.testing.assert_allclose(share / share.mean(), 1, atol=0.45)
-  assert (first_B[one_digit_B] == 0).any() == (base < 1000) or base == 1000
+  assert base == 1000 or (first_B[one_digit_B] == 0).any()
 
 
 @in_every_base
@@ -149,32 +150,34 @@ def test_different_rows_keys_and_operands_differ():
   assert same < 0.01 * ROWS
 
 
-@in_every_format
-def test_a_row_drawn_alone_does_not_depend_on_max_size(order, zero_pad):
-  task = Addition(order=order, zero_pad=zero_pad)
-  bounds, rows = (5, 9, 16), 8
+def test_a_row_drawn_alone_does_not_depend_on_max_size():
+  bounds, rows = (5, 16), 8
 
   @jax.jit
   def program(key):
     key_B = jax.random.split(key, rows)
     size_BS = uniform_sizes(key, rows, 2, 1, bounds[0])
 
-    def alone(key, size_S, bound):
+    def alone(key, size_S, task, bound):
       batch = task.sample(key, size_S[None], max_size=bound)
       return jax.tree.map(lambda x: x[0], batch)
 
     return [
-      jax.vmap(functools.partial(alone, bound=bound))(key_B, size_BS)
-      for bound in bounds
+      [
+        jax.vmap(functools.partial(alone, task=task, bound=bound))(
+          key_B, size_BS
+        )
+        for bound in bounds
+      ]
+      for task in (Addition(order=o, zero_pad=z) for o, z in FORMATS)
     ]
 
-  small, *larger = program(jax.random.key(2))
-  tokens, queries = small.tokens.shape[1], small.queries.shape[1]
-  for batch in larger:
-    np.testing.assert_array_equal(batch.tokens[:, :tokens], small.tokens)
-    assert (batch.tokens[:, tokens:] == task.pad).all()
-    np.testing.assert_array_equal(batch.mask[:, :queries], small.mask)
-    assert not batch.mask[:, queries:].any()
+  for small, large in program(jax.random.key(2)):
+    tokens, queries = small.tokens.shape[1], small.queries.shape[1]
+    np.testing.assert_array_equal(large.tokens[:, :tokens], small.tokens)
+    assert (large.tokens[:, tokens:] == Addition().pad).all()
+    np.testing.assert_array_equal(large.mask[:, :queries], small.mask)
+    assert not large.mask[:, queries:].any()
 
 
 @pytest.mark.parametrize(('base', 'places'), [(2, 6), (7, 2)])
@@ -204,7 +207,7 @@ def test_carries_run_over_long_chains(base, order, zero_pad):
     (nines, nines),
     (nines // (base - 1) * (base - 2), nines // (base - 1) + 1),
   ]
-  batch = task.from_integers(pairs)
+  batch = task.from_integers(pairs, max_size=PLACES)
   assert [task.read(row) for row in batch.tokens] == [
     ((a, b), a + b) for a, b in pairs
   ]
@@ -221,7 +224,7 @@ def test_integers_survive_a_round_trip(base, order, zero_pad):
     (1, 10**200 - 1),
     (10**100, 10**100),
   ]
-  tokens_BT = task.from_integers(pairs).tokens
+  tokens_BT = task.from_integers(pairs, max_size=PLACES).tokens
   assert [task.read(row) for row in tokens_BT] == [
     ((a, b), a + b) for a, b in pairs
   ]
@@ -229,10 +232,10 @@ def test_integers_survive_a_round_trip(base, order, zero_pad):
 
 def test_from_integers_fits_max_size_and_refuses_more():
   task = Addition()
-  tokens_BT = task.from_integers([(123, 4), (5, 0)], max_size=6).tokens
-  assert tokens_BT.shape == (2, task.token_length(6))
+  tokens_BT = task.from_integers([(123, 4), (5, 0)], max_size=4).tokens
+  assert tokens_BT.shape == (2, task.token_length(4))
   spelled = [3, 2, 1, task.plus, 4, task.equals, 7, 2, 1, task.end]
-  assert tokens_BT[0].tolist() == spelled + [task.pad] * 12
+  assert tokens_BT[0].tolist() == spelled + [task.pad] * 6
   with pytest.raises(UsageError, match='4 digits where 3 fit'):
     task.from_integers([(1, 1), (1, 1000)], max_size=3)
 
@@ -320,7 +323,7 @@ def test_structure_gives_places_roles_and_anchors(order, zero_pad):
 @pytest.mark.parametrize(('order', 'zero_pad'), FORMATS[:2] + FORMATS[3:])
 def test_digits_of_equal_weight_share_a_place(order, zero_pad):
   task = Addition(order=order, zero_pad=zero_pad)
-  batch = task.from_integers([(905, 1234), (9999, 1), (7, 5)])
+  batch = task.from_integers([(905, 1234), (9999, 1)])
   structure = jax.tree.map(np.asarray, task.structure(batch.tokens))
   for row, tokens in enumerate(batch.tokens):
     place_of_weight = {}
@@ -340,9 +343,7 @@ def test_digits_of_equal_weight_share_a_place(order, zero_pad):
 def test_largest_ids_are_bounds_that_are_reached(order, zero_pad):
   task = Addition(order=order, zero_pad=zero_pad)
   largest = task.largest_ids(4)
-  structure = task.structure(
-    task.from_integers([(9999, 9999), (1, 2)]).tokens
-  )
+  structure = task.structure(task.from_integers([(9999, 9999), (1, 2)]).tokens)
   met = {name: int(getattr(structure, name).max()) for name in largest}
   if (order, zero_pad) == ('msb', True):
     met['place'] += 1  # its sums start one place lower

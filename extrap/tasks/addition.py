@@ -76,13 +76,14 @@ class Addition:
 
     Row contents do not depend on max_size when B is 1.
     """
-    a_BN = self._number(named(key, 'a'), size_BS[:, 0], max_size)
-    b_BN = self._number(named(key, 'b'), size_BS[:, 1], max_size)
+    a_BN = self.number(named(key, 'a'), size_BS[:, 0], max_size)
+    b_BN = self.number(named(key, 'b'), size_BS[:, 1], max_size)
     return self.encode(a_BN, b_BN, size_BS)
 
-  def _number(
+  def number(
     self, key: jax.Array, length_B: jax.Array, places: int
   ) -> jax.Array:
+    """Uniform numbers of given lengths, [B, places]; 0 beyond a length."""
     shape = (length_B.shape[0], places)
     digit_BN = jax.random.randint(named(key, 'digits'), shape, 0, self.base)
     first_BN = jax.random.randint(named(key, 'first'), shape, 1, self.base)

@@ -234,8 +234,11 @@ class Trainer:
     params = optax.apply_updates(state.params, updates)
     if project := optional(self.problem, 'project'):
       params = project(params, ctx)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
+    # A step can overflow from a finite loss.
+    for leaf in jax.tree.leaves(params):
+      finite &= jnp.isfinite(leaf).all()
     new = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
     if state.ema is not None:
       new = new.replace(
@@ -270,8 +273,7 @@ class Trainer:
     ctx = Context(self._key(replica, 'evaluate'), step, hparams, data)
     params = state.params if state.ema is None else state.ema
     metrics = self.problem.evaluate(params, ctx)
-    rule = self.config.best
-    value = -metrics[rule[1:]] if rule.startswith('-') else metrics[rule]
+    value = _by_rule(self.config.best, metrics)
     # An equal value counts: among ties the longest trained is kept.
     better = state.finite & (value <= state.best.value)
     best = jax.tree.map(
@@ -401,6 +403,16 @@ def _drive(
   jax.block_until_ready(state)
   seconds = time.perf_counter() - began
   return Fit(state, history, step, start, seconds, preempted)
+
+
+def _by_rule(rule: str, metrics: Mapping[str, jax.Array]) -> jax.Array:
+  """The metric that a rule names, negated if the highest is best."""
+  name = rule.removeprefix('-')
+  if name not in metrics:
+    raise UsageError(
+      f'--train.best={rule}: held-out metrics are {", ".join(sorted(metrics))}'
+    )
+  return -metrics[name] if rule.startswith('-') else metrics[name]
 
 
 def _dispatches(start: int, config: TrainConfig) -> Iterator[tuple[int, int]]:

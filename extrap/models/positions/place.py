@@ -92,7 +92,8 @@ class PlaceWindow(PlaceBias):
     slot_BT = jnp.where(in_run_BT, run_BT, slot_BT)
     row_B1 = jnp.arange(examples)[:, None]
     token_BS = jnp.full((examples, slots), tokens)
-    token_BS = token_BS.at[row_B1, slot_BT].set(ids.index, mode='drop')
+    # The first of two tokens with one slot: later ones stay without effect.
+    token_BS = token_BS.at[row_B1, slot_BT].min(ids.index, mode='drop')
 
     offset_O = jnp.arange(-self.behind, self.ahead + 1) - lowest
     place_BTO = ids.place[..., None] + offset_O[None, None]

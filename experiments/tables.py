@@ -1,0 +1,117 @@
+"""Writes the README's tables and figures from experiments/results/*.csv.
+
+Command: python -m experiments.tables
+"""
+
+from pathlib import Path
+
+from experiments.addition import (
+  Config,
+  carry_table,
+  comparison_table,
+  length_table,
+)
+from extrap.evaluation.results import Result, read_csv, select
+from extrap.reporting import plots
+from extrap.reporting.tables import format_percent, markdown, update_block
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / 'experiments' / 'results'
+
+
+def tables() -> dict[str, str]:
+  """Every generated table, by the name of its block in the README."""
+  results, comments = read_csv(RESULTS / 'addition.csv')
+  grid, _ = read_csv(RESULTS / 'addition_grid.csv')
+  certified, _ = read_csv(RESULTS / 'addition_certificate.csv')
+  config = Config()
+  return {
+    'made': '\n'.join(f'- {line}' for line in comments),
+    'lengths': length_table(config, results).markdown(),
+    'comparison': comparison_table(config, results).markdown(),
+    'grid': _grid(grid),
+    'carries': carry_table([r for r in results if r.split.startswith('carry')]),
+    'certificate': _certificate(certified),
+    'decoding': _csv('decoding.csv'),
+    'dispatch': _csv('dispatch.csv'),
+  }
+
+
+def _grid(results: list[Result]) -> str:
+  """Cells of the grid in which all sums are right, by replica."""
+  rows = []
+  for replica in sorted({r.replica for r in results}):
+    cells = select(results, replica=replica)
+    right, n = sum(r.successes for r in cells), sum(r.n for r in cells)
+    perfect = sum(r.successes == r.n for r in cells)
+    rows.append(
+      [
+        str(cells[0].seed),
+        f'{perfect:,} of {len(cells):,}',
+        f'{right:,} of {n:,}',
+        format_percent(right / n, 3),
+      ]
+    )
+  return markdown(['seed', 'cells all right', 'sums right', 'share'], rows)
+
+
+def _certificate(results: list[Result]) -> str:
+  rows = []
+  for replica in sorted({r.replica for r in results}):
+    one = {r.metric: r for r in select(results, replica=replica)}
+    margin, rounding = one['margin'].value, one['rounding'].value
+    found = one['certified']
+    rows.append(
+      [
+        str(found.seed),
+        f'{found.n:,}',
+        str(found.n - found.successes),
+        f'{margin:.3g}',
+        f'{rounding:.2g}',
+        f'{margin / rounding:.2g}',
+        'passed (measured)' if found.value else 'FAILED',
+      ]
+    )
+  headers = ['seed', 'contexts', 'wrong', 'margin', 'rounding', 'ratio']
+  return markdown([*headers, 'verdict'], rows)
+
+
+def _csv(name: str) -> str:
+  """A benchmark's CSV as it is, hardware below."""
+  import csv
+
+  lines = (RESULTS / name).read_text(encoding='utf-8').splitlines()
+  comments = [line[2:] for line in lines if line.startswith('# ')]
+  headers, *rows = csv.reader(line for line in lines if line[:1] != '#')
+  return f'{markdown(headers, rows)}\n\n{"; ".join(comments)}'
+
+
+def readme(text: str) -> str:
+  """The README with every table as the CSV files have it."""
+  for name, table in tables().items():
+    text = update_block(text, name, table)
+  return text
+
+
+def main() -> None:
+  path = ROOT / 'README.md'
+  path.write_text(readme(path.read_text(encoding='utf-8')), encoding='utf-8')
+  results, _ = read_csv(RESULTS / 'addition.csv')
+  equal = [r for r in results if 'x' not in r.size and r.checkpoint == 'last']
+  plots.accuracy_vs_length(
+    [r for r in equal if r.metric == 'exact_match'],
+    Config().digits,
+    RESULTS / 'addition.png',
+    'Addition, trained on up to 10 digits',
+  )
+  grid, _ = read_csv(RESULTS / 'addition_grid.csv')
+  plots.grid_heatmap(
+    grid,
+    Config().digits,
+    RESULTS / 'addition_grid.png',
+    'Exact match by length pair',
+  )
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,203 @@
+"""The addition study from flags to report, small, and what goes wrong."""
+
+import json
+import shutil
+
+import pytest
+
+from experiments import addition
+from extrap import cli
+from extrap.evaluation.results import read_csv, select
+
+TINY = (
+  '--steps=12',
+  '--replicas=2',
+  '--batch_size=8',
+  '--model.width=16',
+  '--model.heads=2',
+  '--model.ffn_width=16',
+  '--train.steps_per_dispatch=4',
+  '--train.evaluate_every=4',
+  '--train.save_every=4',
+  '--lengths=3,6,60',
+  '--compare_up_to=60',
+  '--grid=3',
+  '--carries=5',
+)
+
+
+def run(*flags):
+  """Runs the study in this process; returns the exit code."""
+  with pytest.raises(SystemExit) as caught:
+    cli.run(addition.main, addition.Config, argv=['addition', *flags])
+  return caught.value.code or 0
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('runs') / 'run'
+  assert run(*TINY, '--compare=learned', f'--workdir={path}') == 0
+  return path
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+  return shutil.copytree(folder, tmp_path / 'run')
+
+
+def test_run_folder_has_everything(folder):
+  for name in (
+    'report.md',
+    'config.json',
+    'flags.txt',
+    'environment.json',
+    'metrics.jsonl',
+    'results.csv',
+    'certificate.csv',
+    'plots/accuracy.png',
+    'plots/grid.png',
+    'plots/training.png',
+  ):
+    assert (folder / name).stat().st_size > 0, name
+  status = json.loads((folder / 'status.json').read_text())
+  assert (status['state'], status['step']) == ('done', 12)
+  assert list(folder.glob('tensorboard/events*'))
+
+
+def test_report_shows_its_pictures_and_tables(folder):
+  report = (folder / 'report.md').read_text()
+  for text in (
+    '](plots/accuracy.png)',
+    '](plots/grid.png)',
+    '| digits',
+    'out of table',
+    'FAILED',
+    'trainable parameters',
+    '--flagfile=',
+  ):
+    assert text in report, text
+
+
+def test_rows_of_every_part(folder):
+  results, comments = read_csv(folder / 'results.csv')
+  assert any(line.startswith('command:') for line in comments)
+  grid = select(results, split=('in_distribution',))
+  assert len([r for r in grid if 'x' in r.size]) == 9 * 2
+  # The learned table has 128 rows: 60 digits are beyond it, a blank.
+  beyond = select(results, arm='learned', size='60')
+  assert beyond and all(r.value is None and r.n == 0 for r in beyond)
+  assert {r.checkpoint for r in select(results, arm='learned')} == {
+    'last',
+    'best',
+  }
+  assert {r.seed for r in results} == {0, 1}
+  assert {r.split for r in results if r.split[:5] == 'carry'} == {
+    f'carry:{kind}'
+    for kind in (
+      'chain',
+      'nines',
+      'zeros',
+      'palindromes',
+      'alternating',
+      'same',
+      'unequal',
+    )
+  }
+
+
+def test_again_says_that_it_is_done(folder, capsys):
+  before = (folder / 'report.md').stat().st_mtime_ns
+  assert run(*TINY, '--compare=learned', f'--workdir={folder}') == 0
+  assert f'done already: {folder}/report.md' in capsys.readouterr().out
+  assert (folder / 'report.md').stat().st_mtime_ns == before
+
+
+def test_flagfile_repeats_the_run_bit_for_bit(folder, tmp_path):
+  again = tmp_path / 'again'
+  flags = folder / 'flags.txt'
+  assert 'workdir' not in flags.read_text()
+  code = run(f'--flagfile={flags}', f'--workdir={again}', '--eval=none')
+  assert code == 0
+  assert _losses(again) == _losses(folder)
+
+
+def _losses(folder):
+  lines = (folder / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line)['train/loss'] for line in lines]
+
+
+def test_certify_fails_for_an_untrained_model(folder, capsys):
+  assert run(f'--certify={folder}') == 1
+  out = capsys.readouterr().out
+  assert out.count('FAILED') == 2 and 'the model says' in out
+
+
+def test_another_config_is_refused_naming_the_field(copy, capsys):
+  code = run(*TINY, '--train.learning_rate=0.1', f'--workdir={copy}')
+  assert code == 2
+  line = _error(capsys)
+  assert 'train.learning_rate' in line and '--workdir' in line
+  assert json.loads((copy / 'status.json').read_text())['state'] == 'done'
+
+
+def test_more_steps_after_the_schedule_ended_are_refused(copy, capsys):
+  code = run(*TINY, '--steps=20', '--compare=learned', f'--workdir={copy}')
+  assert code == 2
+  line = _error(capsys)
+  assert '--steps' in line and '--train.schedule_steps' in line
+
+
+def test_truncated_checkpoint_falls_back_and_says_so(copy, capfd):
+  newest = copy / 'checkpoints' / '12'
+  largest = max(
+    (p for p in newest.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size
+  )
+  largest.write_bytes(largest.read_bytes()[:-20])
+  (copy / 'report.md').unlink()
+  code = run(*TINY, '--compare=learned', f'--workdir={copy}', '--eval=none')
+  assert code == 0
+  assert '12' in capfd.readouterr().err
+  assert (copy / 'checkpoints' / '12').is_dir()
+  assert len(_losses(copy)) == 3  # No step twice.
+
+
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    (['--model.depht=2'], ['model.depht']),
+    (['--model.position=nonsense'], ['--model.position', 'nonsense']),
+    (['--model.heads=3'], ['--model.heads', '--model.width']),
+    (['--digits=0'], ['--digits']),
+    (['--lengths=0,5'], ['--lengths']),
+    (['--compare=nonsense'], ['nonsense']),
+    (
+      ['--model.position=learned', '--lengths=100'],
+      ['100', '--model.position.max_size'],
+    ),
+    (['--model.position=abacus', '--digits=50'], ['--model.position.max_size']),
+    (['--certify=/nowhere'], ['/nowhere']),
+    (['--init_from=/nowhere'], ['/nowhere']),
+    (['--mesh.data=64'], ['--mesh.data']),
+  ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+  flags, words, tmp_path, capsys
+):
+  path = tmp_path / 'run'
+  assert run(*TINY, f'--workdir={path}', *flags) in (1, 2)
+  line = _error(capsys)
+  assert all(word in line for word in words), line
+  assert not (path / 'results.csv').exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+  (tmp_path / 'file').write_text('')
+  assert run(*TINY, f'--workdir={tmp_path}/file/run') in (1, 2)
+  assert str(tmp_path / 'file') in _error(capsys)
+
+
+def _error(capsys):
+  lines = capsys.readouterr().err.strip().splitlines()
+  errors = [line for line in lines if line.startswith('error:')]
+  assert len(errors) == 1
+  return errors[0]

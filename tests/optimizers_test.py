@@ -1,0 +1,209 @@
+"""Tests of training/optimizers.py."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from extrap.training import TrainConfig
+from extrap.training.optimizers import (
+  as_replicas,
+  check_schedule,
+  default_hparams,
+  make_optimizer,
+  schedule,
+)
+
+START = {'kernel': np.array([1.0, -2.0, 3.0], np.float32)}
+
+
+def _config(**changes: object) -> TrainConfig:
+  defaults = {
+    'steps': 100,
+    'schedule': 'constant',
+    'warmup_steps': 0,
+    'learning_rate': 0.1,
+    'weight_decay': 0.0,
+    'clip': 0.0,
+  }
+  return TrainConfig(**(defaults | changes))
+
+
+def _factors(config: TrainConfig, *steps: int) -> list[float]:
+  return [float(schedule(config)(jnp.int32(step))) for step in steps]
+
+
+def _once(config: TrainConfig, params: dict, grads: dict) -> dict:
+  """The first update."""
+  optimizer = make_optimizer(config, default_hparams(config))
+  return optimizer.update(grads, optimizer.init(params), params)[0]
+
+
+def test_warm_up_rises_in_a_line_from_the_first_step() -> None:
+  config = _config(warmup_steps=10)
+  np.testing.assert_allclose(
+    _factors(config, 0, 1, 4, 9, 10, 50, 99, 200),
+    [0.1, 0.2, 0.5, 1, 1, 1, 1, 1],
+    rtol=1e-6,
+  )
+  assert _factors(_config(warmup_steps=1), 0, 1) == [1, 1]
+  assert _factors(_config(), 0, 1) == [1, 1]
+
+
+def test_cosine_falls_from_the_warm_up_to_the_end() -> None:
+  config = _config(schedule='cosine', warmup_steps=20)
+  quarter = (1 + np.cos(np.pi / 4)) / 2
+  np.testing.assert_allclose(
+    _factors(config, 9, 20, 40, 60, 100, 150),
+    [0.5, 1, quarter, 0.5, 0, 0],
+    atol=1e-6,
+  )
+  config = _config(schedule='cosine', final_fraction=0.2)
+  np.testing.assert_allclose(
+    _factors(config, 0, 50, 100), [1, 0.6, 0.2], atol=1e-6
+  )
+
+
+def test_trapezoid_is_flat_until_its_cooldown() -> None:
+  config = _config(schedule='trapezoid', warmup_steps=10, cooldown_fraction=0.2)
+  np.testing.assert_allclose(
+    _factors(config, 4, 10, 79, 80, 85, 90, 100, 120),
+    [0.5, 1, 1, 1, 0.75, 0.5, 0, 0],
+    atol=1e-6,
+  )
+
+
+def test_the_schedule_has_a_length_of_its_own() -> None:
+  config = _config(schedule='cosine', steps=10, schedule_steps=100)
+  np.testing.assert_allclose(_factors(config, 50), [0.5], atol=1e-6)
+  check_schedule(config)
+  # A run shorter than its warm-up still reaches the peak.
+  assert _factors(_config(steps=4, warmup_steps=100), 0, 3) == [0.25, 1]
+
+
+@pytest.mark.parametrize(
+  'optimizer',
+  ['adamw', 'adam', 'nadamw', 'lion', 'adafactor', 'rmsprop', 'sgd'],
+)
+def test_lowers_a_quadratic(optimizer: str) -> None:
+  config = _config(optimizer=optimizer, learning_rate=0.05)
+
+  @jax.jit
+  def train(rate: jax.Array) -> jax.Array:
+    made = make_optimizer(
+      config, {'learning_rate': rate, 'weight_decay': jnp.zeros(())}
+    )
+
+    def step(carry: tuple, _: None) -> tuple:
+      params, state = carry
+      loss, grads = jax.value_and_grad(_quadratic)(params)
+      updates, state = made.update(grads, state, params)
+      return (jax.tree.map(jnp.add, params, updates), state), loss
+
+    start = jax.tree.map(jnp.asarray, START)
+    return jax.lax.scan(step, (start, made.init(start)), length=100)[1]
+
+  losses = train(0.05)
+  assert losses[-1] < 0.1 * losses[0]
+  # The traced number, not the config's, is what acts.
+  np.testing.assert_array_equal(train(0.0), jnp.full(100, losses[0]))
+
+
+def _quadratic(params: dict[str, jax.Array]) -> jax.Array:
+  return jnp.sum(params['kernel'] ** 2)
+
+
+def test_optimizers_are_different() -> None:
+  grads = {'kernel': np.array([1.0, 0.1, -3.0], np.float32)}
+  first = {
+    name: _once(_config(optimizer=name), START, grads)['kernel']
+    for name in ('adam', 'nadamw', 'lion', 'rmsprop', 'sgd', 'adafactor')
+  }
+  np.testing.assert_allclose(first['sgd'], -0.1 * grads['kernel'], rtol=1e-6)
+  np.testing.assert_allclose(
+    first['adam'], -0.1 * np.sign(grads['kernel']), rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    first['lion'], -0.1 * np.sign(grads['kernel']), rtol=1e-6
+  )
+  rest = [first[name] for name in ('adam', 'nadamw', 'rmsprop', 'adafactor')]
+  for row, one in enumerate(rest):
+    for other in rest[:row]:
+      assert not np.allclose(one, other, rtol=1e-3)
+
+
+def test_betas_and_epsilon_reach_adam() -> None:
+  grads = {'kernel': np.array([1e-3, 2e-3, 4e-3], np.float32)}
+  found = _once(_config(epsilon=1e-3), START, grads)['kernel']
+  np.testing.assert_allclose(found, [-0.05, -0.2 / 3, -0.08], rtol=1e-5)
+  config = _config(b1=0.5, b2=0.0)
+  optimizer = make_optimizer(config, default_hparams(config))
+  state = optimizer.init(START)
+  for factor in (1.0, 3.0):
+    scaled = jax.tree.map(lambda g, f=factor: g * f, grads)
+    updates, state = optimizer.update(scaled, state, START)
+  # First moment (1 / 4 + 3 / 2) / (1 - 1 / 4), second 3 squared.
+  np.testing.assert_allclose(updates['kernel'], [-0.1 * 7 / 9] * 3, rtol=1e-4)
+
+
+def test_clips_the_global_norm() -> None:
+  params = {'a': np.zeros(1, np.float32), 'b': np.zeros(1, np.float32)}
+  grads = {'a': np.array([30.0]), 'b': np.array([40.0])}
+  sgd = functools.partial(_config, optimizer='sgd', learning_rate=1.0)
+  found = _once(sgd(clip=5.0), params, grads)
+  np.testing.assert_allclose([found['a'][0], found['b'][0]], [-3, -4])
+  for free in (sgd(clip=0.0), sgd(clip=100.0)):
+    found = _once(free, params, grads)
+    np.testing.assert_allclose([found['a'][0], found['b'][0]], [-30, -40])
+
+
+@pytest.mark.parametrize('optimizer', ['adamw', 'nadamw', 'lion'])
+def test_decays_kernels_and_embeddings_alone(optimizer: str) -> None:
+  one = np.ones(2, np.float32)
+  params = {
+    'embedding': one,
+    'position_table': one,
+    'norm': {'scale': one, 'bias': one},
+    'layers': {'ffn': {'kernel': one}, 'attention': {'position_bias': one}},
+  }
+  config = _config(optimizer=optimizer, weight_decay=0.5)
+  updates = _once(config, params, jax.tree.map(np.zeros_like, params))
+  moved = {
+    jax.tree_util.keystr(path, simple=True, separator='/'): float(leaf[0])
+    for path, leaf in jax.tree.leaves_with_path(updates)
+    if leaf.any()
+  }
+  # Decoupled: learning rate times decay times the parameter.
+  assert moved == pytest.approx(
+    {'embedding': -0.05, 'layers/ffn/kernel': -0.05}
+  )
+
+
+def test_traced_numbers_reach_every_replica() -> None:
+  config = _config(optimizer='adamw')
+  sweep = {'learning_rate': [0.1, 0.2, 0.2], 'weight_decay': [0.0, 0.0, 0.5]}
+  hparams_R = as_replicas(default_hparams(config) | sweep, 3)
+
+  @jax.jit
+  @jax.vmap
+  def update(hparams: dict[str, jax.Array]) -> jax.Array:
+    optimizer = make_optimizer(config, hparams)
+    start = jax.tree.map(jnp.asarray, START)
+    grads = {'kernel': jnp.ones(3)}
+    return optimizer.update(grads, optimizer.init(start), start)[0]['kernel']
+
+  wanted = [
+    [-0.1] * 3,
+    [-0.2] * 3,
+    -0.2 - 0.1 * START['kernel'],
+  ]
+  np.testing.assert_allclose(update(hparams_R), wanted, rtol=1e-5)
+
+
+def test_numbers_become_one_a_replica() -> None:
+  made = as_replicas({'a': 2, 'b': [1.0, 3.0]}, 2)
+  assert {x.dtype for x in made.values()} == {jnp.dtype('float32')}
+  np.testing.assert_array_equal(made['a'], [2, 2])
+  np.testing.assert_array_equal(made['b'], [1, 3])
