@@ -226,7 +226,7 @@ def train(config: Config, run: RunFolder, position: Position) -> Arm:
   source = Provenance(
     study=STUDY,
     arm=name,
-    rung=position.rung,
+    rung=rung_of(config.task, position),
     seeds=config.seeds,
     steps=trained.steps,
     samples=samples,
@@ -234,6 +234,13 @@ def train(config: Config, run: RunFolder, position: Position) -> Arm:
     seconds=training_seconds(folder or run.path) / config.replicas,
   )
   return Arm(name, problem.model, config.task, trained, source)
+
+
+def rung_of(task: Addition, position: Position) -> str:
+  """The structure rung: the order of digits counts where nothing else does."""
+  if position.rung.startswith('L0') and task.order == 'lsb':
+    return 'L1 reversed'
+  return position.rung
 
 
 def flops_per_sample(problem: SequenceProblem, params: Params) -> float:
@@ -276,13 +283,16 @@ def measure(
     results += score(config, run, main_arm, suite)
   lengths = _carry_lengths(config)
   # Few and short sums: padding costs less than compiling.
-  buckets = (100, 400, 1000) if full else (1000,)
+  buckets = (100, 400, config.carries) if full else (config.carries,)
   suites = carry_suites(config.task, lengths, 4 if full else rows(10), buckets)
   for suite in suites.values() if lengths else ():
     results += score(config, run, main_arm, suite)
   compared = [n for n in config.lengths if n <= config.compare_up_to]
   suite = Suite(
-    name='equal', cells=_equal(compared), rows=rows(100), buckets=(100,)
+    name='equal',
+    cells=_equal(compared),
+    rows=rows(100),
+    buckets=(max(compared, default=1),),
   )
   for arm in others:
     results += score(config, run, arm, suite)
@@ -401,6 +411,16 @@ def certify_run(path: Path) -> int:
   return 0 if passed else 1
 
 
+def on_grid(row: Result) -> bool:
+  """Whether a row is a cell of the grid of length pairs."""
+  return 'x' in row.size and not row.split.startswith('carry')
+
+
+def on_diagonal(results: Sequence[Result]) -> list[Result]:
+  """The rows of equal operand lengths."""
+  return [row for row in results if 'x' not in row.size]
+
+
 def length_table(config: Config, results: Sequence[Result]) -> Table:
   """The main arm's exact match at equal lengths."""
   arm = POSITIONS.name_of(config.model.position)
@@ -469,7 +489,7 @@ def show(
   if len(arms) > 1:
     print('\nThe same budget at other rungs\n')
     print(comparison_table(config, results).text())
-  grid = [r for r in results if 'x' in r.size and ':' not in r.split]
+  grid = [row for row in results if on_grid(row)]
   if grid:
     right, n = sum(r.successes for r in grid), sum(r.n for r in grid)
     print(f'\ngrid {config.grid} x {config.grid}: {right} of {n} sums right')
@@ -496,7 +516,7 @@ def write_report_of(
   """report.md and its pictures."""
   report = run.path / 'report.md'
   main_arm = arms[0]
-  equal = [r for r in results if 'x' not in r.size and r.checkpoint == 'last']
+  equal = select(on_diagonal(results), checkpoint='last')
   figure = plots.accuracy_vs_length(
     equal,
     config.digits,
@@ -517,12 +537,14 @@ def write_report_of(
   ]
   if len(arms) > 1:
     body = (
-      'The same model and budget, with another encoding. A blank beyond an '
-      f'encoding\'s table reads "out of table".\n\n'
+      'The same model and budget, with another encoding. An arm below 99 % at '
+      f'{config.digits} digits has not learned in this budget: that says '
+      'nothing on how it extrapolates. Beyond the table of an encoding there '
+      'is nothing to measure: "out of table".\n\n'
       f'{comparison_table(config, results).markdown()}'
     )
     sections.append(('The same budget at other rungs', body))
-  grid = [r for r in results if 'x' in r.size and ':' not in r.split]
+  grid = [row for row in results if on_grid(row)]
   if grid:
     heat = plots.grid_heatmap(
       grid, config.digits, run.plots / 'grid.png', 'Exact match by length pair'

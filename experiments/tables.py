@@ -1,8 +1,13 @@
 """Writes the README's tables and figures from experiments/results/*.csv.
 
-Command: python -m experiments.tables
+Commands:
+  python -m experiments.tables               after a change of the CSV files
+  python -m experiments.tables <run folder>  takes the numbers of a full run of
+                                             the addition study first
 """
 
+import csv
+import sys
 from pathlib import Path
 
 from experiments.addition import (
@@ -10,8 +15,10 @@ from experiments.addition import (
   carry_table,
   comparison_table,
   length_table,
+  on_diagonal,
+  on_grid,
 )
-from extrap.evaluation.results import Result, read_csv, select
+from extrap.evaluation.results import Result, read_csv, select, write_csv
 from extrap.reporting import plots
 from extrap.reporting.tables import format_percent, markdown, update_block
 
@@ -78,8 +85,6 @@ def _certificate(results: list[Result]) -> str:
 
 def _csv(name: str) -> str:
   """A benchmark's CSV as it is, hardware below."""
-  import csv
-
   lines = (RESULTS / name).read_text(encoding='utf-8').splitlines()
   comments = [line[2:] for line in lines if line.startswith('# ')]
   headers, *rows = csv.reader(line for line in lines if line[:1] != '#')
@@ -93,24 +98,40 @@ def readme(text: str) -> str:
   return text
 
 
-def main() -> None:
-  path = ROOT / 'README.md'
-  path.write_text(readme(path.read_text(encoding='utf-8')), encoding='utf-8')
+def publish(run: Path) -> None:
+  """Takes a run's numbers into experiments/results."""
+  results, comments = read_csv(run / 'results.csv')
+  in_grid = [on_grid(row) for row in results]
+  grid = [r for r, there in zip(results, in_grid, strict=True) if there]
+  rest = [r for r, there in zip(results, in_grid, strict=True) if not there]
+  write_csv(RESULTS / 'addition.csv', rest, comments)
+  write_csv(RESULTS / 'addition_grid.csv', grid, comments)
+  certified, comments = read_csv(run / 'certificate.csv')
+  write_csv(RESULTS / 'addition_certificate.csv', certified, comments)
+
+
+def draw() -> None:
+  """The README's figures."""
+  digits = Config().digits
   results, _ = read_csv(RESULTS / 'addition.csv')
-  equal = [r for r in results if 'x' not in r.size and r.checkpoint == 'last']
+  grid, _ = read_csv(RESULTS / 'addition_grid.csv')
   plots.accuracy_vs_length(
-    [r for r in equal if r.metric == 'exact_match'],
-    Config().digits,
+    select(on_diagonal(results), checkpoint='last'),
+    digits,
     RESULTS / 'addition.png',
     'Addition, trained on up to 10 digits',
   )
-  grid, _ = read_csv(RESULTS / 'addition_grid.csv')
   plots.grid_heatmap(
-    grid,
-    Config().digits,
-    RESULTS / 'addition_grid.png',
-    'Exact match by length pair',
+    grid, digits, RESULTS / 'addition_grid.png', 'Exact match by length pair'
   )
+
+
+def main() -> None:
+  if len(sys.argv) > 1:
+    publish(Path(sys.argv[1]))
+  draw()
+  path = ROOT / 'README.md'
+  path.write_text(readme(path.read_text(encoding='utf-8')), encoding='utf-8')
 
 
 if __name__ == '__main__':

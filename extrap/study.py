@@ -33,9 +33,10 @@ from extrap.reporting.writers import (
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
 from extrap.training.loop import Fit, Record, fit
+from extrap.training.optimizers import check_schedule
 from extrap.training.problem import Problem
 from extrap.training.run_folder import RunFolder, default_path
-from extrap.training.sharding import MeshConfig, make_mesh
+from extrap.training.sharding import MeshConfig, check_divides, make_mesh
 
 ConfigT = TypeVar('ConfigT', bound='StudyConfig')
 CACHE = Path('.cache/jax')
@@ -87,6 +88,8 @@ def open_run(
   """
   path = Path(config.workdir or default_path(study, config))
   config = _fix_schedule(path, config)
+  check_schedule(config.training)
+  _check_places(config)
   text = config_lib.flags_text(type(config), flag_values, omit=('workdir',))
   # Which accelerators are absent is nothing to tell.
   standard_logging.getLogger('jax').setLevel(standard_logging.WARNING)
@@ -96,6 +99,15 @@ def open_run(
     path, config, study=study, flags=text, devices=jax.devices()
   )
   return folder, config
+
+
+def _check_places(config: StudyConfig) -> None:
+  """Refuses devices and folders that are not there, before any is made."""
+  check_divides(
+    make_mesh(config.mesh), 'replica', config.replicas, '--replicas'
+  )
+  if config.init_from and not Path(config.init_from, 'checkpoints').is_dir():
+    raise UsageError(f'--init_from={config.init_from} is not a run folder')
 
 
 def _fix_schedule(path: Path, config: ConfigT) -> ConfigT:

@@ -75,10 +75,13 @@ def _palindromes(
 def _alternating(
   task: Addition, key: jax.Array, size_S: jax.Array, places: int
 ) -> Numbers:
-  """Places that make a carry and places that stop it, in turn."""
-  odd_N = jnp.arange(places) % 2
-  high = task.base - 1
-  return jnp.where(odd_N, high, 1), jnp.where(odd_N, high, 1)
+  """Places that make a carry and places that stop it, in turn.
+
+  The first digits make one: in bases 2 and 3 no digits that may lead stop it.
+  """
+  makes_N = (size_S[0] - 1 - jnp.arange(places)) % 2 == 0
+  digit_N = jnp.where(makes_N, task.base - 1, 0)
+  return digit_N, digit_N
 
 
 def _same(

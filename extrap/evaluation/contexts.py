@@ -1,10 +1,11 @@
 """Every context that can occur in addition, seen through a window of places.
 
-A query that sees the operands' digits at places p - behind .. p + ahead, its
-own token and the delimiters meets finitely many contexts, whatever the length
-of the numbers. Each is realised here by a short real sum: one place below the
-window makes the carry that enters it, one digit above says that a number goes
-on. What lies outside the window does not matter, because it is not seen.
+A query that sees the operands' digits at places p - behind .. p + ahead, the
+sum's at p - behind .. p (its own is the last) and the delimiters meets finitely
+many contexts, whatever the length of the numbers. Each is realised here by a
+short real sum: one place below the window makes the carry that enters it, one
+digit above says that a number goes on. What lies outside the window does not
+matter, because it is not seen.
 
 Shape key: C contexts, N places, T tokens, Q answer queries.
 """
@@ -12,7 +13,7 @@ Shape key: C contexts, N places, T tokens, Q answer queries.
 import dataclasses
 import itertools
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from extrap.errors import UsageError
@@ -31,12 +32,15 @@ class Contexts:
     target: int32 [C], its right successor.
     seen: int32 [C, 2, W], digits of both numbers that it sees, lowest place
       first: ABSENT above a number's end, BELOW under the sum's first place.
+    sums: int32 [C, behind], digits of the sum before its own, the nearest
+      first: BELOW under the first place.
   """
 
   tokens: np.ndarray
   query: np.ndarray
   target: np.ndarray
   seen: np.ndarray
+  sums: np.ndarray
 
   def __len__(self) -> int:
     return len(self.query)
@@ -48,14 +52,13 @@ class Contexts:
 
   @property
   def shown(self) -> np.ndarray:
-    """All that tells contexts apart, one row each, [C, 2 W + 1]."""
+    """All that tells contexts apart, one row each."""
     seen_CX = self.seen.reshape(len(self), -1)
-    return np.concatenate([self.own[:, None], seen_CX], axis=1)
+    return np.concatenate([self.own[:, None], self.sums, seen_CX], axis=1)
 
   def select(self, rows: np.ndarray) -> 'Contexts':
     """The contexts at some rows."""
-    fields = (self.tokens, self.query, self.target, self.seen)
-    return Contexts(*(field[rows] for field in fields))
+    return Contexts(*(getattr(self, field)[rows] for field in FIELDS))
 
   def describe(self, task: Addition, row: int) -> str:
     """One context in words."""
@@ -66,7 +69,12 @@ class Contexts:
     )
     own = int(self.own[row])
     name = "'='" if own == task.equals else f'sum digit {own}'
+    before = [str(digit) for digit in self.sums[row] if digit != BELOW]
+    name += f' after {" ".join(reversed(before))}' * bool(before)
     return f'{name}, digits (lowest first, - for none) {a} and {b}'
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Contexts))
 
 
 def addition_contexts(
@@ -94,9 +102,8 @@ def addition_contexts(
   inside = behind + 1
   places = [inside] if shift else range(-1, inside + 1)
   parts = [_at_place(task, p, behind, ahead, shift) for p in places]
-  fields = ('tokens', 'query', 'target', 'seen')
   merged = Contexts(
-    *(np.concatenate([getattr(part, f) for part in parts]) for f in fields)
+    *(np.concatenate([getattr(part, f) for part in parts]) for f in FIELDS)
   )
   _, first = np.unique(merged.shown, axis=0, return_index=True)
   return merged.select(np.sort(first))
@@ -114,14 +121,24 @@ def _at_place(
   carry = np.array([carry for _, _, carry in cases])
   places = window + 2 + shift  # one below the window, one above
   sums = _realise(task, pairs, carry, low + shift, places)
-  batch = task.encode(*map(jnp.asarray, sums))
+  batch = jax.jit(task.encode)(*sums)
   column = place + 1 + shift
   below = ((0, 0), (0, 0), (window - pairs.shape[-1], 0))
+  tokens_CT = np.asarray(batch.tokens)
+  query_C = np.asarray(batch.queries)[:, column]
+  # Of the sum, too, `behind` places are seen.
+  sums = [
+    tokens_CT[np.arange(len(pairs)), query_C - back]
+    if back <= place
+    else np.full(len(pairs), BELOW)
+    for back in range(1, behind + 1)
+  ]
   contexts = Contexts(
-    np.asarray(batch.tokens),
-    np.asarray(batch.queries)[:, column],
+    tokens_CT,
+    query_C,
     np.asarray(batch.targets)[:, column],
     np.pad(pairs, below, constant_values=BELOW),
+    np.array(sums, np.int32).reshape(behind, len(pairs)).T,
   )
   # A sum may have ended before this place: then nothing is asked there.
   return contexts.select(np.asarray(batch.mask)[:, column])

@@ -32,7 +32,7 @@ def greedy_decode(
   examples, tokens = batch.tokens.shape
   row_B = jnp.arange(examples)
   prompt_BT = jnp.arange(tokens)[None] <= batch.queries[:, :1]
-  tokens_BT = jnp.where(prompt_BT, batch.tokens, batch.tokens[:, -1:])
+  tokens_BT = jnp.where(prompt_BT, batch.tokens, batch.tokens[:, :1])
 
   def apply(tokens_BT: jax.Array, queries_BQ: jax.Array | None, cache: object):
     return model.apply(

@@ -1,0 +1,115 @@
+"""README: its snippets run, its commands exist, its tables are up to date."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import tables
+from experiments.__main__ import studies
+from extrap.models.positions import POSITIONS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+SNIPPETS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+
+
+def test_tables_are_what_the_results_give():
+  assert tables.readme(README) == README, 'run python -m experiments.tables'
+
+
+def test_every_picture_exists():
+  for path in re.findall(r'!\[[^\]]*\]\(([^)]*)\)', README):
+    assert (ROOT / path).stat().st_size > 1000, path
+
+
+def test_every_target_and_module_exists():
+  makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
+  for target in re.findall(r'(?:`|\n    )make ([a-z-]+)', README):
+    assert re.search(rf'^{target}:', makefile, re.MULTILINE), target
+  for module in re.findall(r'python -m (experiments[\w.]*)', README):
+    path = ROOT / module.replace('.', '/')
+    assert path.is_dir() or path.with_suffix('.py').exists(), module
+
+
+def test_studies_are_listed_with_claim_command_and_time():
+  found = dict(studies())
+  assert 'experiments.addition' in found
+  assert all({'CLAIM', 'TIME'} <= set(c) for c in found.values())
+
+
+def test_library_snippet_runs(capsys):
+  """The first snippet, with fewer steps and shorter sums."""
+  code = SNIPPETS[0].replace('steps=500', 'steps=4').replace('200', '12')
+  exec(compile(code, 'README', 'exec'), {})
+  right = capsys.readouterr().out.strip()
+  assert re.fullmatch(r'\[\d+ \d+ \d+ \d+\]', right)
+
+
+@pytest.mark.parametrize('snippet', SNIPPETS[1:], ids=['encoding', 'task'])
+def test_custom_snippets_are_short(snippet):
+  assert len(snippet.strip().splitlines()) <= 25
+
+
+def test_custom_encoding_trains_and_becomes_a_flag_value():
+  import extrap
+  from extrap.models import Transformer, TransformerConfig
+  from extrap.tasks.addition import Addition
+
+  names = {}
+  try:
+    exec(compile(SNIPPETS[1], 'README', 'exec'), names)
+    slope = names['Slope']()
+    assert POSITIONS.get('slope') is names['Slope']
+    task = Addition()
+    config = TransformerConfig(width=8, heads=2, ffn_width=8, position=slope)
+    model = Transformer(config, task.vocab_size)
+    problem = extrap.SequenceProblem(
+      task=task, model=model, max_size=3, batch_size=4
+    )
+    fitted = extrap.fit(problem, extrap.TrainConfig(steps=3))
+    bias = fitted.params['layers']['attention']['position_slope']
+    assert bias.shape == (1, 1, 2)
+    assert (bias != slope.start).any()  # It learns.
+  finally:
+    POSITIONS._entries.pop('slope', None)
+
+
+def test_custom_task_copies():
+  import jax
+  import jax.numpy as jnp
+
+  names = {}
+  exec(compile(SNIPPETS[2], 'README', 'exec'), names)
+  task = names['Copy']()
+  sizes = jnp.array([[1], [3], [5]])
+  batch = task.sample(jax.random.key(0), sizes, max_size=5)
+  for size, tokens in zip(sizes[:, 0], batch.tokens, strict=True):
+    (number, zero), answer = task.read(tokens)
+    assert zero == 0 and answer == number and len(str(number)) == size
+
+
+def test_imports_are_fast_and_start_no_backend():
+  code = (
+    'import time; t = time.perf_counter();'
+    'import extrap.models, extrap.training, extrap.evaluation;'
+    'from jax._src import xla_bridge as b;'
+    'assert not b.backends_are_initialized(), "a backend was started";'
+    'import sys;'
+    'slow = {"orbax", "matplotlib", "tensorflow_datasets", "tensorboardX"};'
+    'assert not slow & set(sys.modules), slow & set(sys.modules)'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+
+
+def test_help_explains_every_flag_with_default_and_unit():
+  command = [sys.executable, '-m', 'experiments.addition', '--helpfull']
+  shown = subprocess.run(
+    command, check=True, cwd=ROOT, capture_output=True, text=True
+  ).stdout
+  for flag in ('--steps', '--model.position', '--train.learning_rate'):
+    assert flag in shown
+  steps = shown.partition('--steps:')[2][:120]
+  assert "(default: '1200')" in steps and '[steps;' in steps
