@@ -29,14 +29,17 @@ Commands (two CPU cores of an AMD EPYC):
   python -m experiments.addition --certify=<run folder>
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import flags
 
 from extrap import cli
@@ -69,18 +72,20 @@ from extrap.reporting.tables import (
 from extrap.reporting.writers import read_jsonl
 from extrap.sequence import SequenceProblem
 from extrap.study import (
+  Kept,
   StudyConfig,
-  kept,
   open_run,
   provenance,
   read_config,
   restore_arm,
+  run_path,
+  terminated,
   train_arm,
   training_seconds,
 )
 from extrap.tasks.addition import Addition
 from extrap.training.flops import count_flops
-from extrap.training.loop import Fit
+from extrap.training.loop import Fit, make_trainer
 from extrap.training.problem import Context
 from extrap.training.run_folder import RunFolder
 
@@ -113,10 +118,15 @@ class Config(StudyConfig):
     (10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 500, 1000, 10_000),
     'equal operand lengths to test',
     unit='digits',
+    minimum=1,
     identity=False,
   )
   compare_up_to: int = option(
-    100, 'longest test of the compared arms', unit='digits', identity=False
+    100,
+    'longest test of the compared arms',
+    unit='digits',
+    minimum=1,
+    identity=False,
   )
   grid: int = option(
     100,
@@ -138,6 +148,25 @@ class Config(StudyConfig):
     identity=False,
   )
 
+  @property
+  def positions(self) -> dict[str, Position]:
+    """The main arm and those compared with it, each once, by name."""
+    main_arm = POSITIONS.name_of(self.model.position)
+    others = {name: POSITIONS.get(name)() for name in self.compare}
+    return {main_arm: self.model.position} | {
+      name: position for name, position in others.items() if name != main_arm
+    }
+
+  @property
+  def compared_lengths(self) -> list[int]:
+    """The lengths that all arms are tested at."""
+    return [n for n in self.tested_lengths if n <= self.compare_up_to]
+
+  @property
+  def tested_lengths(self) -> list[int]:
+    """The lengths of the main arm, each once."""
+    return sorted(set(self.lengths))
+
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
@@ -157,21 +186,15 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
   began = time.perf_counter()
   check(config)
   run, config = open_run(STUDY, config, flag_values)
-  with run:
-    report = run.path / 'report.md'
-    asked = f'evaluation: {_asked(config)}'
-    if run.is_done and report.exists() and asked in report.read_text('utf-8'):
-      print(f'done already: {report}')
+  with run, terminated() as stop:
+    if _is_done(config, run):
+      report = run.path / 'report.md'
+      print(f'done already: {report if report.exists() else run.path}')
       return 0
-    arms = [train(config, run, config.model.position)]
+    names = list(config.positions)
+    arms = [train(config, run, name) for name in names[: _arms(config)]]
     if config.eval != 'none':
-      arms += [
-        train(config, run, POSITIONS.get(name)()) for name in config.compare
-      ]
-      results = measure(config, run, arms)
-      certified = certify(config, run, arms[0])
-      write_report_of(config, run, arms, results, certified, asked)
-      show(config, arms, results, certified)
+      report = evaluate_arms(config, run, arms, stop)
       print(f'\nreport: {report}')
     run.status('done', arms[0].trained.steps)
   taken = format_duration(time.perf_counter() - began)
@@ -180,28 +203,73 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
   return 0
 
 
+def _arms(config: Config) -> int | None:
+  """How many arms are trained: without evaluation nothing is compared."""
+  return 1 if config.eval == 'none' else None
+
+
+def _is_done(config: Config, run: RunFolder) -> bool:
+  """Whether all that is asked for is there."""
+  if not run.is_done or config.eval == 'none':
+    return run.is_done
+  report = run.path / 'report.md'
+  return report.exists() and _asked(config) in report.read_text('utf-8')
+
+
+def evaluate_arms(
+  config: Config,
+  run: RunFolder,
+  arms: Sequence[Arm],
+  stop: Callable[[], bool],
+) -> Path:
+  """Measures, certifies, prints and writes the report; returns its path."""
+  kept = Kept(run, stop)
+  results = measure(config, kept, arms)
+  write_csv(run.path / 'results.csv', results, kept.comments)
+  kept.check()
+  certified = certify(config, run, arms[0])
+  report = write_report_of(config, run, arms, results, certified)
+  show(config, arms, results, certified)
+  return report
+
+
 def _asked(config: Config) -> str:
   """What is evaluated, in one line: the mark of a finished report."""
   return (
-    f'{config.eval}, {config.steps} steps, compare {",".join(config.compare)} '
-    f'to {config.compare_up_to}, lengths {",".join(map(str, config.lengths))}, '
+    f'evaluation: {config.eval}, {config.steps} steps, arms '
+    f'{",".join(config.positions)} to {config.compare_up_to}, lengths '
+    f'{",".join(map(str, config.tested_lengths))}, '
     f'grid {config.grid}, carries {config.carries}'
   )
 
 
 def check(config: Config) -> None:
   """Refuses what would only fail after training."""
-  for size in (*config.lengths, config.compare_up_to):
-    if size < 1:
-      raise UsageError(f'--lengths: {size} digits; sizes start at 1')
-  for name in config.compare:
-    position = POSITIONS.get(name)()
-    check_table(position, config.task, config.digits, train=True)
-  position = config.model.position
-  check_table(position, config.task, config.digits, train=True)
+  if not config.lengths:
+    raise UsageError('--lengths is empty; name at least one length')
+  if config.model.dtype == 'float64':
+    raise UsageError('--model.dtype=float64: training is in float32 at most')
+  longest = max(*config.lengths, config.grid, config.carries)
   if config.eval != 'none':
-    longest = max(*config.lengths, config.grid, config.carries)
-    check_table(position, config.task, longest)
+    check_table(config.model.position, config.task, longest)
+  # A run that was begun has passed what follows, which takes seconds.
+  begun = (run_path(STUDY, config) / 'config.json').exists()
+  for name, position in () if begun else config.positions.items():
+    main_arm = position is config.model.position
+    with _naming('' if main_arm else f'--compare={name}: '):
+      trainer = make_trainer(
+        make_problem(config, position), config.train, replicas=config.replicas
+      )
+      trainer.check()
+
+
+@contextlib.contextmanager
+def _naming(prefix: str) -> Iterator[None]:
+  """Says which arm a refusal is about."""
+  try:
+    yield
+  except UsageError as error:
+    raise UsageError(f'{prefix}{error}') from error
 
 
 def make_problem(config: Config, position: Position) -> SequenceProblem:
@@ -215,22 +283,24 @@ def make_problem(config: Config, position: Position) -> SequenceProblem:
   )
 
 
-def train(config: Config, run: RunFolder, position: Position) -> Arm:
+def train(config: Config, run: RunFolder, name: str) -> Arm:
   """Trains one arm, or picks it up where it was left."""
-  name = POSITIONS.name_of(position)
-  main_arm = position == config.model.position
+  position = config.positions[name]
+  main_arm = position is config.model.position
   folder = None if main_arm else run.path / 'arms' / name
   problem = make_problem(config, position)
   trained = train_arm(problem, config, run, name, folder)
-  samples = trained.steps * config.batch_size
+  steps = tuple(int(step) for step in trained.state.step)
+  samples = tuple(step * config.batch_size for step in steps)
+  each = flops_per_sample(problem, trained.params)
   source = Provenance(
     study=STUDY,
     arm=name,
     rung=rung_of(config.task, position),
     seeds=config.seeds,
-    steps=trained.steps,
+    steps=steps,
     samples=samples,
-    flops=samples * flops_per_sample(problem, trained.params),
+    flops=tuple(n * each for n in samples),
     seconds=training_seconds(folder or run.path) / config.replicas,
   )
   return Arm(name, problem.model, config.task, trained, source)
@@ -246,7 +316,7 @@ def rung_of(task: Addition, position: Position) -> str:
 def flops_per_sample(problem: SequenceProblem, params: Params) -> float:
   """FLOPs of one training example, forward and backward."""
   one = jax.tree.map(lambda leaf: leaf[0], params)
-  ctx = Context(jax.random.key(0), jax.numpy.int32(0), {})
+  ctx = Context(jax.random.key(0), jnp.int32(0), {})
   batch = problem.sample(ctx)
   step = jax.grad(lambda params: problem.loss(params, batch, ctx)[0])
   return count_flops(step, one) / problem.batch_size
@@ -259,46 +329,52 @@ def split_of(config: Config, cell: Cell) -> str:
   return 'out_of_distribution' if max(cell) <= 100 else 'beyond'
 
 
-def measure(
-  config: Config, run: RunFolder, arms: Sequence[Arm]
-) -> list[Result]:
+def measure(config: Config, kept: Kept, arms: Sequence[Arm]) -> list[Result]:
   """Every row of exact match, kept in the run folder as it is made."""
   main_arm, *others = arms
-  full = config.eval == 'full'
-
-  def rows(total: int) -> int:
-    """Sums a replica: all of them in full, else a share of the total."""
-    return total if full else -(-total // config.replicas)
-
-  short = [n for n in config.lengths if n <= 1000]
-  long = [n for n in config.lengths if n > 1000]
   results = []
-  for lengths, total in ((short, 1000), (long, 100)):
-    suite = Suite(name='equal', cells=_equal(lengths), rows=rows(total))
-    results += score(config, run, main_arm, suite)
-  if config.grid:
-    side = range(1, config.grid + 1)
-    cells = tuple((i, j) for i in side for j in side)
-    suite = Suite(name='grid', cells=cells, rows=rows(100 if full else 10))
-    results += score(config, run, main_arm, suite)
-  lengths = _carry_lengths(config)
-  # Few and short sums: padding costs less than compiling.
-  buckets = (100, 400, config.carries) if full else (config.carries,)
-  suites = carry_suites(config.task, lengths, 4 if full else rows(10), buckets)
-  for suite in suites.values() if lengths else ():
-    results += score(config, run, main_arm, suite)
-  compared = [n for n in config.lengths if n <= config.compare_up_to]
+  for suite in main_suites(config):
+    results += score(config, kept, main_arm, suite)
+  compared = config.compared_lengths
   suite = Suite(
     name='equal',
     cells=_equal(compared),
-    rows=rows(100),
+    rows=_rows(config, 100),
     buckets=(max(compared, default=1),),
   )
-  for arm in others:
-    results += score(config, run, arm, suite)
-    results += score(config, run, best(arm), suite)
-  write_csv(run.path / 'results.csv', results, provenance())
+  for arm in others if compared else ():
+    results += score(config, kept, arm, suite)
+    if (chosen := best(arm)) is not None:
+      results += score(config, kept, chosen, suite)
   return results
+
+
+def _rows(config: Config, total: int) -> int:
+  """Sums a replica: all of them in full, else its share, rounded up."""
+  return total if config.eval == 'full' else -(-total // config.replicas)
+
+
+def main_suites(config: Config) -> list[Suite]:
+  """Everything that the main arm is tested on."""
+  full = config.eval == 'full'
+  short = [n for n in config.tested_lengths if n <= 1000]
+  long = [n for n in config.tested_lengths if n > 1000]
+  suites = [
+    Suite(name='equal', cells=_equal(lengths), rows=_rows(config, total))
+    for lengths, total in ((short, 1000), (long, 100))
+    if lengths
+  ]
+  if config.grid:
+    side = range(1, config.grid + 1)
+    cells = tuple((i, j) for i in side for j in side)
+    rows = _rows(config, 100 if full else 10)
+    suites.append(Suite(name='grid', cells=cells, rows=rows))
+  if lengths := _carry_lengths(config):
+    # Few and short sums: padding costs less than compiling.
+    buckets = (100, 400, config.carries) if full else (config.carries,)
+    rows = 4 if full else _rows(config, 10)
+    suites += carry_suites(config.task, lengths, rows, buckets).values()
+  return suites
 
 
 def _equal(lengths: Sequence[int]) -> tuple[Cell, ...]:
@@ -312,19 +388,19 @@ def _carry_lengths(config: Config) -> list[int]:
   return [length for length in steps if length <= config.carries]
 
 
-def best(arm: Arm) -> Arm:
-  """The same arm at its best held-out loss."""
+def best(arm: Arm) -> Arm | None:
+  """The same arm at its best held-out value; None where there is none."""
   state = arm.trained.state
-  chosen = dataclasses.replace(
-    arm.trained, state=state.replace(params=arm.trained.best)
-  )
-  source = dataclasses.replace(arm.source, checkpoint='best')
-  return dataclasses.replace(arm, trained=chosen, source=source)
+  if state.best is None or not np.isfinite(state.best.value).all():
+    return None
+  steps = tuple(int(step) for step in state.best.step)
+  source = dataclasses.replace(arm.source, checkpoint='best', steps=steps)
+  chosen = state.replace(params=state.best.params)
+  trained = dataclasses.replace(arm.trained, state=chosen)
+  return dataclasses.replace(arm, trained=trained, source=source)
 
 
-def score(
-  config: Config, run: RunFolder, arm: Arm, suite: Suite
-) -> list[Result]:
+def score(config: Config, kept: Kept, arm: Arm, suite: Suite) -> list[Result]:
   """Exact match of one arm in one suite; blank beyond an arm's table."""
 
   def make() -> list[Result]:
@@ -341,6 +417,7 @@ def score(
 
         def advance(cells: int) -> None:
           nonlocal done
+          kept.check()
           done += cells
           progress.update(done)
 
@@ -360,8 +437,8 @@ def score(
 
   checkpoint = arm.source.checkpoint
   name = f'{arm.name}-{checkpoint}-{suite.name.replace(":", "-")}'
-  identity = (suite.cells, suite.rows, arm.source.steps)
-  return kept(run, name, identity, make)
+  identity = (suite.cells, suite.rows, arm.trained.steps)
+  return kept.rows(name, identity, make)
 
 
 def certify(
@@ -413,7 +490,12 @@ def certify_run(path: Path) -> int:
 
 def on_grid(row: Result) -> bool:
   """Whether a row is a cell of the grid of length pairs."""
-  return 'x' in row.size and not row.split.startswith('carry')
+  return 'x' in row.size and not in_carry_suite(row)
+
+
+def in_carry_suite(row: Result) -> bool:
+  """Whether a row belongs to the carry suite."""
+  return row.split.startswith('carry')
 
 
 def on_diagonal(results: Sequence[Result]) -> list[Result]:
@@ -425,16 +507,18 @@ def length_table(config: Config, results: Sequence[Result]) -> Table:
   """The main arm's exact match at equal lengths."""
   arm = POSITIONS.name_of(config.model.position)
   return exact_match_table(
-    results, [arm], config.lengths, config.digits, intervals=False
+    results, [arm], config.tested_lengths, config.digits, intervals=False
   )
 
 
 def comparison_table(config: Config, results: Sequence[Result]) -> Table:
   """All arms at the lengths that all were tested at."""
-  arms = [POSITIONS.name_of(config.model.position), *config.compare]
-  lengths = [n for n in config.lengths if n <= config.compare_up_to]
   return exact_match_table(
-    results, arms, lengths, config.digits, intervals=False
+    results,
+    list(config.positions),
+    config.compared_lengths,
+    config.digits,
+    intervals=False,
   )
 
 
@@ -486,17 +570,16 @@ def show(
   """Prints what a reader wants to know first."""
   print(f'\nExact match, trained on sums of up to {config.digits} digits\n')
   print(length_table(config, results).text())
-  if len(arms) > 1:
+  if len(arms) > 1 and config.compared_lengths:
     print('\nThe same budget at other rungs\n')
     print(comparison_table(config, results).text())
-  grid = [row for row in results if on_grid(row)]
-  if grid:
-    right, n = sum(r.successes for r in grid), sum(r.n for r in grid)
-    print(f'\ngrid {config.grid} x {config.grid}: {right} of {n} sums right')
-  carry = [r for r in results if r.split.startswith('carry')]
-  if carry:
-    right, n = sum(r.successes for r in carry), sum(r.n for r in carry)
-    print(f'carry suite: {right} of {n} sums right')
+  for rows, what in (
+    (list(filter(on_grid, results)), f'grid {config.grid} x {config.grid}'),
+    (list(filter(in_carry_suite, results)), 'carry suite'),
+  ):
+    if rows:
+      right, n = sum(r.successes for r in rows), sum(r.n for r in rows)
+      print(f'\n{what}: {right} of {n} sums right')
   print('\nCertificate')
   if isinstance(certified, str):
     print(f'none: {certified}')
@@ -511,31 +594,60 @@ def write_report_of(
   arms: Sequence[Arm],
   results: Sequence[Result],
   certified: Sequence[Certificate] | str,
-  asked: str,
-) -> None:
+) -> Path:
   """report.md and its pictures."""
   report = run.path / 'report.md'
-  main_arm = arms[0]
-  equal = select(on_diagonal(results), checkpoint='last')
-  figure = plots.accuracy_vs_length(
-    equal,
-    config.digits,
-    run.plots / 'accuracy.png',
-    f'Addition, trained on up to {config.digits} digits',
-  )
   loss = plots.training_curves(
     read_jsonl(run.metrics), run.plots / 'training.png', 'Training'
   )
-  table = length_table(config, results)
   sections = [
-    (
-      'Exact match',
-      f'{picture("exact match against length", figure, report)}\n\n'
-      f'{table.markdown()}',
-    ),
+    ('In short', _summary(config, arms[0])),
+    *_test_sections(config, run, arms, results),
     ('Certificate', _certificate_text(config, certified)),
+    ('Training', f'{picture("loss", loss, report)}\n\n{_budget(arms)}'),
+    ('How it was made', _origin(config, run)),
   ]
-  if len(arms) > 1:
+  return write_report(report, 'Addition', sections)
+
+
+def _summary(config: Config, arm: Arm) -> str:
+  """The main arm in a sentence; frozen replicas are named."""
+  leaves = jax.tree.leaves(arm.trained.params)
+  seeds = ', '.join(map(str, config.seeds))
+  frozen = [
+    f' Seed {seed} stopped being finite and was frozen at step {step}.'
+    for seed, step, finite in zip(
+      config.seeds, arm.source.steps, arm.trained.finite, strict=True
+    )
+    if not finite
+  ]
+  return (
+    f'{sum(leaf[0].size for leaf in leaves):,} trainable parameters, depth '
+    f'{config.model.depth}, {max(arm.source.samples):,} sums of up to '
+    f'{config.digits} digits a replica, {config.replicas} replicas (seeds '
+    f'{seeds}), structure rung {arm.source.rung}.{"".join(frozen)}'
+  )
+
+
+def _test_sections(
+  config: Config,
+  run: RunFolder,
+  arms: Sequence[Arm],
+  results: Sequence[Result],
+) -> list[tuple[str, str]]:
+  """Lengths, other rungs, grid and carry suite, as far as they were tested."""
+  report, folder = run.path / 'report.md', run.plots
+  title = f'Addition, trained on up to {config.digits} digits'
+  figure = plots.accuracy_vs_length(
+    select(on_diagonal(results), checkpoint='last'),
+    config.digits,
+    folder / 'accuracy.png',
+    title,
+  )
+  shown = picture('exact match against length', figure, report)
+  table = length_table(config, results).markdown()
+  sections = [('Exact match', f'{shown}\n\n{table}')]
+  if len(arms) > 1 and config.compared_lengths:
     body = (
       'The same model and budget, with another encoding. An arm below 99 % at '
       f'{config.digits} digits has not learned in this budget: that says '
@@ -544,44 +656,27 @@ def write_report_of(
       f'{comparison_table(config, results).markdown()}'
     )
     sections.append(('The same budget at other rungs', body))
-  grid = [row for row in results if on_grid(row)]
-  if grid:
-    heat = plots.grid_heatmap(
-      grid, config.digits, run.plots / 'grid.png', 'Exact match by length pair'
-    )
-    sections.append(
-      ('Grid of length pairs', picture('100 x 100 heat map', heat, report))
-    )
-  carry = [r for r in results if r.split.startswith('carry')]
-  if carry:
+  if grid := list(filter(on_grid, results)):
+    heat = plots.grid_heatmap(grid, config.digits, folder / 'grid.png', title)
+    shown = picture('exact match by length pair', heat, report)
+    sections.append(('Grid of length pairs', shown))
+  if carry := list(filter(in_carry_suite, results)):
     sections.append(('Carry suite', carry_table(carry)))
-  sections += [
-    ('Training', f'{picture("loss", loss, report)}\n\n{_budget(arms)}'),
-    (
-      'How it was made',
-      bullets(
-        [
-          *provenance(),
-          f'again: python -m experiments.addition --flagfile={run.path}'
-          '/flags.txt',
-          asked,
-          'files: results.csv (every number), config.json, flags.txt, '
-          'environment.json, metrics.jsonl, checkpoints/',
-        ]
-      ),
-    ),
-  ]
-  parameters = sum(
-    leaf[0].size for leaf in jax.tree.leaves(main_arm.trained.params)
+  return sections
+
+
+def _origin(config: Config, run: RunFolder) -> str:
+  """How to make the same again."""
+  flagfile = f'--flagfile={run.path}/flags.txt'
+  return bullets(
+    [
+      *provenance(),
+      f'again: python -m experiments.addition {flagfile}',
+      _asked(config),
+      'files: results.csv and certificate.csv (every number), config.json, '
+      'flags.txt, environment.json, metrics.jsonl, tensorboard/, checkpoints/',
+    ]
   )
-  summary = (
-    f'{parameters:,} trainable parameters, {config.model.depth} layer(s), '
-    f'{main_arm.source.samples:,} sums of up to {config.digits} digits a '
-    f'replica, {config.replicas} replicas (seeds '
-    f'{", ".join(map(str, config.seeds))}), structure rung '
-    f'{main_arm.source.rung}.'
-  )
-  write_report(report, 'Addition', [('In short', summary), *sections])
 
 
 def _certificate_text(
@@ -589,7 +684,9 @@ def _certificate_text(
 ) -> str:
   if isinstance(certified, str):
     return f'None: {certified}.'
-  lines = [certificates.STATEMENT, certificate_table(config.seeds, certified)]
+  passed = all(one.passed for one in certified)
+  verdict = certificates.STATEMENT if passed else 'Not certified.'
+  lines = [verdict, certificate_table(config.seeds, certified)]
   lines += [
     f'Seed {seed}: {one}.'
     for seed, one in zip(config.seeds, certified, strict=True)
@@ -609,9 +706,9 @@ def _budget(arms: Sequence[Arm]) -> str:
       [
         arm.name,
         arm.source.rung,
-        str(arm.source.steps),
-        f'{arm.source.samples:,}',
-        f'{arm.source.flops:.2e}',
+        str(max(arm.source.steps)),
+        f'{max(arm.source.samples):,}',
+        f'{max(arm.source.flops):.2e}',
         f'{arm.source.seconds:.0f}',
       ]
       for arm in arms

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match
+from extrap.evaluation.grid import check_table
 from extrap.randomness import named
 from extrap.tasks.task import Batch, Task, uniform_sizes
 from extrap.training.problem import Context, Metrics, Params
@@ -39,6 +41,21 @@ class SequenceProblem:
   validation_size: int | None = None
   validation_examples: int = 128
 
+  def __post_init__(self) -> None:
+    if not 1 <= self.min_size <= self.max_size:
+      raise UsageError(
+        f'training sizes {self.min_size}..{self.max_size}: sizes start at 1'
+      )
+    config = getattr(self.model, 'config', None)
+    if config is not None:
+      position = config.position
+      check_table(position, self.task, self.max_size, train=True)
+      check_table(position, self.task, self._held_out_size)
+
+  @property
+  def _held_out_size(self) -> int:
+    return self.validation_size or self.max_size * 3 // 2
+
   def init(self, key: jax.Array) -> Params:
     batch = self._draw(named(key, 'shape'), 1, self.min_size, self.max_size)
     structure = self.task.structure(batch.tokens)
@@ -55,7 +72,7 @@ class SequenceProblem:
 
   def evaluate(self, params: Params, ctx: Context) -> Metrics:
     """Loss and exact match at the validation size, the same draw each time."""
-    size = self.validation_size or self.max_size * 3 // 2
+    size = self._held_out_size
     batch = self._draw(ctx.key, self.validation_examples, size, size)
     loss, metrics = self._score(params, batch, None, train=False)
     return {'loss': loss} | metrics

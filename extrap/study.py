@@ -32,7 +32,7 @@ from extrap.reporting.writers import (
 )
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
-from extrap.training.loop import Fit, Record, fit
+from extrap.training.loop import Fit, Record, fit, make_trainer
 from extrap.training.optimizers import check_schedule
 from extrap.training.problem import Problem
 from extrap.training.run_folder import RunFolder, default_path
@@ -60,18 +60,13 @@ class StudyConfig:
     1000, 'optimizer steps', unit='steps', minimum=1, identity=False
   )
   init_from: str | None = option(
-    None, 'run folder whose last parameters are the start'
+    None, "run folder whose last parameters are the main arm's start"
   )
   eval: Literal['none', 'quick', 'full'] = option(
     'quick', 'how much to evaluate after training', identity=False
   )
   train: TrainConfig = option(TrainConfig(), 'training')
   mesh: MeshConfig = option(MeshConfig(), 'devices', identity=False)
-
-  @property
-  def training(self) -> TrainConfig:
-    """How the run trains, with the number of steps."""
-    return dataclasses.replace(self.train, steps=self.steps)
 
   @property
   def seeds(self) -> tuple[int, ...]:
@@ -86,19 +81,27 @@ def open_run(
   Returns:
     The folder, and the config with `train.schedule_steps` as the run began.
   """
-  path = Path(config.workdir or default_path(study, config))
+  path = run_path(study, config)
   config = _fix_schedule(path, config)
-  check_schedule(config.training)
+  check_schedule(config.train)
   _check_places(config)
+  _check_steps(path, config)
   text = config_lib.flags_text(type(config), flag_values, omit=('workdir',))
+  if config.train.schedule_steps != config.steps:  # A run that was made longer.
+    text += f'--train.schedule_steps={config.train.schedule_steps}\n'
   # Which accelerators are absent is nothing to tell.
   standard_logging.getLogger('jax').setLevel(standard_logging.WARNING)
-  CACHE.mkdir(parents=True, exist_ok=True)
-  jax.config.update('jax_compilation_cache_dir', str(CACHE.absolute()))
+  if not jax.config.jax_compilation_cache_dir:
+    jax.config.update('jax_compilation_cache_dir', str(CACHE.absolute()))
   folder = RunFolder.open(
     path, config, study=study, flags=text, devices=jax.devices()
   )
   return folder, config
+
+
+def run_path(study: str, config: StudyConfig) -> Path:
+  """Where a run is, or will be."""
+  return Path(config.workdir or default_path(study, config))
 
 
 def _check_places(config: StudyConfig) -> None:
@@ -110,6 +113,16 @@ def _check_places(config: StudyConfig) -> None:
     raise UsageError(f'--init_from={config.init_from} is not a run folder')
 
 
+def _check_steps(path: Path, config: StudyConfig) -> None:
+  """Refuses fewer steps than a run has made, before anything is written."""
+  with contextlib.suppress(OSError, ValueError):
+    status = json.loads((path / 'status.json').read_text(encoding='utf-8'))
+    if status.get('step', 0) > config.steps:
+      raise UsageError(
+        f'--steps={config.steps}, but {path} has made {status["step"]} steps'
+      )
+
+
 def _fix_schedule(path: Path, config: ConfigT) -> ConfigT:
   """The schedule's length is asked for, or the run's, or --steps."""
   steps = config.train.schedule_steps
@@ -118,7 +131,9 @@ def _fix_schedule(path: Path, config: ConfigT) -> ConfigT:
       there = json.loads((path / 'config.json').read_text(encoding='utf-8'))
       steps = there['config']['train']['schedule_steps']
   train = dataclasses.replace(
-    config.train, schedule_steps=steps or config.steps
+    config.train,
+    steps=config.steps,
+    schedule_steps=steps or config.steps,
   )
   return dataclasses.replace(config, train=train)
 
@@ -165,17 +180,18 @@ def train_arm(
     stack.callback(observer.close)
     every = config.train.save_every or config.steps
     checkpoints = stack.enter_context(Checkpoints(where / 'checkpoints', every))
-    other = config.init_from and stack.enter_context(
-      Checkpoints(Path(config.init_from) / 'checkpoints', None)
-    )
+    other = None
+    if config.init_from and folder is None:
+      source = Path(config.init_from) / 'checkpoints'
+      other = stack.enter_context(Checkpoints(source, None))
     trained = fit(
       problem,
-      config.training,
+      config.train,
       replicas=config.replicas,
       seed=config.seed,
       mesh=make_mesh(config.mesh),
       checkpoints=checkpoints,
-      init_from=other or None,
+      init_from=other,
       begin=observer.begin,
       log=observer.log,
       stop=stop,
@@ -202,17 +218,15 @@ def restore_arm(
   problem: Problem, config: StudyConfig, checkpoints: Path
 ) -> Fit:
   """The state that a run was left in, without training or writing."""
+  trainer = make_trainer(
+    problem, config.train, replicas=config.replicas, seed=config.seed
+  )
   with Checkpoints(checkpoints, None) as source:
-    step = source.latest()
-    if step is None:
-      raise UsageError(f'{checkpoints} holds no checkpoint')
-    return fit(
-      problem,
-      dataclasses.replace(config.training, steps=step, schedule_steps=step),
-      replicas=config.replicas,
-      seed=config.seed,
-      checkpoints=source,
-    )
+    found = source.restore(trainer.abstract)
+  if found is None:
+    raise UsageError(f'{checkpoints} holds no checkpoint')
+  step, state = found
+  return Fit(state, history=[], steps=step, start=step, seconds=0.0)
 
 
 class _Observer:
@@ -278,25 +292,51 @@ def training_seconds(folder: Path) -> float:
   )
 
 
-def kept(
-  run: RunFolder, name: str, identity: object, make: Callable[[], list[Result]]
-) -> list[Result]:
+@dataclasses.dataclass
+class Kept:
   """Rows that are made once and kept in the run folder.
 
-  Args:
+  Attributes:
     run: the run folder.
-    name: of the file, for people.
-    identity: everything that the rows depend on, beside the run's config.
-    make: makes them.
+    stop: asked before each part; true ends the run, to go on later.
+    comments: where the parts come from; more than one set after an
+      interruption.
   """
-  digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
-  path = run.path / 'parts' / f'{name}-{digest}.csv'
-  if path.exists():
-    with contextlib.suppress(ExtrapError):
-      return read_csv(path)[0]
-  results = make()
-  write_csv(path, results, provenance())
-  return results
+
+  run: RunFolder
+  stop: Callable[[], bool]
+  comments: list[str] = dataclasses.field(default_factory=list)
+
+  def rows(
+    self, name: str, identity: object, make: Callable[[], list[Result]]
+  ) -> list[Result]:
+    """The rows of a part, made if they are not there.
+
+    Args:
+      name: of the file, for people.
+      identity: all that they depend on, beside the run's config.
+      make: makes them.
+    """
+    self.check()
+    digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
+    path = self.run.path / 'parts' / f'{name}-{digest}.csv'
+    results, comments = None, provenance()
+    if path.exists():
+      with contextlib.suppress(ExtrapError):
+        results, comments = read_csv(path)
+    if results is None:
+      results = make()
+      write_csv(path, results, comments)
+    self.comments += [c for c in comments if c not in self.comments]
+    return results
+
+  def check(self) -> None:
+    """Ends the run where SIGTERM has come."""
+    if self.stop():
+      raise Preempted(
+        f'stopped by SIGTERM, what was done is kept in {self.run.path}; run '
+        'the same command again to go on'
+      )
 
 
 def provenance() -> list[str]:

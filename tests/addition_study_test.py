@@ -1,13 +1,15 @@
 """The addition study from flags to report, small, and what goes wrong."""
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 
 from experiments import addition
-from extrap import cli
-from extrap.evaluation.results import read_csv, select
+from extrap import cli, study
+from extrap.evaluation.results import Provenance, read_csv, select
 
 TINY = (
   '--steps=12',
@@ -72,10 +74,12 @@ def test_report_shows_its_pictures_and_tables(folder):
     '| digits',
     'out of table',
     'FAILED',
+    'Not certified.',
     'trainable parameters',
     '--flagfile=',
   ):
     assert text in report, text
+  assert 'Hence the sum is right' not in report
 
 
 def test_rows_of_every_part(folder):
@@ -147,52 +151,80 @@ def test_more_steps_after_the_schedule_ended_are_refused(copy, capsys):
   assert '--steps' in line and '--train.schedule_steps' in line
 
 
+def test_fewer_steps_are_refused_before_anything_is_written(copy, capsys):
+  before = (copy / 'config.json').read_text()
+  assert run(*TINY, '--steps=8', f'--workdir={copy}') == 2
+  assert '--steps=8' in _error(capsys)
+  assert (copy / 'config.json').read_text() == before
+  assert json.loads((copy / 'status.json').read_text())['state'] == 'done'
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(
+  folder, tmp_path, monkeypatch, capsys
+):
+  path = tmp_path / 'run'
+  command = (*TINY, f'--workdir={path}', '--eval=none')
+  log = study._Observer.log
+
+  def log_and_terminate(self, step, record):
+    log(self, step, record)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(study._Observer, 'log', log_and_terminate)
+    assert run(*command) == 75
+  assert 'SIGTERM' in _error(capsys)
+  status = json.loads((path / 'status.json').read_text())
+  assert status['state'] == 'preempted' and 0 < status['step'] < 12
+  assert run(*command) == 0
+  assert _losses(path) == _losses(folder)
+
+
+def test_certificate_is_not_of_a_run_that_goes_on(copy, monkeypatch):
+  """A restored model is the saved one: nothing is trained on the way."""
+  config = study.read_config(copy, 'addition', addition.Config)
+  problem = addition.make_problem(config, config.model.position)
+  newest = copy / 'checkpoints' / '12'
+  shutil.rmtree(newest)
+  restored = study.restore_arm(problem, config, copy / 'checkpoints')
+  assert (restored.state.step == 8).all() and restored.steps == 8
+
+
+def test_each_arm_is_trained_once():
+  config = addition.Config(compare=('rotary', 'place_window', 'rotary'))
+  assert list(config.positions) == ['place_window', 'rotary']
+  assert config.positions['place_window'] is config.model.position
+
+
+def test_frozen_replicas_are_marked_in_their_rows():
+  source = Provenance(
+    study='s',
+    arm='a',
+    rung='r',
+    seeds=(5, 6),
+    steps=(3, 12),
+    samples=(24, 96),
+    flops=(1.0, 4.0),
+    seconds=1.0,
+  )
+  first, second = source.exact_match('beyond', '9', [1, 2], 4)
+  assert (first.seed, first.steps, first.samples, first.flops) == (5, 3, 24, 1)
+  assert (second.seed, second.steps, second.value) == (6, 12, 0.5)
+
+
 def test_truncated_checkpoint_falls_back_and_says_so(copy, capfd):
   newest = copy / 'checkpoints' / '12'
   files = [path for path in newest.rglob('*') if path.is_file()]
   largest = max(files, key=lambda path: path.stat().st_size)
   largest.write_bytes(largest.read_bytes()[:-20])
-  (copy / 'report.md').unlink()
+  status = json.loads((copy / 'status.json').read_text())
+  status['state'] = 'failed'
+  (copy / 'status.json').write_text(json.dumps(status))
   code = run(*TINY, '--compare=learned', f'--workdir={copy}', '--eval=none')
   assert code == 0
   assert '12' in capfd.readouterr().err
   assert (copy / 'checkpoints' / '12').is_dir()
   assert len(_losses(copy)) == 3  # No step twice.
-
-
-@pytest.mark.parametrize(
-  ('flags', 'words'),
-  [
-    (['--model.depht=2'], ['model.depht']),
-    (['--model.position=nonsense'], ['--model.position', 'nonsense']),
-    (['--model.heads=3'], ['--model.heads', '--model.width']),
-    (['--digits=0'], ['--digits']),
-    (['--lengths=0,5'], ['--lengths']),
-    (['--compare=nonsense'], ['nonsense']),
-    (
-      ['--model.position=learned', '--lengths=100'],
-      ['100', '--model.position.max_size'],
-    ),
-    (['--model.position=abacus', '--digits=50'], ['--model.position.max_size']),
-    (['--certify=/nowhere'], ['/nowhere']),
-    (['--init_from=/nowhere'], ['/nowhere']),
-    (['--mesh.data=64'], ['--mesh.data']),
-  ],
-)
-def test_bad_input_is_one_line_and_leaves_nothing(
-  flags, words, tmp_path, capsys
-):
-  path = tmp_path / 'run'
-  assert run(*TINY, f'--workdir={path}', *flags) in (1, 2)
-  line = _error(capsys)
-  assert all(word in line for word in words), line
-  assert not path.exists()
-
-
-def test_a_folder_that_cannot_be_written(tmp_path, capsys):
-  (tmp_path / 'file').write_text('')
-  assert run(*TINY, f'--workdir={tmp_path}/file/run') in (1, 2)
-  assert str(tmp_path / 'file') in _error(capsys)
 
 
 def _error(capsys):

@@ -6,28 +6,28 @@ Shape key: R replicas, C contexts, V vocabulary.
 import dataclasses
 import functools
 import itertools
-import random
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import linen as nn
 
 from extrap.errors import UsageError
-from extrap.evaluation import certificate
 from extrap.evaluation.certificate import (
   Certificate,
+  _permute,
   certify,
   check_model,
 )
 from extrap.evaluation.contexts import ABSENT, BELOW, addition_contexts
+from extrap.evaluation.grid import Suite, evaluate
 from extrap.models.config import TransformerConfig
 from extrap.models.positions import NoPosition, PlaceBias, PlaceWindow
 from extrap.models.transformer import Params, Transformer
-from extrap.sequence import SequenceProblem
 from extrap.tasks.addition import Addition
-from extrap.training import TrainConfig, fit
+from extrap.training import Context, TrainConfig, fit
 
 # What a query sees: its token, the sum's digits before it (nearest first), the
 # digits of both numbers; then the right answer.
@@ -125,6 +125,21 @@ def test_moved_contexts_are_contexts_further_up() -> None:
   assert not (moved.seen == BELOW).any()
 
 
+def test_some_contexts_are_spread_over_all() -> None:
+  task = Addition(base=5)
+  moved = addition_contexts(task, 0, 1, shift=2, most=100)
+  assert 50 < len(moved) < 200
+  every = addition_contexts(task, 0, 1)
+  assert set(moved.own.tolist()) == set(range(5))
+  assert set(moved.seen[:, 0, 1].tolist()) == set(every.seen[:, 0, 1].tolist())
+
+
+def test_too_many_contexts_are_refused() -> None:
+  with pytest.raises(UsageError, match='2 places behind') as caught:
+    addition_contexts(Addition(), 2, 1)
+  assert '\n' not in str(caught.value)
+
+
 def test_a_context_in_words() -> None:
   contexts = addition_contexts(Addition(base=3), 1, 1)
   words = [
@@ -151,39 +166,225 @@ def test_other_formats_have_no_contexts(task: Addition, ahead: int) -> None:
 TASK = Addition(base=2)
 
 
+CONTEXTS = addition_contexts(TASK, 0, 1)
+GOOD, COLUMN, ROW, NAN = range(4)
+
+
 def _model(**changes: object) -> Transformer:
   defaults = {
     'position': PlaceWindow(),
-    'width': 32,
+    'width': 16,
     'heads': 2,
-    'ffn_width': 64,
-    'qk_norm': True,
+    'ffn_width': 32,
   }
   config = TransformerConfig(**(defaults | changes))
   return Transformer(config, TASK.vocab_size)
 
 
+def _logits(model: Transformer, params: Params) -> jax.Array:
+  """Of one replica, in every context, [C, V]."""
+  structure = TASK.structure(CONTEXTS.tokens)
+  query_C1 = CONTEXTS.query[:, None]
+  return model.apply(
+    {'params': params}, jnp.asarray(CONTEXTS.tokens), structure, query_C1
+  )[:, 0]
+
+
+class AllContexts:
+  """Every context is in every batch."""
+
+  def init(self, key: jax.Array) -> Params:
+    first = jnp.asarray(CONTEXTS.tokens[:1])
+    structure = TASK.structure(first)
+    return _model().init(key, first, structure)['params']
+
+  def sample(self, ctx: Context) -> None:
+    return None
+
+  def loss(
+    self, params: Params, batch: None, ctx: Context
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    loss_C = optax.softmax_cross_entropy_with_integer_labels(
+      _logits(_model(), params), jnp.asarray(CONTEXTS.target)
+    )
+    return jnp.mean(loss_C), {}
+
+
 @pytest.fixture(scope='module')
-def trained() -> Params:
-  """Two replicas that have learned to add in base 2."""
-  problem = SequenceProblem(
-    task=TASK, model=_model(), max_size=5, batch_size=64
-  )
+def population() -> Params:
+  """A model that adds in base 2, and three copies that were damaged."""
   config = TrainConfig(
-    steps=400,
-    steps_per_dispatch=200,
-    learning_rate=1e-2,
+    steps=500,
+    steps_per_dispatch=100,
+    learning_rate=2e-2,
     warmup_steps=20,
     evaluate_every=0,
   )
-  return fit(problem, config, replicas=2).params
+  run = fit(AllContexts(), config, replicas=3)
+  best = int(np.argmin(run.history[-1]['train/loss']))
+  copies = jax.tree.map(
+    lambda x: np.repeat(np.asarray(x[best])[None], 4, axis=0), run.params
+  )
+  copies['logits']['kernel'][COLUMN, :, 1] *= -1
+  copies['embedding'][ROW, 1] *= -3
+  copies['norm']['scale'][NAN, 0] = np.nan
+  return copies
+
+
+def _replica(params: Params, replica: int) -> Params:
+  return jax.tree.map(lambda x: jnp.asarray(x[replica]), params)
 
 
 @pytest.fixture(scope='module')
-def certificates(trained: Params) -> list[Certificate]:
-  return certify(_model(), trained, TASK)
+def certificates(population: Params) -> list[Certificate]:
+  return certify(_model(), population, TASK)
 
 
-def test_a_trained_model_passes(certificates: list[Certificate]) -> None:
-  for one in certificates:
-    print(one)
+def test_a_model_that_adds_passes(certificates: list[Certificate]) -> None:
+  good = certificates[GOOD]
+  assert good.passed, good
+  assert (good.contexts, good.wrong, good.offender) == (86, 0, None)
+  assert good.margin > 0.5
+  assert str(good).startswith('passed (measured): 86 of 86 contexts right')
+  assert good.tightest in str(good)
+
+
+def test_rounding_differs_a_little_for_every_cause(
+  certificates: list[Certificate],
+) -> None:
+  rounding = certificates[GOOD].rounding
+  assert list(rounding) == [
+    'float64',
+    'summation order',
+    'gathered keys',
+    '300 places further',
+  ]
+  for difference in rounding.values():
+    assert 0 < difference < 1e-4
+  assert certificates[GOOD].largest_rounding == max(rounding.values())
+
+
+def test_what_passed_adds_long_numbers(population: Params) -> None:
+  suite = Suite(name='uniform', cells=((60, 60), (60, 9)), rows=16)
+  counts = evaluate(_model(), population, TASK, suite)
+  for right in counts.values():
+    assert right[GOOD] == 16 and right[COLUMN] == right[NAN] == 0
+
+
+@pytest.mark.parametrize('replica', [GOOD, COLUMN, ROW])
+def test_margins_are_those_of_the_logits(
+  population: Params, certificates: list[Certificate], replica: int
+) -> None:
+  logits_CV = jax.jit(functools.partial(_logits, _model()))(
+    _replica(population, replica)
+  )
+  margins = []
+  for logits, target in zip(logits_CV.tolist(), CONTEXTS.target, strict=True):
+    margins.append(logits.pop(target) - max(logits))
+  found = certificates[replica]
+  lowest = int(np.argmin(margins))
+  assert found.margin == pytest.approx(margins[lowest], abs=1e-4)
+  assert found.tightest == CONTEXTS.describe(TASK, lowest)
+  assert found.wrong == sum(margin <= 0 for margin in margins)
+  if found.wrong:
+    first = next(row for row, margin in enumerate(margins) if margin <= 0)
+    said = TOKENS[int(np.argmax(logits_CV[first]))]
+    right = TOKENS[CONTEXTS.target[first]]
+    assert found.offender == (
+      f'{CONTEXTS.describe(TASK, first)}: right is {right}, '
+      f'the model says {said}'
+    )
+
+
+TOKENS = ['0', '1', "'+'", "'='", 'the end', 'padding']
+
+
+@pytest.mark.parametrize('replica', [COLUMN, ROW])
+def test_a_damaged_model_fails_and_says_where(
+  certificates: list[Certificate], replica: int
+) -> None:
+  found = certificates[replica]
+  assert not found.passed and found.wrong > 0 and found.margin < 0
+  assert str(found).startswith(f'FAILED: {found.wrong} of 86 contexts wrong')
+  assert found.offender is not None and found.offender in str(found)
+
+
+def test_nan_fails_everywhere(certificates: list[Certificate]) -> None:
+  found = certificates[NAN]
+  assert not found.passed
+  assert found.wrong == found.contexts and found.margin == -np.inf
+  assert found.largest_rounding == np.inf
+  assert str(found).startswith('FAILED: 86 of 86')
+
+
+def test_a_margin_that_rounding_reaches_fails() -> None:
+  found = Certificate(86, 0, 1.0, 'here', {'a': 0.001, 'b': 0.009}, None)
+  assert found.passed
+  close = dataclasses.replace(found, rounding={'a': 0.011, 'b': 0.0})
+  assert not close.passed and str(close).startswith('FAILED: 86 of 86')
+  assert not dataclasses.replace(found, margin=np.nan).passed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Custom(PlaceWindow):
+  """A user's encoding: what it reads is not known."""
+
+
+@pytest.mark.parametrize(
+  ('changes', 'what'),
+  [
+    ({'depth': 2}, 'more than one layer'),
+    ({'recurrences': 2}, 'more than one layer'),
+    ({'position': NoPosition()}, 'no hard window'),
+    ({'position': PlaceBias()}, 'no hard window'),
+    ({'logit_scale': 'log_length'}, 'reads the length'),
+    ({'position': Custom()}, 'absolute places'),
+  ],
+)
+def test_refuses_models_without_finite_contexts(
+  changes: dict[str, object], what: str
+) -> None:
+  with pytest.raises(UsageError, match=what) as caught:
+    check_model(_model(**changes))
+  assert '\n' not in str(caught.value)
+  # Before anything is computed.
+  with pytest.raises(UsageError, match=what):
+    certify(_model(**changes), {}, TASK)
+
+
+def test_window_of_a_model() -> None:
+  position = PlaceWindow(behind=2, ahead=3)
+  model = _model(position=position, logit_scale='learned', qk_norm=True)
+  assert check_model(model) == (2, 3)
+
+
+def test_another_order_is_the_same_function() -> None:
+  model = _model(qk_norm=True, ffn='swiglu')
+  first = jnp.asarray(CONTEXTS.tokens[:1])
+  shapes = jax.eval_shape(
+    lambda key: nn.unbox(model.init(key, first, TASK.structure(first))),
+    jax.random.key(0),
+  )['params']
+  # Not as they start out: scales of 1 would hide that they are not permuted.
+  rng = np.random.default_rng(1)
+  params = jax.tree.map(
+    lambda x: np.float32(rng.normal(size=(1, *x.shape)) / 2), shapes
+  )
+  other = _permute(params)
+  assert jax.tree.structure(other) == jax.tree.structure(params)
+  logits = jax.jit(functools.partial(_logits, model))
+  before, after = (logits(_replica(p, 0)) for p in (params, other))
+  np.testing.assert_allclose(after, before, atol=1e-4)
+  assert (np.asarray(after) != np.asarray(before)).any()
+  moved = {
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for (path, a), b in zip(
+      jax.tree.leaves_with_path(params), jax.tree.leaves(other), strict=True
+    )
+    if (a != b).any()
+  }
+  assert moved == {
+    *(f'layers/attention/{x}' for x in ('query', 'key', 'value', 'out')),
+    *(f'layers/attention/{x}_norm/scale' for x in ('query', 'key')),
+    *(f'layers/ffn/{x}/kernel' for x in ('in', 'gate', 'out')),
+  }

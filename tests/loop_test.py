@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from extrap.errors import UsageError
 from extrap.models.config import TransformerConfig
@@ -132,8 +133,8 @@ def _config(**changes: object) -> TrainConfig:
 
 
 def _series(run: Fit, name: str = 'train/loss') -> np.ndarray:
-  """A metric of all records, [K, R]."""
-  return np.stack([record[name] for record in run.history])
+  """A metric of all records that have it, [K, R]."""
+  return np.stack([record[name] for record in run.history if name in record])
 
 
 def _batches(run: Fit) -> np.ndarray:
@@ -264,11 +265,18 @@ def test_keeps_the_best_of_each_replica() -> None:
     np.testing.assert_allclose(
       lowest.best['w'][replica], _w(then)[0], rtol=1e-5
     )
-  # One record a dispatch of 10 steps: the last evaluation in it.
-  assert len(lowest.history) == 2
+  # Dispatches of 10 steps; held-out metrics stand at their own steps.
+  assert [int(record['step']) for record in lowest.history] == [5, 10, 15, 20]
   np.testing.assert_array_equal(
-    _series(lowest, 'held_out/distance'), [[0, 5, 10], [10, 15, 0]]
+    _series(lowest, 'held_out/distance'),
+    [[5, 0, 15], [0, 5, 10], [5, 10, 5], [10, 15, 0]],
   )
+  assert ['train/loss' in record for record in lowest.history] == [
+    False,
+    True,
+    False,
+    True,
+  ]
   np.testing.assert_array_equal(
     _series(lowest, 'held_out/w1')[-1], _w(lowest)[:, 1]
   )
@@ -278,7 +286,7 @@ def test_of_equal_values_the_later_is_best() -> None:
   run = _held_out(best='draw')
   # The examples are the same at every evaluation, and those of no other.
   draws = _series(run, 'held_out/draw')
-  np.testing.assert_array_equal(draws[0], draws[1])
+  np.testing.assert_array_equal(draws, draws[:1].repeat(4, axis=0))
   assert len(np.unique(draws)) == 3
   np.testing.assert_array_equal(run.state.best.step, [20, 20, 20])
   np.testing.assert_array_equal(run.best['w'], _w(run))
@@ -292,7 +300,7 @@ def test_averages_parameters() -> None:
   for steps in range(1, 6):
     w = _w(fit(Regression(), _config(steps=steps), replicas=2))
     average = 0.8 * average + 0.2 * w
-  np.testing.assert_allclose(run.ema['w'], average, rtol=1e-5)
+  np.testing.assert_allclose(run.ema['w'], average, rtol=1e-5, atol=1e-6)
   assert not np.isclose(run.ema['w'], _w(run)).any()
   # What is evaluated, and kept as the best, is the average.
   np.testing.assert_array_equal(
@@ -436,36 +444,29 @@ def test_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 def test_starts_from_the_parameters_of_another_run(tmp_path: Path) -> None:
   config = _config(
-    optimizer='adam', steps_per_dispatch=4, schedule='trapezoid', ema=0.9
-  )
-  other, own = tmp_path / 'other', tmp_path / 'own'
-  with Checkpoints(other, every=1) as checkpoints:
-    first = fit(Regression(), config, replicas=2, checkpoints=checkpoints)
-  with Checkpoints(other, every=None) as init_from:
-    begin = fit(
-      Regression(),
-      dataclasses.replace(config, steps=0, schedule_steps=20),
-      replicas=2,
-      seed=9,
-      init_from=init_from,
-    )
-    _assert_same(begin.params, first.params)
-    _assert_same(begin.ema, first.params)
-    assert not np.asarray(begin.state.step).any()
-    assert all(
-      not np.asarray(leaf).any()
-      for leaf in jax.tree.leaves(begin.state.opt_state)
-    )
-    with Checkpoints(own, every=1) as checkpoints:
-      arguments = {
-        'replicas': 2,
-        'seed': 9,
-        'init_from': init_from,
-        'checkpoints': checkpoints,
-      }
-      part = fit(Regression(), config, **arguments, stop=lambda: True)
-      assert (part.start, part.steps) == (0, 4)
-      rest = fit(Regression(), config, **arguments)
+    optimizer='adam', steps_per_dispatch=4, schedule='trapezoid', ema=0.9,
+    evaluate_every=4, best='distance',
+  )  # fmt: skip
+  arguments = {'replicas': 2, 'hparams': {'target': 1.0}}
+  with Checkpoints(tmp_path / 'other', every=1) as checkpoints:
+    first = fit(HeldOut(), config, **arguments, checkpoints=checkpoints)
+  with (
+    Checkpoints(tmp_path / 'other', every=None) as init_from,
+    Checkpoints(tmp_path / 'own', every=1) as checkpoints,
+  ):
+    arguments |= {'seed': 9, 'init_from': init_from}
+    nothing = dataclasses.replace(config, steps=0, schedule_steps=20)
+    begin = fit(HeldOut(), nothing, **arguments)
+    for copied in begin.params, begin.ema, begin.best:
+      _assert_same(copied, first.params)
+    assert np.isinf(begin.state.best.value).all()
+    for leaf in jax.tree.leaves((begin.state.step, begin.state.opt_state)):
+      assert not np.asarray(leaf).any()
+    arguments |= {'checkpoints': checkpoints}
+    part = fit(HeldOut(), config, **arguments, stop=lambda: True)
+    assert (part.start, part.steps) == (0, 4)
+    # Its own checkpoint comes before the other run's.
+    rest = fit(HeldOut(), config, **arguments)
   assert (rest.start, rest.steps) == (4, 20)
 
 
@@ -503,6 +504,21 @@ def test_the_rule_of_the_best_is_a_metric() -> None:
   assert '\n' not in message
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuickSums(SequenceProblem):
+  """Sums, with parameters that are quick to compile."""
+
+  def init(self, key: jax.Array) -> dict:
+    shapes, tree = jax.tree.flatten(nn.unbox(jax.eval_shape(super().init, key)))
+    count = sum(leaf.size for leaf in shapes)
+    numbers, ends = _uniform(key, count), np.cumsum([x.size for x in shapes])
+    leaves = [
+      part.reshape(leaf.shape)
+      for part, leaf in zip(jnp.split(numbers, ends[:-1]), shapes, strict=True)
+    ]
+    return jax.tree.unflatten(tree, leaves)
+
+
 @pytest.fixture(scope='module')
 def sums() -> SequenceProblem:
   """A tiny transformer that adds."""
@@ -510,7 +526,7 @@ def sums() -> SequenceProblem:
   config = TransformerConfig(
     position=NoPosition(), width=16, heads=2, ffn_width=16
   )
-  return SequenceProblem(
+  return QuickSums(
     task=task,
     model=Transformer(config, task.vocab_size),
     max_size=2,

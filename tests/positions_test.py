@@ -35,6 +35,8 @@ from extrap.tasks.addition import Addition
 from extrap.tasks.task import Structure
 
 FORMATS = tuple(itertools.product(('lsb', 'msb'), (False, True)))
+# Compiling takes most of the time here.
+UNOPTIMISED = {'xla_backend_optimization_level': 0}
 PAIRS = ((907, 45), (12, 345), (999, 1), (40, 8), (5, 0))
 
 
@@ -73,7 +75,7 @@ def size(params):
 def forward(model, tokens_BT):
   """Logits of all tokens with random parameters, in one compiled program."""
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=UNOPTIMISED)
   def program(params, tokens_BT):
     structure = Addition().structure(tokens_BT)
     return model.apply({'params': params}, tokens_BT, structure)
@@ -366,7 +368,7 @@ def test_a_model_shifts_places_in_training():
   tokens_BT, structure = sums(Addition())
   params = {'params': random_params(model)}
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=UNOPTIMISED)
   def program(keys):
     def apply(key, train):
       return model.apply(params, tokens_BT, structure, key=key, train=train)
@@ -537,7 +539,8 @@ def test_gathered_attention_equals_dense(behind, ahead, depth):
   ]
   params = random_params(models[0])
   dense, gathered = jax.jit(
-    lambda *args: [model.apply({'params': params}, *args) for model in models]
+    lambda *args: [model.apply({'params': params}, *args) for model in models],
+    compiler_options=UNOPTIMISED,
   )(tokens_BT, structure)
   np.testing.assert_allclose(gathered, dense, atol=1e-5)
 
@@ -584,7 +587,7 @@ def test_an_encoding_of_ones_own_works_dense_and_cached(registry, encoding):
   tokens_BT, _ = sums(task)
   rows, length = tokens_BT.shape
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=UNOPTIMISED)
   def program(tokens_BT):
     structure = task.structure(tokens_BT)
 

@@ -18,10 +18,9 @@ from experiments.addition import Config, make_problem
 from experiments.benchmarks.table import publish
 from extrap import cli
 from extrap.config import option
-from extrap.training import Context, Problem, TrainConfig, make_mesh, optimizers
-from extrap.training.loop import Trainer
+from extrap.training import Context, Problem, TrainConfig
+from extrap.training.loop import make_trainer
 from extrap.training.problem import Metrics
-from extrap.training.sharding import ShardingRules
 
 CLAIM = 'many steps a dispatch: the same bits, sooner'
 TIME = 'a minute on two CPU cores'
@@ -68,18 +67,7 @@ class Benchmark:
 def compare(problem: Problem, replicas: int, steps: int) -> tuple:
   """Seconds of both ways, and whether they end in the same bits."""
   config = TrainConfig(steps=steps, evaluate_every=0)
-  trainer = Trainer(
-    problem=problem,
-    config=config,
-    replicas=replicas,
-    seed=0,
-    hparams=optimizers.as_replicas(
-      optimizers.default_hparams(config), replicas
-    ),
-    data=None,
-    mesh=make_mesh(),
-    rules=ShardingRules(),
-  )
+  trainer = make_trainer(problem, config, replicas=replicas)
   run = trainer.dispatch()
   seconds, ends = {}, {}
   for size in (1, config.steps_per_dispatch):

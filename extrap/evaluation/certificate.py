@@ -25,7 +25,7 @@ import numpy as np
 
 from extrap.errors import UsageError
 from extrap.evaluation.contexts import Contexts, addition_contexts
-from extrap.models.positions import PlaceWindow, Position
+from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Params, Transformer
 from extrap.tasks.addition import Addition
 
@@ -43,8 +43,8 @@ STATEMENT = (
   'far are right, the next query stands in one of these contexts. Hence the '
   'sum is right at every length, up to rounding: the smallest margin is at '
   f'least {SAFETY} times the largest difference of a logit that float64, '
-  'another order of summation, gathered keys or a shift of all places made '
-  '(measured, not derived).'
+  'another order of hidden units and head widths, gathered keys or a shift '
+  'of all places made (measured, not derived).'
 )
 
 
@@ -104,16 +104,15 @@ def check_model(model: Transformer) -> tuple[int, int]:
     (config.depth * config.recurrences != 1, 'it has more than one layer'),
     (window is None, 'its encoding has no hard window of places'),
     (config.logit_scale == 'log_length', 'its logit scale reads the length'),
-    (_reads_place(config.position), 'its encoding may read absolute places'),
+    # Another encoding, a subclass too, may do anything in its hooks.
+    (
+      type(config.position) is not PlaceWindow,
+      'its encoding may read absolute places',
+    ),
   ):
     if bad:
       raise UsageError(f'this model has no finite set of contexts: {what}')
   return window
-
-
-def _reads_place(position: Position) -> bool:
-  """Whether hooks other than the known relative ones are in use."""
-  return type(position) is not PlaceWindow
 
 
 def certify(
@@ -161,8 +160,7 @@ def _moved(
   task: Addition, contexts: Contexts, behind: int, ahead: int
 ) -> tuple[Contexts, np.ndarray]:
   """Some contexts further up in longer sums, and their rows in `contexts`."""
-  moved = addition_contexts(task, behind, ahead, SHIFT)
-  moved = moved.select(np.arange(0, len(moved), max(1, len(moved) // SHIFTED)))
+  moved = addition_contexts(task, behind, ahead, SHIFT, most=SHIFTED)
   row = {tuple(shown): row for row, shown in enumerate(contexts.shown)}
   return moved, np.array([row[tuple(shown)] for shown in moved.shown])
 

@@ -74,11 +74,16 @@ class Contexts:
     return f'{name}, digits (lowest first, - for none) {a} and {b}'
 
 
+MOST = 1_000_000  # contexts
 FIELDS = tuple(field.name for field in dataclasses.fields(Contexts))
 
 
 def addition_contexts(
-  task: Addition, behind: int, ahead: int, shift: int = 0
+  task: Addition,
+  behind: int,
+  ahead: int,
+  shift: int = 0,
+  most: int | None = None,
 ) -> Contexts:
   """All contexts of a window, each once.
 
@@ -89,19 +94,26 @@ def addition_contexts(
     shift: further places put below every sum, which no query sees, for
       measuring that the place itself does not matter; contexts at the sum's
       start, which cannot move, are left out then.
+    most: take about so many, evenly spread, instead of all.
 
   Raises:
-    UsageError: the format is not enumerated.
+    UsageError: the format is not enumerated, or the contexts are too many.
   """
   if task.order != 'lsb' or task.zero_pad or ahead < 1:
     raise UsageError(
       'contexts are enumerated for --task.order=lsb without --task.zero_pad, '
       'and for a window of at least one place ahead'
     )
+  upper = 2 * (task.base + 1) ** (2 * (behind + ahead + 1))
+  if upper > MOST:
+    raise UsageError(
+      f'up to {upper:.2g} contexts in base {task.base} with a window of '
+      f'{behind} places behind and {ahead} ahead; {MOST:,} can be enumerated'
+    )
   # Place -1 is '='; from place behind + 1 on, windows only move.
   inside = behind + 1
   places = [inside] if shift else range(-1, inside + 1)
-  parts = [_at_place(task, p, behind, ahead, shift) for p in places]
+  parts = [_at_place(task, p, behind, ahead, shift, most) for p in places]
   merged = Contexts(
     *(np.concatenate([getattr(part, f) for part in parts]) for f in FIELDS)
   )
@@ -110,13 +122,20 @@ def addition_contexts(
 
 
 def _at_place(
-  task: Addition, place: int, behind: int, ahead: int, shift: int
+  task: Addition,
+  place: int,
+  behind: int,
+  ahead: int,
+  shift: int,
+  most: int | None,
 ) -> Contexts:
   """All contexts of the query at one place of the answer."""
   low, window = max(0, place - behind), behind + ahead + 1
   states = _states(task.base, place + ahead - low + 1, starts=low == 0)
   carries = (0,) if low == 0 else (0, 1)
   cases = list(itertools.product(states, states, carries))
+  # An odd stride, or it would meet only one of the two carries.
+  cases = cases[:: len(cases) // (most or len(cases)) | 1]
   pairs = np.array([(a, b) for a, b, _ in cases], np.int32)
   carry = np.array([carry for _, _, carry in cases])
   places = window + 2 + shift  # one below the window, one above

@@ -73,7 +73,8 @@ def check_table(
     raise UsageError(
       f'size {max_size} needs {position.table} ids up to {needed}{shift}, but '
       f'the table of {type(position).__name__} ends at {position.max_id}: '
-      'raise --model.position.max_size or lower the size'
+      'raise its max_size (--model.position.max_size for the main arm) or '
+      'lower the size'
     )
 
 

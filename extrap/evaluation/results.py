@@ -1,5 +1,6 @@
 """Results: one row a replica and cell, and the CSV file that keeps them."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -63,16 +64,17 @@ class Result:
 class Provenance:
   """What all rows of one trained arm share; see `Result` for the fields.
 
-  `seeds` has one seed a replica.
+  `seeds`, `steps`, `samples` and `flops` have one value a replica: one that
+  was frozen has made fewer steps than the others.
   """
 
   study: str
   arm: str
   rung: str
   seeds: tuple[int, ...]
-  steps: int
-  samples: int
-  flops: float
+  steps: tuple[int, ...]
+  samples: tuple[int, ...]
+  flops: tuple[float, ...]
   seconds: float
   checkpoint: str = 'last'
   hparams: str = '{}'
@@ -89,11 +91,12 @@ class Provenance:
   ) -> Result:
     """One number of one replica."""
     shared = dataclasses.asdict(self)
-    seed = shared.pop('seeds')[replica]
+    own = {name: shared.pop(name) for name in ('steps', 'samples', 'flops')}
+    own['seed'] = shared.pop('seeds')
     return Result(
       **shared,
+      **{name: values[replica] for name, values in own.items()},
       replica=replica,
-      seed=seed,
       split=split,
       size=size,
       metric=metric,
@@ -131,16 +134,19 @@ _PARSERS = {
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
   """Writes a whole file or nothing: temporary file first, then a rename."""
   path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
   try:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with temporary.open('w', encoding='utf-8', newline='') as file:
       file.write(text)
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
+  except OSError as error:
+    raise ExtrapError(f'{path} cannot be written: {error.strerror}') from error
   finally:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
   return path
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from extrap.errors import UsageError
 from extrap.models.attention import (
   Attention,
   Cache,
@@ -176,7 +177,13 @@ class Transformer(nn.Module):
     tokens, how = ids.index.shape[1], self.config.attention
     if how == 'dense' or (how == 'auto' and tokens < GATHER_FROM):
       return None
-    return self.config.position.neighbours(ids)
+    neighbours = self.config.position.neighbours(ids)
+    if neighbours is None and how == 'gathered':
+      raise UsageError(
+        '--model.attention=gathered needs an encoding with a hard window, '
+        'such as --model.position=place_window'
+      )
+    return neighbours
 
   def _embed(self, tokens_BT: jax.Array, ids: Structure) -> jax.Array:
     width = self.config.width

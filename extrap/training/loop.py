@@ -8,6 +8,7 @@ Shape key: R replicas, K steps of a dispatch.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
@@ -156,6 +157,13 @@ class Trainer:
     has = optional(self.problem, 'evaluate') is not None
     return has and self.config.evaluate_every > 0
 
+  def check(self) -> None:
+    """Traces a step without compiling it: what is wrong is said at once."""
+    with jax.set_mesh(self.mesh):
+      jax.eval_shape(
+        lambda state: self._step(state, jnp.int32(0), self.data), self.abstract
+      )
+
   def dispatch(self) -> Callable[[TrainState, jax.Array, int], tuple]:
     """The program: (state, first step, static K) -> (state, metrics [K, R])."""
 
@@ -285,6 +293,34 @@ class Trainer:
     return state.replace(best=best), named_metrics
 
 
+def make_trainer(
+  problem: Problem,
+  config: TrainConfig,
+  *,
+  replicas: int = 1,
+  seed: int = 0,
+  hparams: Mapping[str, jax.typing.ArrayLike] | None = None,
+  data: jax.Array | dict | None = None,
+  mesh: Mesh | None = None,
+  rules: ShardingRules | None = None,
+) -> Trainer:
+  """The compiled pieces of a population; arguments and errors as for `fit`."""
+  optimizers.check_schedule(config)
+  mesh = mesh or make_mesh()
+  check_divides(mesh, 'replica', replicas, '--replicas')
+  chosen = optimizers.default_hparams(config) | dict(hparams or {})
+  return Trainer(
+    problem=problem,
+    config=config,
+    replicas=replicas,
+    seed=seed,
+    hparams=optimizers.as_replicas(chosen, replicas),
+    data=data,
+    mesh=mesh,
+    rules=rules or ShardingRules(),
+  )
+
+
 def fit(
   problem: Problem,
   config: TrainConfig,
@@ -326,19 +362,15 @@ def fit(
     UsageError: the schedule ends before `config.steps`, or sizes do not divide
       the mesh.
   """
-  optimizers.check_schedule(config)
-  mesh = mesh or make_mesh()
-  check_divides(mesh, 'replica', replicas, '--replicas')
-  chosen = optimizers.default_hparams(config) | dict(hparams or {})
-  trainer = Trainer(
-    problem=problem,
-    config=config,
+  trainer = make_trainer(
+    problem,
+    config,
     replicas=replicas,
     seed=seed,
-    hparams=optimizers.as_replicas(chosen, replicas),
+    hparams=hparams,
     data=data,
     mesh=mesh,
-    rules=rules or ShardingRules(),
+    rules=rules,
   )
   start, state = _start(trainer, checkpoints, init_from)
   if start > config.steps:
@@ -362,8 +394,13 @@ def _start(
   if found is None:
     raise UsageError(f'--init_from: {other.folder} has no checkpoint')
   params = found[1].params
-  ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-  return 0, state.replace(params=params, ema=ema)
+  copy = functools.partial(jax.tree.map, jnp.copy)  # Buffers are donated.
+  state = state.replace(params=params)
+  if state.ema is not None:
+    state = state.replace(ema=copy(params))
+  if state.best is not None:
+    state = state.replace(best=state.best.replace(params=copy(params)))
+  return 0, state
 
 
 def _drive(
@@ -380,8 +417,7 @@ def _drive(
   began = time.perf_counter()
 
   def fetch() -> None:
-    if pending is not None:
-      record = _summary(*pending)
+    for record in _records(*pending) if pending else ():
       history.append(record)
       if log is not None:
         log(int(record['step']), record)
@@ -390,7 +426,7 @@ def _drive(
   for first, steps in _dispatches(start, config):
     state, metrics = run(state, first, steps)
     fetch()
-    step, pending = first + steps, (first + steps, metrics)
+    step, pending = first + steps, (first, metrics)
     if history and not np.isfinite(history[-1]['train/loss']).any():
       break
     preempted = stop()
@@ -424,13 +460,16 @@ def _dispatches(start: int, config: TrainConfig) -> Iterator[tuple[int, int]]:
     start = end
 
 
-def _summary(step: int, metrics: Mapping[str, jax.Array]) -> Record:
-  """A dispatch in one record: means of training, the last held-out value."""
-  record = {'step': np.asarray(step)}
-  for name, value_KR in jax.device_get(dict(metrics)).items():
-    if name.startswith('train/'):
-      record[name] = value_KR.mean(axis=0)
-    elif np.isfinite(value_KR).any():
-      rows = np.isfinite(value_KR).any(axis=1)
-      record[name] = value_KR[rows][-1]
-  return record
+def _records(first: int, metrics: Mapping[str, jax.Array]) -> list[Record]:
+  """A dispatch's means of training, and each held-out value at its own step."""
+  values = jax.device_get(dict(metrics))
+  last = first + len(values['train/loss'])
+  mean = {n: v.mean(axis=0) for n, v in values.items() if n[:6] == 'train/'}
+  records = {last: {'step': np.asarray(last)} | mean}
+  for name, value_KR in values.items():
+    rows = np.isfinite(value_KR).any(axis=1) & (name not in mean)
+    for row in np.flatnonzero(rows):
+      step = first + int(row) + 1
+      record = records.setdefault(step, {'step': np.asarray(step)})
+      record[name] = value_KR[row]
+  return [records[step] for step in sorted(records)]

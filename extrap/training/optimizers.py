@@ -89,7 +89,8 @@ def _decayed(params: optax.Params) -> optax.Params:
     del leaf
     names = [getattr(part, 'key', '') for part in path]
     return not any(
-      name in ('scale', 'bias') or str(name).startswith('position_')
+      name in ('scale', 'bias', 'logit_scale')
+      or str(name).startswith('position_')
       for name in names
     )
 

@@ -61,7 +61,7 @@ class _ShiftedTable(Position):
     shift_B1 = jax.random.randint(
       named(key, 'shift'), (rows, 1), 0, self.shift + 1
     )
-    # Shifted ids keep their meaning: below row 1 stays "no place".
+    # Tokens without a place keep it: only placed ones are shifted.
     place = jnp.where(self._placed(ids), ids.place + shift_B1, ids.place)
     return ids.replace(place=place)
 
