@@ -23,6 +23,16 @@ scored; 'best' is the lowest loss at 15 digits. Grid 100 x 100 of length pairs,
 equal lengths to 10,000 digits, and the carry suite, since uniform digits hardly
 ever make a long carry.
 
+Measured (full evaluation, seeds 0..3, 1,200 steps of 64 sums each, 4.2e11 FLOPs
+a replica; `results/addition*.csv`). Every sum right in every replica: 10 to
+10,000 digits, all 10,000 cells of the grid, every length of the carry suite.
+The certificate passes for each replica, with margins of 2.1 to 5.4 against
+rounding below 4e-5. Learned positions, rotary and Abacus, one layer and the
+same budget, do not learn 10 digits (at most 1 % in a replica); nothing follows
+from that on how far they extrapolate. With 600 steps some replicas get single
+contexts wrong that random sums never showed: tests miss them, the certificate
+does not.
+
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.addition              quick evaluation
   python -m experiments.addition --eval=full  100 sums a cell and replica
@@ -91,7 +101,7 @@ from extrap.training.run_folder import RunFolder
 
 STUDY = 'addition'
 CLAIM = 'trained on 10 digits, certified for every length, 1,000x measured'
-TIME = 'about 8 minutes on two CPU cores'
+TIME = '5 to 9 minutes on two CPU cores'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

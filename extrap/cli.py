@@ -1,5 +1,6 @@
 """The entry point of every study: flags in, exit code out."""
 
+import logging as standard_logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
@@ -60,6 +61,8 @@ def _start_logging() -> None:
   flags.FLAGS.mark_as_parsed()
   logging.use_absl_handler()
   logging.set_verbosity(logging.INFO)
+  # Which accelerators this machine lacks is nothing to tell.
+  standard_logging.getLogger('jax').setLevel(standard_logging.WARNING)
 
 
 class _HelpFlag(flags.BooleanFlag):

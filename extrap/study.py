@@ -5,7 +5,6 @@ import dataclasses
 import gc
 import hashlib
 import json
-import logging as standard_logging
 import shlex
 import signal
 import sys
@@ -89,8 +88,6 @@ def open_run(
   text = config_lib.flags_text(type(config), flag_values, omit=('workdir',))
   if config.train.schedule_steps != config.steps:  # A run that was made longer.
     text += f'--train.schedule_steps={config.train.schedule_steps}\n'
-  # Which accelerators are absent is nothing to tell.
-  standard_logging.getLogger('jax').setLevel(standard_logging.WARNING)
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update('jax_compilation_cache_dir', str(CACHE.absolute()))
   folder = RunFolder.open(

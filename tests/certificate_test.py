@@ -323,6 +323,8 @@ def test_a_margin_that_rounding_reaches_fails() -> None:
   close = dataclasses.replace(found, rounding={'a': 0.011, 'b': 0.0})
   assert not close.passed and str(close).startswith('FAILED: 86 of 86')
   assert not dataclasses.replace(found, margin=np.nan).passed
+  tie = dataclasses.replace(found, wrong=1, margin=0.0, rounding={'a': 0.0})
+  assert not tie.passed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
