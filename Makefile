@@ -12,7 +12,8 @@ NO_PYTHON = $(if $(PYTHON),PYTHON=$(PYTHON) is not,there is no) Python 3.11 or \
 
 # One a core, but each takes about a gigabyte.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 4 ? 4 : n)))
-PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS)
+# A file to a worker: what its tests share is compiled once.
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 # Compiled programs are kept from one run to the next.
 JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax

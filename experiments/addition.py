@@ -29,9 +29,7 @@ a replica; `results/addition*.csv`). Every sum right in every replica: 10 to
 The certificate passes for each replica, with margins of 2.1 to 5.4 against
 rounding below 4e-5. Learned positions, rotary and Abacus, one layer and the
 same budget, do not learn 10 digits (at most 1 % in a replica); nothing follows
-from that on how far they extrapolate. With 600 steps some replicas get single
-contexts wrong that random sums never showed: tests miss them, the certificate
-does not.
+from that on how far they extrapolate.
 
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.addition              quick evaluation

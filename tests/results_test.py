@@ -71,7 +71,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     raise OSError('no space')
 
   monkeypatch.setattr(os, 'replace', full_disk)
-  with pytest.raises(OSError, match='no space'):
+  with pytest.raises(ExtrapError, match='no space'):
     results.write_csv(path, [ROW, ROW])
   assert path.read_bytes() == before
   assert os.listdir(tmp_path) == ['r.csv']

@@ -143,7 +143,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
       os.fsync(file.fileno())
     os.replace(temporary, path)
   except OSError as error:
-    raise ExtrapError(f'{path} cannot be written: {error.strerror}') from error
+    raise ExtrapError(
+      f'{path} cannot be written: {error.strerror or error}'
+    ) from error
   finally:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
