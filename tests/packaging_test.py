@@ -155,6 +155,8 @@ def test_interrupted_installation_leaves_no_environment(project: Path) -> None:
     cwd=project,
     env=_environment(project, PIP='sleep 30'),
     start_new_session=True,
+    # Where the tests run in the background, an interrupt is ignored.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
