@@ -199,8 +199,9 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
       report = run.path / 'report.md'
       print(f'done already: {report if report.exists() else run.path}')
       return 0
-    names = list(config.positions)
-    arms = [train(config, run, name) for name in names[: _arms(config)]]
+    # Without evaluation nothing is compared: the main arm, the first, alone.
+    names = list(config.positions)[: 1 if config.eval == 'none' else None]
+    arms = [train(config, run, name) for name in names]
     if config.eval != 'none':
       report = evaluate_arms(config, run, arms, stop)
       print(f'\nreport: {report}')
@@ -209,11 +210,6 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
   memory = peak_memory_bytes() / 2**30
   print(f'{taken}, at most {memory:.2f} GiB of memory')
   return 0
-
-
-def _arms(config: Config) -> int | None:
-  """How many arms are trained: without evaluation nothing is compared."""
-  return 1 if config.eval == 'none' else None
 
 
 def _is_done(config: Config, run: RunFolder) -> bool:
@@ -454,7 +450,6 @@ def certify(
 ) -> list[Certificate] | str:
   """Certificates of the main arm, or why there can be none."""
   try:
-    certificates.check_model(arm.model)
     certified = certificates.certify(arm.model, arm.trained.params, config.task)
   except UsageError as error:
     return str(error)

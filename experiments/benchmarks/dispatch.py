@@ -118,8 +118,7 @@ def main(benchmark: Benchmark, flag_values: flags.FlagValues) -> int:
         str(same),
       ]
     )
-  publish(HEADERS, rows, benchmark.csv)
-  return 0 if all(row[-1] == 'True' for row in rows) else 1
+  return publish(HEADERS, rows, benchmark.csv)
 
 
 if __name__ == '__main__':

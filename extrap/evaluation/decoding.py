@@ -12,6 +12,12 @@ from extrap.models.transformer import Params, Transformer
 from extrap.tasks.task import Batch, Task
 
 
+def prompts(batch: Batch) -> jax.Array:
+  """The tokens [B, T] up to the first query; nothing of the answer after it."""
+  given_BT = jnp.arange(batch.tokens.shape[1])[None] <= batch.queries[:, :1]
+  return jnp.where(given_BT, batch.tokens, batch.tokens[:, :1])
+
+
 def greedy_decode(
   model: Transformer, params: Params, task: Task, batch: Batch
 ) -> jax.Array:
@@ -31,8 +37,7 @@ def greedy_decode(
   """
   examples, tokens = batch.tokens.shape
   row_B = jnp.arange(examples)
-  prompt_BT = jnp.arange(tokens)[None] <= batch.queries[:, :1]
-  tokens_BT = jnp.where(prompt_BT, batch.tokens, batch.tokens[:, :1])
+  tokens_BT = prompts(batch)
 
   def apply(tokens_BT: jax.Array, queries_BQ: jax.Array | None, cache: object):
     return model.apply(

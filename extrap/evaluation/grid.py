@@ -155,17 +155,24 @@ def _buckets(suite: Suite) -> Iterator[tuple[int, list[Cell]]]:
   yield from grouped.items()
 
 
+def teacher_forced_match(
+  model: Transformer, params: Params, task: Task, batch: Batch
+) -> jax.Array:
+  """Exact match bool [B] of one replica, in one forward pass."""
+  structure = task.structure(batch.tokens)
+  logits_BQV = model.apply(
+    {'params': params}, batch.tokens, structure, batch.queries
+  )
+  return exact_match(logits_BQV, batch)
+
+
 @functools.lru_cache(maxsize=64)
 def _scorer(model: Transformer, task: Task) -> Callable:
   """(params, batch of all replicas) -> right [R, N]; shared by all suites."""
 
   def score(replica: tuple[Params, Batch]) -> jax.Array:
     params, batch = replica
-    structure = task.structure(batch.tokens)
-    logits = model.apply(
-      {'params': params}, batch.tokens, structure, batch.queries
-    )
-    return exact_match(logits, batch)
+    return teacher_forced_match(model, params, task, batch)
 
   # One replica after the other: as fast as all at once, in less memory.
   return jax.jit(lambda params, batch: jax.lax.map(score, (params, batch)))
