@@ -150,13 +150,17 @@ def test_failed_installation_keeps_an_environment_that_was_there(
 
 @needs_make
 def test_interrupted_installation_leaves_no_environment(project: Path) -> None:
+  # Where the tests run in the background, an interrupt is ignored, and what
+  # they start would inherit that.
+  heed = (
+    'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);'
+    'os.execvp(sys.argv[1], sys.argv[1:])'
+  )
   process = subprocess.Popen(
-    ['make', f'PYTHON={project}/python', 'demo'],
+    [sys.executable, '-c', heed, 'make', f'PYTHON={project}/python', 'demo'],
     cwd=project,
     env=_environment(project, PIP='sleep 30'),
     start_new_session=True,
-    # Where the tests run in the background, an interrupt is ignored.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
