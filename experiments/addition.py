@@ -319,11 +319,11 @@ def rung_of(task: Addition, position: Position) -> str:
 
 def flops_per_sample(problem: SequenceProblem, params: Params) -> float:
   """FLOPs of one training example, forward and backward."""
-  one = jax.tree.map(lambda leaf: leaf[0], params)
+  one = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], params))
   ctx = Context(jax.random.key(0), jnp.int32(0), {})
-  batch = problem.sample(ctx)
-  step = jax.grad(lambda params: problem.loss(params, batch, ctx)[0])
-  return count_flops(step, one) / problem.batch_size
+  batch = jax.eval_shape(problem.sample, ctx)
+  step = jax.grad(lambda params, batch: problem.loss(params, batch, ctx)[0])
+  return count_flops(step, one, batch) / problem.batch_size
 
 
 def split_of(config: Config, cell: Cell) -> str:

@@ -36,7 +36,7 @@ def run(*flags):
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, quick_compile):
   path = tmp_path_factory.mktemp('runs') / 'run'
   assert run(*TINY, '--compare=learned', f'--workdir={path}') == 0
   return path

@@ -1,6 +1,7 @@
 """Eight simulated devices, and compiled programs kept between runs."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Inherited by the processes that tests start, hence by environment.
@@ -31,3 +32,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
   if item.get_closest_marker('accelerator'):
     if jax.default_backend() == 'cpu':
       pytest.skip('needs an accelerator: JAX_PLATFORMS=cuda, or tpu')
+
+
+@pytest.fixture(scope='module')
+def quick_compile() -> Iterator[None]:
+  """For files whose programs are tiny and many: they compile much faster."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)

@@ -113,7 +113,7 @@ class Trainer:
       )
       return make(self._replica_R, self.hparams)
 
-  @property
+  @functools.cached_property
   def abstract(self) -> TrainState:
     """Shapes, types and shardings of the state, to restore into."""
     shapes = jax.eval_shape(
@@ -129,7 +129,7 @@ class Trainer:
       self.shardings,
     )
 
-  @property
+  @functools.cached_property
   def shardings(self) -> TrainState:
     one = jax.tree.map(lambda x: x[0], (self._replica_R, self.hparams))
     boxed = jax.eval_shape(self._create, *one)
