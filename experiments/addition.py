@@ -92,10 +92,12 @@ from extrap.study import (
   training_seconds,
 )
 from extrap.tasks.addition import Addition
+from extrap.training import distributed
 from extrap.training.flops import count_flops
 from extrap.training.loop import Fit, make_trainer
 from extrap.training.problem import Context
 from extrap.training.run_folder import RunFolder
+from extrap.training.sharding import make_mesh
 
 STUDY = 'addition'
 CLAIM = 'trained on 10 digits, certified for every length, 1,000x measured'
@@ -192,23 +194,27 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
   if config.certify:
     return certify_run(Path(config.certify))
   began = time.perf_counter()
-  check(config)
+  distributed.initialize(config.cluster)
+  with distributed.shared_fate():
+    check(config)
   run, config = open_run(STUDY, config, flag_values)
   with run, terminated() as stop:
-    if _is_done(config, run):
+    if distributed.from_first(_is_done(config, run)):
       report = run.path / 'report.md'
-      print(f'done already: {report if report.exists() else run.path}')
+      distributed.say(
+        f'done already: {report if report.exists() else run.path}'
+      )
       return 0
     # Without evaluation nothing is compared: the main arm, the first, alone.
     names = list(config.positions)[: 1 if config.eval == 'none' else None]
     arms = [train(config, run, name) for name in names]
     if config.eval != 'none':
       report = evaluate_arms(config, run, arms, stop)
-      print(f'\nreport: {report}')
+      distributed.say(f'\nreport: {report}')
     run.status('done', arms[0].trained.steps)
   taken = format_duration(time.perf_counter() - began)
   memory = peak_memory_bytes() / 2**30
-  print(f'{taken}, at most {memory:.2f} GiB of memory')
+  distributed.say(f'{taken}, at most {memory:.2f} GiB of memory')
   return 0
 
 
@@ -229,11 +235,17 @@ def evaluate_arms(
   """Measures, certifies, prints and writes the report; returns its path."""
   kept = Kept(run, stop)
   results = measure(config, kept, arms)
-  write_csv(run.path / 'results.csv', results, kept.comments)
   kept.check()
-  certified = certify(config, run, arms[0])
-  report = write_report_of(config, run, arms, results, certified)
-  show(config, arms, results, certified)
+  certified = certify(config, arms[0])
+  report = run.path / 'report.md'
+  with distributed.shared_fate():
+    if distributed.is_first():
+      write_csv(run.path / 'results.csv', results, kept.comments)
+      if not isinstance(certified, str):
+        rows = certificate_rows(arms[0], certified)
+        write_csv(run.path / 'certificate.csv', rows, provenance())
+      write_report_of(config, run, arms, results, certified)
+      show(config, arms, results, certified)
   return report
 
 
@@ -262,7 +274,10 @@ def check(config: Config) -> None:
     main_arm = position is config.model.position
     with _naming('' if main_arm else f'--compare={name}: '):
       trainer = make_trainer(
-        make_problem(config, position), config.train, replicas=config.replicas
+        make_problem(config, position),
+        config.train,
+        replicas=config.replicas,
+        mesh=make_mesh(config.mesh),
       )
       trainer.check()
 
@@ -294,7 +309,7 @@ def train(config: Config, run: RunFolder, name: str) -> Arm:
   folder = None if main_arm else run.path / 'arms' / name
   problem = make_problem(config, position)
   trained = train_arm(problem, config, run, name, folder)
-  steps = tuple(int(step) for step in trained.state.step)
+  steps = tuple(distributed.to_host(trained.state.step).tolist())
   samples = tuple(step * config.batch_size for step in steps)
   each = flops_per_sample(problem, trained.params)
   source = Provenance(
@@ -395,9 +410,12 @@ def _carry_lengths(config: Config) -> list[int]:
 def best(arm: Arm) -> Arm | None:
   """The same arm at its best held-out value; None where there is none."""
   state = arm.trained.state
-  if state.best is None or not np.isfinite(state.best.value).all():
+  if state.best is None:
     return None
-  steps = tuple(int(step) for step in state.best.step)
+  value, steps = distributed.to_host((state.best.value, state.best.step))
+  if not np.isfinite(value).all():
+    return None
+  steps = tuple(steps.tolist())
   source = dataclasses.replace(arm.source, checkpoint='best', steps=steps)
   chosen = state.replace(params=state.best.params)
   trained = dataclasses.replace(arm.trained, state=chosen)
@@ -416,7 +434,8 @@ def score(config: Config, kept: Kept, arm: Arm, suite: Suite) -> list[Result]:
     if inside:
       within = dataclasses.replace(suite, cells=inside)
       label = f'test {arm.name}, {suite.name}'
-      with Progress(len(inside), label, unit='cells') as progress:
+      first = distributed.is_first()
+      with Progress(len(inside), label, unit='cells', shown=first) as progress:
         done = 0
 
         def advance(cells: int) -> None:
@@ -445,14 +464,19 @@ def score(config: Config, kept: Kept, arm: Arm, suite: Suite) -> list[Result]:
   return kept.rows(name, identity, make)
 
 
-def certify(
-  config: Config, run: RunFolder, arm: Arm
-) -> list[Certificate] | str:
+def certify(config: Config, arm: Arm) -> list[Certificate] | str:
   """Certificates of the main arm, or why there can be none."""
+  params = distributed.to_host(arm.trained.params)
   try:
-    certified = certificates.certify(arm.model, arm.trained.params, config.task)
+    return certificates.certify(arm.model, params, config.task)
   except UsageError as error:
     return str(error)
+
+
+def certificate_rows(
+  arm: Arm, certified: Sequence[Certificate]
+) -> list[Result]:
+  """Verdict, margin and rounding of each replica."""
   rows = []
   for replica, found in enumerate(certified):
     row = arm.source.row
@@ -473,8 +497,7 @@ def certify(
         for name, value in numbers.items()
       ),
     ]
-  write_csv(run.path / 'certificate.csv', rows, provenance())
-  return certified
+  return rows
 
 
 def certify_run(path: Path) -> int:

@@ -49,6 +49,8 @@ def run(
     config = config_lib.from_flags(config_type, flag_values)
     sys.exit(main(config, flag_values) or 0)
   except ExtrapError as error:
+    if error.told:
+      sys.exit(error.exit_code)
     _fail(str(error), error.exit_code)
   except KeyboardInterrupt:
     _fail('interrupted', 1)

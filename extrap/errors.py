@@ -5,9 +5,14 @@ A message is one line: the flag or the file, what is wrong, what to do.
 
 
 class ExtrapError(Exception):
-  """Something outside the program is wrong; the message says what to do."""
+  """Something outside the program is wrong; the message says what to do.
+
+  Attributes:
+    told: whether another process of the same job prints the message.
+  """
 
   exit_code = 1
+  told = False
 
 
 class UsageError(ExtrapError):
@@ -26,3 +31,12 @@ class Preempted(ExtrapError):
   """The machine is being taken away; the same command resumes the run."""
 
   exit_code = 75
+
+
+def from_another_process(code: int, message: str) -> ExtrapError:
+  """The error that ends this process as it ended another."""
+  kinds = (UsageError, Diverged, Preempted)
+  kind = next((kind for kind in kinds if kind.exit_code == code), ExtrapError)
+  error = kind(message)
+  error.told = True
+  return error

@@ -29,8 +29,10 @@ from extrap.reporting.writers import (
   TensorBoardWriter,
   read_jsonl,
 )
+from extrap.training import distributed
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
+from extrap.training.distributed import ClusterConfig
 from extrap.training.loop import Fit, Record, fit, make_trainer
 from extrap.training.optimizers import check_schedule
 from extrap.training.problem import Problem
@@ -39,6 +41,13 @@ from extrap.training.sharding import MeshConfig, check_divides, make_mesh
 
 ConfigT = TypeVar('ConfigT', bound='StudyConfig')
 CACHE = Path('.cache/jax')
+# A flagfile repeats a run anywhere, on any number of processes.
+OF_THE_PLACE = (
+  'workdir',
+  'cluster.coordinator',
+  'cluster.processes',
+  'cluster.rank',
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +75,9 @@ class StudyConfig:
   )
   train: TrainConfig = option(TrainConfig(), 'training')
   mesh: MeshConfig = option(MeshConfig(), 'devices', identity=False)
+  cluster: ClusterConfig = option(
+    ClusterConfig(), 'the processes of the job', identity=False
+  )
 
   @property
   def seeds(self) -> tuple[int, ...]:
@@ -81,19 +93,32 @@ def open_run(
     The folder, and the config with `train.schedule_steps` as the run began.
   """
   path = run_path(study, config)
-  config = _fix_schedule(path, config)
-  check_schedule(config.train)
-  _check_places(config)
-  _check_steps(path, config)
-  text = config_lib.flags_text(type(config), flag_values, omit=('workdir',))
+  distributed.check_shared(path)
+  with distributed.shared_fate():
+    config = _fix_schedule(path, config)
+    check_schedule(config.train)
+    _check_places(config)
+    _check_steps(path, config)
+    text = config_lib.flags_text(type(config), flag_values, omit=OF_THE_PLACE)
+  distributed.check_same(text, 'flags')
   if config.train.schedule_steps != config.steps:  # A run that was made longer.
     text += f'--train.schedule_steps={config.train.schedule_steps}\n'
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update('jax_compilation_cache_dir', str(CACHE.absolute()))
-  folder = RunFolder.open(
-    path, config, study=study, flags=text, devices=jax.devices()
-  )
-  return folder, config
+  return _open_folder(path, config, study, text), config
+
+
+def _open_folder(
+  path: Path, config: StudyConfig, study: str, text: str
+) -> RunFolder:
+  """The first process makes the folder, then the others find it."""
+  given = {'study': study, 'flags': text, 'devices': jax.devices()}
+  folder = None
+  for first in (True, False):
+    with distributed.shared_fate():
+      if first == distributed.is_first():
+        folder = RunFolder.open(path, config, primary=first, **given)
+  return folder
 
 
 def run_path(study: str, config: StudyConfig) -> Path:
@@ -223,7 +248,8 @@ def restore_arm(
   if found is None:
     raise UsageError(f'{checkpoints} holds no checkpoint')
   step, state = found
-  return Fit(state, history=[], steps=step, start=step, seconds=0.0)
+  finite = distributed.to_host(state.finite)
+  return Fit(state, finite, history=[], steps=step, start=step, seconds=0.0)
 
 
 class _Observer:
@@ -242,17 +268,23 @@ class _Observer:
   def begin(self, start: int) -> None:
     """Opens what is written to, without what lies after `start`."""
     resumed = start or None
-    self._writer = MultiWriter(
-      JsonLinesWriter(self._folder / 'metrics.jsonl', resumed),
-      TensorBoardWriter(self._folder / 'tensorboard', resumed),
-    )
+    first = distributed.is_first()
+    writers = ()
+    if first:
+      writers = (
+        JsonLinesWriter(self._folder / 'metrics.jsonl', resumed),
+        TensorBoardWriter(self._folder / 'tensorboard', resumed),
+      )
+    self._writer = MultiWriter(*writers)
     self._stack.callback(self._writer.close)
-    if start:
+    if start and first:
       logging.info('%s: resumed at step %d', self._label, start)
     total = self._config.steps
     if start < total:
-      print(f'{self._label}: compiling', file=sys.stderr)
-      progress = Progress(total, f'train {self._label}', start=start)
+      if first:
+        print(f'{self._label}: compiling', file=sys.stderr)
+      label = f'train {self._label}'
+      progress = Progress(total, label, start=start, shown=first)
       self._progress = self._stack.enter_context(progress)
     self._time = time.perf_counter()
 
@@ -273,7 +305,14 @@ class _Observer:
 
 @contextlib.contextmanager
 def terminated() -> Iterator[Callable[[], bool]]:
-  """A function that tells whether SIGTERM has come; it no longer kills."""
+  """A function that tells whether SIGTERM has come; it no longer kills.
+
+  Of several processes it is enough that one was told; all must ask equally
+  often.
+  """
+  if not distributed.is_alone():
+    yield distributed.told_to_stop
+    return
   came = []
   before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
   try:
@@ -318,12 +357,15 @@ class Kept:
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
     path = self.run.path / 'parts' / f'{name}-{digest}.csv'
     results, comments = None, provenance()
-    if path.exists():
+    if distributed.is_first() and path.exists():
       with contextlib.suppress(ExtrapError):
         results, comments = read_csv(path)
-    if results is None:
+    if distributed.from_first(results is None):
       results = make()
-      write_csv(path, results, comments)
+      with distributed.shared_fate():
+        if distributed.is_first():
+          write_csv(path, results, comments)
+    results = results or []  # The first process alone needs them.
     self.comments += [c for c in comments if c not in self.comments]
     return results
 

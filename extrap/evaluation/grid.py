@@ -11,8 +11,9 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from extrap.compilation import jit_once
 from extrap.errors import UsageError
@@ -166,8 +167,15 @@ def teacher_forced_match(
   return exact_match(logits_BQV, batch)
 
 
+def _mesh_of(params: Params) -> Mesh | None:
+  """The mesh that parameters are spread over, if it is more than a device."""
+  sharding = getattr(jax.tree.leaves(params)[0], 'sharding', None)
+  spread = isinstance(sharding, NamedSharding) and sharding.mesh.size > 1
+  return sharding.mesh if spread else None
+
+
 @functools.lru_cache(maxsize=64)
-def _scorer(model: Transformer, task: Task) -> Callable:
+def _scorer(model: Transformer, task: Task, mesh: Mesh | None) -> Callable:
   """(params, batch of all replicas) -> right [R, N]; shared by all suites."""
 
   def score(replica: tuple[Params, Batch]) -> jax.Array:
@@ -175,20 +183,30 @@ def _scorer(model: Transformer, task: Task) -> Callable:
     return teacher_forced_match(model, params, task, batch)
 
   # One replica after the other: as fast as all at once, in less memory.
-  return jax.jit(lambda params, batch: jax.lax.map(score, (params, batch)))
+  # Every process of a job reads the whole result.
+  out = {} if mesh is None else {'out_shardings': NamedSharding(mesh, P())}
+  return jax.jit(
+    lambda params, batch: jax.lax.map(score, (params, batch)), **out
+  )
 
 
 def _drawer(
-  task: Task, suite: Suite, bucket: int, replicas: int
+  task: Task, suite: Suite, bucket: int, replicas: int, mesh: Mesh | None
 ) -> Callable[[np.ndarray, np.ndarray], Batch]:
-  """(cells [N, S], rows [N]) -> batch with a leading replica axis."""
+  """(cells [N, S], rows [N]) -> batch with a leading replica axis.
+
+  Over a mesh the rows lie along all of its axes: every device scores a share.
+  """
 
   def draw(replica: jax.Array, cell_NS: jax.Array, row_N: jax.Array) -> Batch:
     offset = 0 if suite.shared else replica * suite.rows
     return draw_rows(task, suite, cell_NS, row_N + offset, bucket)
 
-  over_replicas = jit_once(jax.vmap(draw, in_axes=(0, None, None)))
-  return functools.partial(over_replicas, jnp.arange(replicas))
+  out = {}
+  if mesh is not None:
+    out['out_shardings'] = NamedSharding(mesh, P(None, mesh.axis_names))
+  over_replicas = jit_once(jax.vmap(draw, in_axes=(0, None, None)), **out)
+  return functools.partial(over_replicas, np.arange(replicas))
 
 
 def _run(
@@ -202,9 +220,10 @@ def _run(
   progress: Progress | None,
 ) -> np.ndarray:
   """Right answers of each cell and replica, [cells, R]."""
-  replicas = jax.tree.leaves(params)[0].shape[0]
-  score = _scorer(model, task)
-  draw = _drawer(task, suite, bucket, replicas)
+  replicas, mesh = jax.tree.leaves(params)[0].shape[0], _mesh_of(params)
+  score = _scorer(model, task, mesh)
+  draw = _drawer(task, suite, bucket, replicas, mesh)
+  rows = -(-rows // mesh.size) * mesh.size if mesh is not None else rows
   cell_XS = np.repeat(np.asarray(cells, np.int32), suite.rows, axis=0)
   row_X = np.tile(np.arange(suite.rows, dtype=np.int32), len(cells))
   results, total = [], len(row_X)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
+from extrap.models.backends import KERNELS, PairRule, blockwise
 from extrap.models.config import TransformerConfig
-from extrap.models.positions.position import matmul_precision
+from extrap.models.positions.position import Param, Position, matmul_precision
 from extrap.tasks.task import Structure
 
 Shared = dict[str, jax.Array]
@@ -25,18 +26,24 @@ class View:
     queries: structure of the tokens that ask, [B, Q].
     neighbours: int32 [B, Q, W], the keys that each query may see (K: none), or
       None where each query looks at all keys.
+    backend: how to compute it, one of `extrap.models.backends`.
+    in_order: the queries are all tokens, in order.
   """
 
   ids: Structure
   queries: Structure
   neighbours: jax.Array | None = None
+  backend: str = struct.field(pytree_node=False, default='dense')
+  in_order: bool = struct.field(pytree_node=False, default=False)
 
   def at(self, index_BQ: jax.Array) -> 'View':
     """The same view, for the queries at these tokens alone."""
     neighbours = self.neighbours
     if neighbours is not None:
       neighbours = gather(neighbours, index_BQ)
-    return self.replace(queries=self.ids.take(index_BQ), neighbours=neighbours)
+    # The kernels' causal mask is that of all tokens.
+    backend = 'blockwise' if self.backend in KERNELS else self.backend
+    return View(self.ids, self.ids.take(index_BQ), neighbours, backend)
 
 
 @struct.dataclass
@@ -61,6 +68,23 @@ def gather(x_BTX: jax.Array, index: jax.Array) -> jax.Array:
   flat = index.reshape(index.shape[0], -1, *[1] * len(trailing))
   picked = jnp.take_along_axis(x_BTX, flat, axis=1, mode='clip')
   return picked.reshape(*index.shape, *trailing)
+
+
+def declare_pairs(
+  position: Position, ids: Structure, param: Param, heads: int
+) -> Shared:
+  """Declares an encoding's pairwise parameters, on a single pair."""
+  declared: Shared = {}
+
+  def declare(
+    name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+  ) -> jax.Array:
+    declared[name] = param(name, init, shape)
+    return declared[name]
+
+  one = ids.take(jnp.zeros((ids.index.shape[0], 1), jnp.int32))
+  position.pair_bias(one.expand(1, 3), one.expand(1, 2), declare, heads)
+  return declared
 
 
 class Attention(nn.Module):
@@ -109,6 +133,48 @@ class Attention(nn.Module):
     return out_BQE, cache
 
   def _read(
+    self,
+    query_BQHD: jax.Array,
+    read: Cache,
+    view: View,
+    shared: Shared | None,
+  ) -> jax.Array:
+    """What the queries read, by the view's backend."""
+    if view.backend in ('dense', 'gathered'):
+      return self._read_pairs(query_BQHD, read, view, shared)
+    scale_BQH1 = self._scale(view.queries.expand(1, 3)).swapaxes(1, 2)
+    query_BQHD = (query_BQHD * scale_BQH1).astype(query_BQHD.dtype)
+    if view.backend == 'blockwise':
+      return self._read_blocks(query_BQHD, read, view, shared)
+    return KERNELS[view.backend](query_BQHD, read.key, read.value)
+
+  def _read_blocks(
+    self,
+    query_BQHD: jax.Array,
+    read: Cache,
+    view: View,
+    shared: Shared | None,
+  ) -> jax.Array:
+    """Attention a block at a time, of queries that are scaled already."""
+    position, heads = self.config.position, self.config.heads
+    if shared is None:
+      shared = declare_pairs(position, view.ids, self._param, heads)
+    bias_BKH = None
+    if read.gate is not None:
+      bias_BKH = position.key_bias(view.ids, read.gate)
+    return blockwise(
+      PairRule(position, heads),
+      shared,
+      query_BQHD,
+      read.key,
+      read.value,
+      bias_BKH,
+      view.queries,
+      view.ids,
+      in_order=view.in_order,
+    )
+
+  def _read_pairs(
     self,
     query_BQHD: jax.Array,
     read: Cache,

@@ -46,10 +46,15 @@ class TransformerConfig:
   share_position: bool = option(
     False, 'share pairwise position parameters between layers'
   )
-  attention: Literal['auto', 'dense', 'gathered'] = option(
+  attention: Literal[
+    'auto', 'dense', 'blockwise', 'gathered', 'fused', 'splash'
+  ] = option(
     'auto',
-    'look at all keys, or gather the window of a windowed encoding (memory '
-    'linear in length); auto gathers from 128 tokens on',
+    'how attention is computed. dense: all pairs at once; blockwise: some '
+    'pairs at a time, any bias, memory linear in length; gathered: the keys '
+    'of a hard window; fused: cuDNN on NVIDIA GPUs, and splash: Pallas on '
+    'TPUs, both bfloat16 and without pairwise bias. auto: by encoding, length '
+    'and hardware',
   )
   remat: bool = option(False, 'recompute activations in the backward pass')
   dtype: Literal['float32', 'bfloat16', 'float64'] = option(

@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from extrap.errors import UsageError
 from extrap.models.attention import (
   Attention,
   Cache,
   Shared,
   View,
+  declare_pairs,
   empty_cache,
   gather,
 )
+from extrap.models.backends import choose, hardware
 from extrap.models.config import TransformerConfig
 from extrap.models.positions.position import (
   Position,
@@ -25,8 +26,6 @@ from extrap.models.positions.position import (
 )
 from extrap.randomness import named
 from extrap.tasks.task import Structure
-
-GATHER_FROM = 128  # tokens, with attention='auto'
 
 Params = dict[str, 'jax.Array | Params']
 
@@ -155,7 +154,7 @@ class Transformer(nn.Module):
     if key is not None:
       key = named(key, 'position')
     ids = position.prepare(structure, key, train)
-    view = View(ids, ids, self._neighbours(ids))
+    view = self._view(ids)
     if cache is not None:
       if queries_BQ is None:
         queries_BQ = structure.index
@@ -173,17 +172,15 @@ class Transformer(nn.Module):
     gated = type(self.config.position).gate is not Position.gate
     return empty_cache(self.config, examples, tokens, gated)
 
-  def _neighbours(self, ids: Structure) -> jax.Array | None:
-    tokens, how = ids.index.shape[1], self.config.attention
-    if how == 'dense' or (how == 'auto' and tokens < GATHER_FROM):
-      return None
-    neighbours = self.config.position.neighbours(ids)
-    if neighbours is None and how == 'gathered':
-      raise UsageError(
-        '--model.attention=gathered needs an encoding with a hard window, '
-        'such as --model.position=place_window'
-      )
-    return neighbours
+  def _view(self, ids: Structure) -> View:
+    """Every token looks at all keys that it may see."""
+    config, tokens = self.config, ids.index.shape[1]
+    neighbours = config.position.neighbours(ids)
+    windowed = neighbours is not None
+    backend = choose(config, hardware(), tokens, windowed=windowed)
+    if backend != 'gathered':
+      neighbours = None
+    return View(ids, ids, neighbours, backend, in_order=True)
 
   def _embed(self, tokens_BT: jax.Array, ids: Structure) -> jax.Array:
     width = self.config.width
@@ -207,21 +204,10 @@ class Transformer(nn.Module):
 
   def _shared(self, ids: Structure) -> Shared | None:
     """Pairwise parameters of all layers, declared on a single pair."""
-    if not self.config.share_position:
+    config = self.config
+    if not config.share_position:
       return None
-    shared: Shared = {}
-
-    def declare(
-      name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
-    ) -> jax.Array:
-      shared[name] = self._param(name, init, shape)
-      return shared[name]
-
-    one = ids.take(jnp.zeros((ids.index.shape[0], 1), jnp.int32))
-    self.config.position.pair_bias(
-      one.expand(1, 3), one.expand(1, 2), declare, self.config.heads
-    )
-    return shared
+    return declare_pairs(config.position, ids, self._param, config.heads)
 
   def _layers(
     self,

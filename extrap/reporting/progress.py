@@ -23,6 +23,7 @@ class Progress:
     every_seconds: least time between two plain lines.
     clock: seconds, monotonic.
     unit: what is counted, in the plural.
+    shown: false where another process of the job shows it.
   """
 
   def __init__(
@@ -34,6 +35,7 @@ class Progress:
     every_seconds: float = 5.0,
     clock: Callable[[], float] = time.monotonic,
     unit: str = 'steps',
+    shown: bool = True,
   ):
     self._total = total
     self._label = label
@@ -42,13 +44,14 @@ class Progress:
     self._every_seconds = every_seconds
     self._clock = clock
     self._unit = unit
+    self._shown = shown
     self._bar = None
     self._pending: str | None = None
     self._printed_at: float | None = None
 
   def __enter__(self) -> Self:
     self._began = self._clock()
-    if self._stream.isatty():
+    if self._shown and self._stream.isatty():
       from tqdm import tqdm
 
       self._bar = tqdm(
@@ -72,6 +75,8 @@ class Progress:
       shown = {name: _number(value) for name, value in scalars.items()}
       self._bar.set_postfix(shown, refresh=False)
       self._bar.update(step - self._bar.n)
+      return
+    if not self._shown:
       return
     self._pending = self._line(step, scalars)
     printed = self._printed_at

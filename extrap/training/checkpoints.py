@@ -17,10 +17,10 @@ from typing import Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import logging as absl_logging
 
 from extrap.errors import ExtrapError
+from extrap.training.distributed import is_first, on_all
 
 # Any pytree of `jax.Array`, and the same with `jax.ShapeDtypeStruct` leaves.
 State = object
@@ -195,8 +195,8 @@ class Checkpoints:
   ) -> tuple[str | None, State]:
     """Returns what is wrong with a checkpoint, or None and its state."""
     path = self.folder / str(step)
-    problem = _damage(path) if jax.process_index() == 0 else None
-    if not _on_all(problem is None):
+    problem = _damage(path) if is_first() else None
+    if not on_all(problem is None):
       return problem or 'it is damaged', None
     sealed = (path / SUMS).exists()
     state = None
@@ -212,7 +212,7 @@ class Checkpoints:
         raise ExtrapError(
           f'{path} cannot be restored here: {problem}'
         ) from error
-    return (None if _on_all(problem is None) else problem or 'damaged'), state
+    return (None if on_all(problem is None) else problem or 'damaged'), state
 
   def _check_fit(self, step: int, abstract_state: AbstractState) -> None:
     """Compares leaf by leaf: Orbax would cast types without a word."""
@@ -248,7 +248,7 @@ class Checkpoints:
     path = self.folder / str(step)
     aside = _free_name(path.with_name(f'{step}{UNREADABLE}'))
     only_reads = self._every is None
-    if jax.process_index() == 0:
+    if is_first():
       absl_logging.warning(
         '%s is unreadable (%s): %s',
         path,
@@ -257,10 +257,10 @@ class Checkpoints:
       )
     if only_reads:
       return
-    if jax.process_index() == 0:
+    if is_first():
       with self._one_line(f'checkpoint {step} cannot be renamed'):
         path.rename(aside)
-    _on_all(True)  # The others wait for the renaming.
+    on_all(True)  # The others wait for the renaming.
     self._manager.reload()
 
   def _seal(self) -> None:
@@ -268,7 +268,7 @@ class Checkpoints:
     for step in self._unsealed:
       path = self.folder / str(step)
       # A save that failed has left nothing; `wait` is about to say so.
-      if jax.process_index() == 0 and path.is_dir():
+      if is_first() and path.is_dir():
         with self._one_line(f'checkpoint {step} could not be written'):
           _write_sums(path)
     self._unsealed.clear()
@@ -354,12 +354,3 @@ def _free_name(path: Path) -> Path:
 
 def _first_line(error: Exception) -> str:
   return next(iter(str(error).splitlines()), '') or type(error).__name__
-
-
-def _on_all(value: bool) -> bool:
-  """Returns whether the value is true in every process of the job."""
-  if jax.process_count() == 1:
-    return value
-  from jax.experimental import multihost_utils
-
-  return bool(multihost_utils.process_allgather(np.array(value)).all())

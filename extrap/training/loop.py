@@ -27,6 +27,7 @@ from extrap.randomness import named
 from extrap.training import optimizers
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
+from extrap.training.distributed import to_host
 from extrap.training.problem import Context, Params, Problem, optional
 from extrap.training.sharding import (
   ShardingRules,
@@ -48,12 +49,14 @@ class Fit:
     params: parameters after the last finite step.
     best: parameters at the best held-out value, or None.
     ema: averaged parameters, or None.
-    finite: bool [R]; false where a replica was frozen.
+    state: all of it, over the mesh.
+    finite: bool [R], on the host; false where a replica was frozen.
     history: one record a dispatch: 'step' and, as [R], each metric.
     steps: steps done in all; seconds: time of this call; start: first step.
   """
 
   state: TrainState
+  finite: np.ndarray
   history: list[Record]
   steps: int
   start: int
@@ -71,10 +74,6 @@ class Fit:
   @property
   def ema(self) -> Params | None:
     return self.state.ema
-
-  @property
-  def finite(self) -> np.ndarray:
-    return np.asarray(self.state.finite)
 
   @property
   def diverged(self) -> bool:
@@ -99,7 +98,7 @@ class Trainer:
   config: TrainConfig
   replicas: int
   seed: int
-  hparams: Mapping[str, jax.Array]
+  hparams: Mapping[str, np.ndarray]
   data: jax.Array | dict | None
   mesh: Mesh
   rules: ShardingRules
@@ -136,8 +135,9 @@ class Trainer:
     return state_shardings(boxed, self.mesh, self.rules)
 
   @property
-  def _replica_R(self) -> jax.Array:
-    return jnp.arange(self.replicas)
+  def _replica_R(self) -> np.ndarray:
+    # On the host: every process of a job has its own devices.
+    return np.arange(self.replicas, dtype=np.int32)
 
   def _key(self, replica: jax.Array, *names: str | jax.Array) -> jax.Array:
     return named(jax.random.key(self.seed + replica), *names)
@@ -436,9 +436,9 @@ def _drive(
     if preempted:
       break
   fetch()
-  jax.block_until_ready(state)
+  finite = to_host(state.finite)
   seconds = time.perf_counter() - began
-  return Fit(state, history, step, start, seconds, preempted)
+  return Fit(state, finite, history, step, start, seconds, preempted)
 
 
 def _by_rule(rule: str, metrics: Mapping[str, jax.Array]) -> jax.Array:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from extrap.errors import UsageError
@@ -99,9 +99,9 @@ def _decayed(params: optax.Params) -> optax.Params:
 
 def as_replicas(
   hparams: Mapping[str, jax.typing.ArrayLike], replicas: int
-) -> dict[str, jax.Array]:
-  """Every hyper-parameter as float32 [R]."""
+) -> dict[str, np.ndarray]:
+  """Every hyper-parameter as float32 [R], on the host."""
   return {
-    name: jnp.broadcast_to(jnp.asarray(value, jnp.float32), (replicas,))
+    name: np.broadcast_to(np.asarray(value, np.float32), (replicas,))
     for name, value in hparams.items()
   }

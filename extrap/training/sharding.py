@@ -72,6 +72,12 @@ def make_mesh(config: MeshConfig | None = None) -> Mesh:
   count = int(np.prod(list(sizes.values())))
   if count > len(devices):
     raise UsageError(f'{flags} needs {count} devices, {len(devices)} are here')
+  if count < len(devices) and jax.process_count() > 1:
+    raise UsageError(
+      f'{flags} leaves out some of the {len(devices)} devices of '
+      f'{jax.process_count()} processes; give the rest to an axis, as in '
+      '--mesh.data=-1'
+    )
   grid = np.array(devices[:count]).reshape(tuple(sizes.values()))
   return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 

@@ -1,0 +1,134 @@
+"""Which way of computing attention serves a model on a machine."""
+
+import dataclasses
+
+import jax
+
+from extrap.errors import ExtrapError, UsageError
+from extrap.models.config import TransformerConfig
+from extrap.models.positions import POSITIONS, Position
+
+# Tokens from which `auto` takes each. The first two are measured on a CPU
+# (experiments/benchmarks/attention.py); the kernels' is a guess.
+GATHERED_FROM = 128
+BLOCKWISE_FROM = 2048
+KERNEL_FROM = 512
+
+BACKENDS = ('dense', 'blockwise', 'gathered', 'fused', 'splash')
+# Hooks that act on pairs of tokens; the kernels know the causal mask alone.
+PAIR_HOOKS = ('attend', 'pair_bias', 'visible', 'gate')
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+  """What a program is compiled for.
+
+  Attributes:
+    platform: 'cpu', 'gpu' or 'tpu'.
+    capability: of an NVIDIA GPU, such as '9.0'; else empty.
+  """
+
+  platform: str
+  capability: str = ''
+
+
+def hardware() -> Hardware:
+  """That of the mesh in use, which may be elsewhere, or of this process."""
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  platform = device.platform if device else jax.default_backend()
+  if platform != 'gpu' or jax.default_backend() != 'gpu':
+    return Hardware(platform)
+  capability = getattr(jax.local_devices()[0], 'compute_capability', '')
+  return Hardware(platform, str(capability))
+
+
+def choose(
+  config: TransformerConfig, on: Hardware, tokens: int, *, windowed: bool
+) -> str:
+  """The backend of a forward pass over all tokens.
+
+  Args:
+    config: of the model; `config.attention` asks for one, or 'auto'.
+    on: where it will run.
+    tokens: length of the sequences.
+    windowed: whether the encoding names each token's neighbours.
+
+  Raises:
+    UsageError: the backend that was asked for cannot serve.
+  """
+  serve = [b for b in BACKENDS if not obstacle(b, config, on, windowed)]
+  asked = config.attention
+  if asked == 'auto':
+    return _best(serve, tokens)
+  if asked not in serve:
+    raise UsageError(
+      f'--model.attention={asked} with --model.position='
+      f'{_name(config.position)}: {obstacle(asked, config, on, windowed)}; '
+      f'possible here: {", ".join(["auto", *serve])}'
+    )
+  return asked
+
+
+def _best(serve: list[str], tokens: int) -> str:
+  """The first that serves and is worth it at this length."""
+  for backend, least in (
+    ('gathered', GATHERED_FROM),
+    ('fused', KERNEL_FROM),
+    ('splash', KERNEL_FROM),
+    ('blockwise', BLOCKWISE_FROM),
+  ):
+    if backend in serve and tokens >= least:
+      return backend
+  return 'dense'
+
+
+def obstacle(
+  backend: str, config: TransformerConfig, on: Hardware, windowed: bool
+) -> str | None:
+  """Why a backend cannot serve; None where it can."""
+  position = config.position
+  if backend == 'gathered' and not windowed:
+    return 'it needs a hard window, such as that of place_window'
+  if backend == 'blockwise' and _replaces(position, 'attend'):
+    return 'this encoding has a rule of its own for attention'
+  if backend not in ('fused', 'splash'):
+    return None
+  if any(_replaces(position, hook) for hook in PAIR_HOOKS):
+    return 'it takes the causal mask alone, and this encoding acts on pairs'
+  if config.dtype != 'bfloat16':
+    return f'it needs --model.dtype=bfloat16, not {config.dtype}'
+  return {'fused': _no_cudnn, 'splash': _no_splash}[backend](config, on)
+
+
+def _no_cudnn(config: TransformerConfig, on: Hardware) -> str | None:
+  """What cuDNN's flash attention lacks (jax 0.10 to 0.12 check the same)."""
+  try:
+    major = int(on.capability.split('.')[0])
+  except ValueError:
+    major = 0
+  if on.platform != 'gpu' or major < 8:
+    return 'it needs an NVIDIA GPU of compute capability 8.0 or more'
+  width = config.head_width
+  if width > 128 or width % 8:
+    return f'it needs a head width of 8, 16, ... 128, not {width}'
+  return None
+
+
+def _no_splash(config: TransformerConfig, on: Hardware) -> str | None:
+  if on.platform != 'tpu':
+    return f'it needs a TPU, not a {on.platform}'
+  width = config.head_width
+  if width != 64 and width % 128:
+    return f'it needs a head width of 64 or a multiple of 128, not {width}'
+  return None
+
+
+def _replaces(position: Position, hook: str) -> bool:
+  return getattr(type(position), hook) is not getattr(Position, hook)
+
+
+def _name(position: Position) -> str:
+  try:
+    return POSITIONS.name_of(position)
+  except ExtrapError:  # A library user need not register an encoding.
+    return type(position).__name__
