@@ -70,6 +70,10 @@ class SequenceProblem:
   ) -> tuple[jax.Array, Metrics]:
     return self._score(params, batch, ctx.key, train=True)
 
+  def weight(self, batch: Batch) -> jax.Array:
+    """The tokens that the mean loss is over."""
+    return jnp.sum(batch.mask)
+
   def evaluate(self, params: Params, ctx: Context) -> Metrics:
     """Loss and exact match at the validation size, the same draw each time."""
     size = self._held_out_size

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -183,11 +184,21 @@ def _scorer(model: Transformer, task: Task, mesh: Mesh | None) -> Callable:
     return teacher_forced_match(model, params, task, batch)
 
   # One replica after the other: as fast as all at once, in less memory.
+  def score_all(params: Params, batch: Batch) -> jax.Array:
+    return jax.lax.map(score, (params, batch))
+
+  if mesh is None:
+    return jax.jit(score_all)
   # Every process of a job reads the whole result.
-  out = {} if mesh is None else {'out_shardings': NamedSharding(mesh, P())}
-  return jax.jit(
-    lambda params, batch: jax.lax.map(score, (params, batch)), **out
-  )
+  program = jax.jit(score_all, out_shardings=NamedSharding(mesh, P()))
+
+  rules = [('batch', mesh.axis_names)]
+
+  def call(params: Params, batch: Batch) -> jax.Array:
+    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+      return program(params, batch)
+
+  return call
 
 
 def _drawer(

@@ -30,6 +30,15 @@ from extrap.tasks.task import Structure
 Params = dict[str, 'jax.Array | Params']
 
 
+def spread(x: jax.Array, *axes: str | None) -> jax.Array:
+  """Names the axes of an activation, for the rules of a mesh if there is one.
+
+  Parameters that are spread over the batch's devices are then brought
+  together; otherwise the compiler may well move the activations.
+  """
+  return nn.with_logical_constraint(x, axes)
+
+
 class FeedForward(nn.Module):
   """GELU, or gated by GELU or SiLU (Shazeer 2020, arXiv 2002.05202)."""
 
@@ -39,13 +48,15 @@ class FeedForward(nn.Module):
   def __call__(self, x_BTE: jax.Array) -> jax.Array:
     config = self.config
     hidden_BTF = _dense('in', config.ffn_width, ('embed', 'ffn'))(x_BTE)
+    hidden_BTF = spread(hidden_BTF, 'batch', None, 'ffn')
     if config.ffn == 'gelu':
       hidden_BTF = jax.nn.gelu(hidden_BTF)
     else:
       gate_BTF = _dense('gate', config.ffn_width, ('embed', 'ffn'))(x_BTE)
       act = jax.nn.gelu if config.ffn == 'geglu' else jax.nn.silu
       hidden_BTF = hidden_BTF * act(gate_BTF)
-    return _dense('out', config.width, ('ffn', 'embed'))(hidden_BTF)
+    out_BTE = _dense('out', config.width, ('ffn', 'embed'))(hidden_BTF)
+    return spread(out_BTE, 'batch', None, None)
 
 
 class _Dense(nn.Module):
@@ -103,7 +114,7 @@ class Layer(nn.Module):
     read_BQE, cache = Attention(self.config, name='attention')(
       asking_BQE, source_BTE, view, cache, shared
     )
-    x_BQE = x_BQE + read_BQE
+    x_BQE = spread(x_BQE + read_BQE, 'batch', None, None)
     if post:
       x_BQE = _norm(self.config, 'attention_post_norm')(x_BQE)
     inner_BQE = _norm(self.config, 'ffn_norm')(x_BQE) if pre else x_BQE
@@ -164,6 +175,7 @@ class Transformer(nn.Module):
     x_BQE, cache = self._layers(x_BTE, view, cache, queries_BQ)
     x_BQE = _norm(config, 'norm')(x_BQE)
     logits_BQV = _dense('logits', self.vocab_size, ('embed', 'vocab'))(x_BQE)
+    logits_BQV = spread(logits_BQV, 'batch', None, 'vocab')
     logits_BQV = logits_BQV.astype(jnp.promote_types(config.dtype, 'float32'))
     return logits_BQV if cache is None else (logits_BQV, cache)
 
@@ -192,6 +204,7 @@ class Transformer(nn.Module):
     added_BTE = self.config.position.embed(ids, self._param, width)
     if added_BTE is not None:
       x_BTE = x_BTE + added_BTE
+    x_BTE = spread(x_BTE, 'batch', None, None)
     return x_BTE.astype(self.config.dtype)
 
   def _param(

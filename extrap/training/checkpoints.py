@@ -6,6 +6,7 @@ without a word, so a list of SHA-256 sums is put into every checkpoint; check
 one by hand with `sha256sum -c files.sha256`.
 """
 
+import concurrent.futures
 import contextlib
 import hashlib
 import logging
@@ -55,6 +56,9 @@ class Checkpoints:
     self.folder = Path(folder).absolute()
     self._every = every
     self._unsealed: list[int] = []
+    # Sums of gigabytes take seconds, which training need not wait for.
+    self._sealer = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+    self._sealing: list[concurrent.futures.Future[None]] = []
     ocp = _orbax()
     if every is None and not self.folder.is_dir():
       raise ExtrapError(f'{self.folder}: there is no such folder')
@@ -170,12 +174,17 @@ class Checkpoints:
     with self._one_line('a checkpoint could not be written'):
       self._manager.wait_until_finished()
     self._seal()
+    sealing, self._sealing = self._sealing, []
+    with self._one_line('a checkpoint could not be written'):
+      for future in sealing:
+        future.result()
 
   def close(self) -> None:
-    """Waits, then ends Orbax's threads."""
+    """Waits, then ends Orbax's threads and its own."""
     try:
       self.wait()
     finally:
+      self._sealer.shutdown()
       with contextlib.suppress(Exception):  # `wait` has said it already.
         self._manager.close()
 
@@ -264,13 +273,12 @@ class Checkpoints:
     self._manager.reload()
 
   def _seal(self) -> None:
-    """Writes the sums of what has been committed since the last time."""
+    """Starts to sum what has been committed since the last time."""
     for step in self._unsealed:
       path = self.folder / str(step)
       # A save that failed has left nothing; `wait` is about to say so.
       if is_first() and path.is_dir():
-        with self._one_line(f'checkpoint {step} could not be written'):
-          _write_sums(path)
+        self._sealing.append(self._sealer.submit(_write_sums, path))
     self._unsealed.clear()
 
   @contextlib.contextmanager

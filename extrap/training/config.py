@@ -45,6 +45,11 @@ class TrainConfig:
   final_fraction: float = option(
     0.0, 'learning rate at the end over its peak', minimum=0.0, maximum=1.0
   )
+  accumulate: int = option(
+    1,
+    'parts that a batch is split into, one after the other, to save memory',
+    minimum=1,
+  )
   ema: float = option(
     0.0,
     'decay of an average of the parameters a step (0: none is kept)',

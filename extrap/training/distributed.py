@@ -62,6 +62,9 @@ class ClusterConfig:
 def initialize(config: ClusterConfig) -> None:
   """Joins the other processes; to be called before any device is used.
 
+  Where devices are in use already, as in a notebook, there is nothing to find:
+  this process stays as it is.
+
   Raises:
     UsageError: the settings are half given, or contradict each other.
     ExtrapError: the coordinator cannot listen. Where the others do not come in
@@ -86,6 +89,8 @@ def initialize(config: ClusterConfig) -> None:
         raise UsageError(f'the cluster cannot be joined: {error}') from error
     except RuntimeError as error:
       reason = str(error).splitlines()[0]
+      if 'must be called before' in reason and not given:
+        return
       raise ExtrapError(f'{where}: {reason}') from error
 
 

@@ -4,7 +4,7 @@ Everything is a function of (problem, config, seed, step). Sampling, the update
 and held-out evaluation run inside one compiled program; the host only logs,
 one dispatch late, and saves.
 
-Shape key: R replicas, K steps of a dispatch.
+Shape key: R replicas, K steps of a dispatch, P parts of a batch.
 """
 
 import dataclasses
@@ -28,7 +28,13 @@ from extrap.training import optimizers
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
 from extrap.training.distributed import to_host
-from extrap.training.problem import Context, Params, Problem, optional
+from extrap.training.problem import (
+  Context,
+  Examples,
+  Params,
+  Problem,
+  optional,
+)
 from extrap.training.sharding import (
   ShardingRules,
   check_divides,
@@ -105,7 +111,7 @@ class Trainer:
 
   def create(self) -> TrainState:
     """The state before the first step, sharded over the mesh."""
-    with jax.set_mesh(self.mesh):
+    with self.rules.on(self.mesh):
       make = jit_once(
         jax.vmap(lambda r, h: nn.unbox(self._create(r, h))),
         out_shardings=self.shardings,
@@ -159,7 +165,7 @@ class Trainer:
 
   def check(self) -> None:
     """Traces a step without compiling it: what is wrong is said at once."""
-    with jax.set_mesh(self.mesh):
+    with self.rules.on(self.mesh):
       jax.eval_shape(
         lambda state: self._step(state, jnp.int32(0), self.data), self.abstract
       )
@@ -185,7 +191,7 @@ class Trainer:
     )
 
     def call(state: TrainState, first: int, steps: int) -> tuple:
-      with jax.set_mesh(self.mesh):
+      with self.rules.on(self.mesh):
         return program(state, jnp.int32(first), self.data, steps)
 
     return call
@@ -234,9 +240,7 @@ class Trainer:
     draw = Context(self._key(source, 'sample', step), step, hparams, data)
     ctx = Context(self._key(replica, 'loss', step), step, hparams, data)
     batch = jax.tree.map(self._over_data, self.problem.sample(draw))
-    (loss, metrics), grads = jax.value_and_grad(
-      self.problem.loss, has_aux=True
-    )(state.params, batch, ctx)
+    (loss, metrics), grads = self._differentiate(state.params, batch, ctx)
     optimizer = optimizers.make_optimizer(self.config, hparams)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -267,6 +271,49 @@ class Trainer:
       return leaf
     check_divides(self.mesh, 'data', leaf.shape[0], 'the batch size')
     return jax.lax.with_sharding_constraint(leaf, P('data'))
+
+  def _differentiate(
+    self, params: Params, batch: Examples, ctx: Context
+  ) -> tuple[tuple[jax.Array, dict[str, jax.Array]], Params]:
+    """Loss, metrics and gradient, of the whole batch or summed over parts.
+
+    Each part has its own key; parts count by `problem.weight`, so that without
+    randomness in the loss the gradient is that of the whole batch.
+    """
+    differentiate = jax.value_and_grad(self.problem.loss, has_aux=True)
+    parts = self.config.accumulate
+    if parts == 1:
+      return differentiate(params, batch, ctx)
+    weigh = optional(self.problem, 'weight') or (lambda rows: jnp.ones(()))
+    split = jax.tree.map(self._split, batch)
+    share_P = jax.lax.map(weigh, split)
+    share_P = share_P / jnp.sum(share_P)
+
+    def add(total: tuple, part: tuple) -> tuple[tuple, None]:
+      index, share, rows = part
+      own = ctx.replace(key=named(ctx.key, 'part', index))
+      result = differentiate(params, rows, own)
+      return jax.tree.map(lambda t, x: t + share * x, total, result), None
+
+    shapes = jax.eval_shape(differentiate, params, batch, ctx)
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    parts_P = (jnp.arange(parts), share_P, split)
+    return jax.lax.scan(add, zero, parts_P)[0]
+
+  def _split(self, leaf: jax.Array) -> jax.Array:
+    """[B, ...] -> [parts, B / parts, ...], every device keeping its rows."""
+    parts = self.config.accumulate
+    if leaf.ndim == 0:
+      return jnp.broadcast_to(leaf, (parts,))
+    if leaf.shape[0] % (parts * self.mesh.shape['data']):
+      raise UsageError(
+        f'--train.accumulate={parts} does not divide the batch size='
+        f'{leaf.shape[0]} over --mesh.data={self.mesh.shape["data"]}'
+      )
+    rows = leaf.reshape(-1, parts, *leaf.shape[1:])
+    return jax.lax.with_sharding_constraint(
+      jnp.moveaxis(rows, 1, 0), P(None, 'data')
+    )
 
   def _evaluate(
     self,

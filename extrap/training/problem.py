@@ -35,10 +35,12 @@ class Context:
 class Problem(Protocol[Params, Examples]):
   """What is minimised.
 
-  Three members are optional: `evaluate(params, ctx) -> metrics` runs inside
+  Four members are optional: `evaluate(params, ctx) -> metrics` runs inside
   the program every `evaluate_every` steps; `project(params, ctx) -> params`
   follows the update (clipping of units); `stream(replica) -> int` says which
-  replicas share their data (none, by default).
+  replicas share their data (none, by default);
+  `weight(batch) -> scalar` is what a part of a batch counts in its mean loss
+  (its number of rows, by default), for gradient accumulation.
   """
 
   def init(self, key: jax.Array) -> Params:

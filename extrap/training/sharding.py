@@ -4,7 +4,9 @@ The mesh always has the axes replica, data and model, any of size 1. Models
 name logical axes; `ShardingRules` says where each goes.
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -37,16 +39,25 @@ class MeshConfig:
 class ShardingRules:
   """Mesh axis of each logical axis; None keeps it whole.
 
-  `embed` over data shards parameters and optimizer state fully (FSDP); the
-  others over model are tensor parallelism.
+  `embed` over data shards parameters and optimizer state fully (FSDP); those
+  over model are tensor parallelism. `batch` is the activations' first axis:
+  without it the compiler would move activations instead of parameters.
   """
 
+  batch: str | None = 'data'
   embed: str | None = 'data'
   heads: str | None = 'model'
   ffn: str | None = 'model'
   vocab: str | None = None
   head: str | None = None
   layers: str | None = None
+
+  @contextlib.contextmanager
+  def on(self, mesh: Mesh) -> Iterator[None]:
+    """What is traced inside lies on the mesh by these rules."""
+    pairs = [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
+    with jax.set_mesh(mesh), nn.logical_axis_rules(pairs):
+      yield
 
 
 def make_mesh(config: MeshConfig | None = None) -> Mesh:
@@ -99,7 +110,8 @@ def state_shardings(
   and vocabularies have odd sizes.
   """
   specs = nn.get_partition_spec(abstract_boxed)
-  abstract = nn.unbox(abstract_boxed)
+  with nn.logical_axis_rules([]):  # Else flax would constrain mere shapes.
+    abstract = nn.unbox(abstract_boxed)
 
   def place(spec: P, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
     axes = [getattr(rules, name) if name else None for name in spec]

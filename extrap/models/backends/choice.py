@@ -11,7 +11,7 @@ from extrap.models.positions import POSITIONS, Position
 # Tokens from which `auto` takes each. The first two are measured on a CPU
 # (experiments/benchmarks/attention.py); the kernels' is a guess.
 GATHERED_FROM = 128
-BLOCKWISE_FROM = 2048
+BLOCKWISE_FROM = 1024
 KERNEL_FROM = 512
 
 BACKENDS = ('dense', 'blockwise', 'gathered', 'fused', 'splash')

@@ -6,9 +6,11 @@ Shape key: B examples, T tokens, H heads, D head width.
 """
 
 import functools
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
 LANES = 128  # tokens: blocks of the splash kernel are a multiple of this
@@ -69,16 +71,14 @@ def splash(
   return run(query_BTHD, key_BTHD, value_BTHD)
 
 
-def local_spec(mesh: dict[str, int], shape: tuple[int, ...]) -> P:
-  """Examples along the data axis, heads along model, where they divide."""
-  examples, _, heads, _ = shape
-  data, model = mesh.get('data', 0), mesh.get('model', 0)
-  return P(
-    'data' if data and examples % data == 0 else None,
-    None,
-    'model' if model and heads % model == 0 else None,
-    None,
-  )
+def local_spec(mesh: Mapping[str, int], shape: tuple[int, ...]) -> P:
+  """Where examples and heads lie; an axis that does not divide is left out."""
+  spec = nn.logical_to_mesh_axes(('batch', None, 'heads', None)) or P()
+  axes = [
+    axis if axis in mesh and size % mesh[axis] == 0 else None
+    for axis, size in zip(spec, shape, strict=False)
+  ]
+  return P(*axes)
 
 
 def _splash(*arrays_BTHD: jax.Array, interpret: bool) -> jax.Array:
@@ -97,7 +97,7 @@ def _splash(*arrays_BTHD: jax.Array, interpret: bool) -> jax.Array:
 
 def _splash_kernel(
   heads: int, tokens: int, block: int, interpret: bool
-) -> jax.stages.Wrapped:
+) -> Callable[..., jax.Array]:
   """The kernel of a causal mask: (q, k, v) of [H, T, D] to [H, T, D]."""
   # Imported when used: Pallas takes long to load, and few machines need it.
   from jax.experimental.pallas.ops.tpu import splash_attention
