@@ -1,5 +1,6 @@
 """Tests of training/checkpoints.py."""
 
+import concurrent.futures
 import functools
 import os
 import subprocess
@@ -213,6 +214,7 @@ def test_sums_are_written_without_waiting_for_the_next_save(
   checkpoints._manager.wait_until_finished()
   assert not (tmp_path / '10' / SUMS).exists()
   assert not checkpoints.save(11, _state())
+  concurrent.futures.wait(checkpoints._sealing)
   assert (tmp_path / '10' / SUMS).exists()
   checkpoints.close()
 

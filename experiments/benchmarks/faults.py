@@ -1,0 +1,469 @@
+"""What a run survives: killed, preempted, damaged, out of disk, started twice.
+
+Real processes train a tiny model; each case breaks something, starts the same
+command again, and compares the final parameters and every logged loss with
+those of a run that nobody disturbed: bit for bit on the same devices, to 1e-4
+where the devices are others. `survived` in the last column is False
+where anything differs, or where a refusal is not one line with the right exit
+code. Cases that need a small file system make one in a namespace of their own
+(Linux); where that is not allowed they are left out, and said to be.
+
+  python -m experiments.benchmarks.faults                    all, 10 minutes
+  python -m experiments.benchmarks.faults --kills=2 --only=kill,sigterm
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from experiments import addition
+from experiments.benchmarks.table import publish
+from extrap import cli, study
+from extrap.config import option
+from extrap.errors import UsageError
+from extrap.reporting.writers import read_jsonl
+
+CLAIM = 'a run that is killed, preempted or damaged loses nothing'
+TIME = '10 minutes on two CPU cores'
+
+STEPS = 120
+TINY = (
+  f'--steps={STEPS}',
+  '--replicas=2',
+  '--batch_size=8',
+  '--digits=3',
+  '--model.width=16',
+  '--model.heads=2',
+  '--model.ffn_width=16',
+  '--train.steps_per_dispatch=2',
+  '--train.evaluate_every=0',
+  '--train.save_every=6',
+  '--eval=none',
+)
+SMALL_DISK = 'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
+READ_ONLY = 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"'
+
+
+class Lost(Exception):
+  """A case that was not survived; the message says how."""
+
+
+class Impossible(Exception):
+  """A case that this machine does not allow."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """Flags of this benchmark."""
+
+  kills: int = option(20, 'runs killed at random moments', minimum=1)
+  seed: int = option(0, 'of the random moments', minimum=0)
+  only: tuple[str, ...] = option(
+    (), 'cases whose names begin with one of these (default: all)'
+  )
+  csv: str | None = option(None, 'file to write the table to')
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+  """A folder for the runs, and the undisturbed one.
+
+  Attributes:
+    root: where the runs are.
+    losses: of the undisturbed run, by step.
+    params: its last parameters.
+    seconds: how long it took.
+  """
+
+  root: Path
+  losses: dict[int, list[float]]
+  params: list[np.ndarray]
+  seconds: float
+
+  def folder(self, name: str) -> Path:
+    """A new folder for a run."""
+    return Path(tempfile.mkdtemp(prefix=f'{name}-', dir=self.root)) / 'run'
+
+
+def command(folder: Path, *more: str) -> list[str]:
+  """The training that every case disturbs."""
+  study_command = [sys.executable, '-m', 'experiments.addition', *TINY]
+  return [*study_command, f'--workdir={folder}', *more]
+
+
+def job(folder: Path, *launcher: str) -> list[str]:
+  """The same on two processes of two devices each."""
+  start = [sys.executable, '-m', 'launch.local', '--processes=2']
+  trained = command(folder, '--mesh.data=4')
+  return [*start, '--devices=2', *launcher, '--', *trained]
+
+
+@contextlib.contextmanager
+def started(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen]:
+  """A process whose words go to a file; killed when the block is left."""
+  log.parent.mkdir(parents=True, exist_ok=True)
+  with log.open('w') as out:
+    process = subprocess.Popen(
+      argv, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+    )
+  try:
+    yield process
+  finally:
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def run(folder: Path, argv: Sequence[str], expect: int = 0) -> str:
+  """Runs to the end; returns what was said."""
+  log = folder.parent / 'log.txt'
+  with started(argv, log) as process:
+    code = process.wait(timeout=600)
+  said = log.read_text()
+  if code != expect:
+    last = said.strip().splitlines()[-1:] or ['nothing']
+    raise Lost(f'exit code {code}, not {expect}: {last[0][:200]}')
+  return said
+
+
+def refused(folder: Path, argv: Sequence[str], code: int, word: str) -> str:
+  """Runs what must be refused in one line that has this word in it."""
+  said = run(folder, argv, code)
+  errors = [line for line in said.splitlines() if 'error:' in line]
+  if len(errors) != 1 or word not in errors[0] or 'Traceback' in said:
+    raise Lost(f'refused with {errors or said[-200:]!r}')
+  return errors[0][:120]
+
+
+def wait_until(
+  condition: Callable[[], object], process: subprocess.Popen
+) -> None:
+  """Waits for a moment in the life of a process."""
+  while not condition():
+    if process.poll() is not None:
+      raise Lost(f'it ended by itself with {process.returncode}')
+    time.sleep(0.001)
+
+
+def status(folder: Path) -> dict:
+  """What status.json says; {} before it is there."""
+  with contextlib.suppress(FileNotFoundError):
+    return json.loads((folder / 'status.json').read_text())
+  return {}
+
+
+def checkpoints(folder: Path) -> list[int]:
+  """Steps of the checkpoints that are there."""
+  names = (path.name for path in (folder / 'checkpoints').glob('*'))
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def is_saving(folder: Path) -> bool:
+  """Whether a checkpoint is being written."""
+  return any('tmp' in p.name for p in (folder / 'checkpoints').glob('*'))
+
+
+def losses(folder: Path) -> dict[int, list[float]]:
+  """Logged losses by step; no step may be there twice."""
+  records = read_jsonl(folder / 'metrics.jsonl')
+  steps = [record['step'] for record in records]
+  if len(steps) != len(set(steps)):
+    raise Lost('metrics.jsonl has a step twice')
+  return {record['step']: record['train/loss'] for record in records}
+
+
+def params(folder: Path) -> list[np.ndarray]:
+  """The last parameters of a run."""
+  config = study.read_config(folder, addition.STUDY, addition.Config)
+  config = dataclasses.replace(config, mesh=addition.Config().mesh)
+  problem = addition.make_problem(config, config.model.position)
+  trained = study.restore_arm(problem, config, folder / 'checkpoints')
+  return [np.asarray(leaf) for leaf in jax.tree.leaves(trained.params)]
+
+
+def check_same(folder: Path, bench: Bench, tolerance: float = 0.0) -> str:
+  """Refuses a run that is done otherwise than the undisturbed one."""
+  there = status(folder)
+  if (there.get('state'), there.get('step')) != ('done', STEPS):
+    raise Lost(f'status.json says {there}')
+  found = losses(folder)
+  if sorted(found) != sorted(bench.losses):
+    raise Lost(f'{len(found)} records, not {len(bench.losses)}')
+  pairs = [(found[step], bench.losses[step]) for step in found]
+  pairs += zip(params(folder), bench.params, strict=True)
+  worst = max(float(np.max(np.abs(np.subtract(a, b)))) for a, b in pairs)
+  if not worst <= tolerance:
+    raise Lost(f'losses or parameters differ by {worst:.2g}')
+  return 'bit-identical' if tolerance == 0 else f'equal to {worst:.1g}'
+
+
+def undisturbed(root: Path) -> Bench:
+  """The run that the others must equal."""
+  folder = root / 'undisturbed' / 'run'
+  run(folder, command(folder))  # Compiles, so that the next one's time counts.
+  shutil.rmtree(folder)
+  began = time.monotonic()
+  run(folder, command(folder))
+  seconds = time.monotonic() - began
+  return Bench(root, losses(folder), params(folder), seconds)
+
+
+def kill(bench: Bench, rng: random.Random, in_save: bool) -> str:
+  """SIGKILL at a random time, or while a random checkpoint is written."""
+  folder = bench.folder('kill')
+  after = rng.randrange(STEPS - 12) if in_save else rng.random() * bench.seconds
+  with started(command(folder), folder.parent / 'log.txt') as process:
+    if in_save:
+      wait_until(lambda: status(folder).get('step', -1) >= after, process)
+      wait_until(lambda: is_saving(folder), process)
+    else:
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(after)
+  where = f'in a save after step {after}' if in_save else f'at {after:.1f} s'
+  reached = f'{where}, checkpoints {checkpoints(folder)[-2:]}'
+  run(folder, command(folder))
+  return f'{reached}; {check_same(folder, bench)}'
+
+
+def sigterm(bench: Bench, rng: random.Random) -> str:
+  """SIGTERM saves and exits with 75; the same command goes on."""
+  folder, step = bench.folder('sigterm'), rng.randrange(STEPS // 2)
+  with started(command(folder), folder.parent / 'log.txt') as process:
+    wait_until(lambda: status(folder).get('step', -1) >= step, process)
+    process.terminate()
+    code = process.wait(60)
+  there = status(folder)
+  if code != 75 or there['state'] != 'preempted':
+    raise Lost(f'exit code {code}, status {there}')
+  if checkpoints(folder)[-1] != there['step']:
+    raise Lost(f'step {there["step"]} is not saved')
+  run(folder, command(folder))
+  return f'saved at step {there["step"]}; {check_same(folder, bench)}'
+
+
+def sigterm_of_one(bench: Bench, rng: random.Random) -> str:
+  """SIGTERM to one of two processes; goes on as one process of one device."""
+  folder, step = bench.folder('sigterm-of-one'), rng.randrange(STEPS // 2)
+  log = folder.parent / 'log.txt'
+  with started(job(folder), log) as process:
+    wait_until(lambda: status(folder).get('step', -1) >= step, process)
+    os.kill(pid_of(folder, rank=1), signal.SIGTERM)
+    code = process.wait(120)
+  there = status(folder)
+  if code != 75 or there['state'] != 'preempted':
+    raise Lost(f'exit code {code}, status {there}')
+  run(folder, command(folder))
+  return f'both saved at {there["step"]}; {check_same(folder, bench, 1e-4)}'
+
+
+def kill_of_one(bench: Bench, rng: random.Random) -> str:
+  """SIGKILL to one of two processes; the launcher starts both again."""
+  folder, step = bench.folder('kill-of-one'), rng.randrange(6, STEPS // 2)
+  log = folder.parent / 'log.txt'
+  with started(job(folder, '--restarts=1', '--grace=5'), log) as process:
+    wait_until(lambda: status(folder).get('step', -1) >= step, process)
+    os.kill(pid_of(folder, rank=1), signal.SIGKILL)
+    code = process.wait(300)
+  if code or 'restart 1 of 1' not in log.read_text():
+    raise Lost(f'exit code {code}')
+  return f'killed after step {step}; {check_same(folder, bench, 1e-4)}'
+
+
+def two_processes(bench: Bench, rng: random.Random) -> str:
+  """An undisturbed run on two processes learns the same."""
+  folder = bench.folder('two-processes')
+  run(folder, job(folder))
+  return check_same(folder, bench, 1e-4)
+
+
+def pid_of(folder: Path, rank: int) -> int:
+  """The process of a job."""
+  listed = subprocess.run(
+    ['ps', '-axo', 'pid=,args='], capture_output=True, text=True, check=True
+  )
+  marks = (f'--workdir={folder}', f'--cluster.rank={rank}')
+  for line in listed.stdout.splitlines():
+    if all(mark in line for mark in marks):
+      return int(line.split()[0])
+  raise Lost(f'there is no process of rank {rank}')
+
+
+def interrupted(bench: Bench, name: str) -> Path:
+  """A run that was killed after some checkpoints."""
+  folder = bench.folder(name)
+  with started(command(folder), folder.parent / 'log.txt') as process:
+    wait_until(lambda: len(checkpoints(folder)) == 2, process)
+  return folder
+
+
+def damaged(bench: Bench, how: str) -> str:
+  """The newest checkpoint is not what was written; the one before serves."""
+  folder = interrupted(bench, how)
+  run(folder, command(folder, f'--steps={STEPS // 2}', SCHEDULE))
+  newest = folder / 'checkpoints' / str(checkpoints(folder)[-1])
+  damage(newest, how)
+  said = run(folder, command(folder, SCHEDULE))
+  if how != 'deleted' and 'unreadable' not in said:
+    raise Lost('the damage is not told')
+  return f'checkpoint {newest.name} {how}; {check_same(folder, bench)}'
+
+
+SCHEDULE = f'--train.schedule_steps={STEPS}'
+
+
+def damage(checkpoint: Path, how: str) -> None:
+  """Damages the largest file of a checkpoint, or deletes the checkpoint."""
+  if how == 'deleted':
+    shutil.rmtree(checkpoint)
+    return
+  files = [path for path in checkpoint.rglob('*') if path.is_file()]
+  largest = max(files, key=lambda path: path.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  if how == 'truncated':
+    content = content[: len(content) // 2]
+  else:
+    content[len(content) // 2] ^= 1
+  largest.write_bytes(content)
+
+
+def all_damaged(bench: Bench) -> str:
+  """With no readable checkpoint a run is refused, not begun again."""
+  folder = interrupted(bench, 'all-damaged')
+  for step in checkpoints(folder):
+    damage(folder / 'checkpoints' / str(step), 'truncated')
+  return refused(folder, command(folder), 1, 'no checkpoint is readable')
+
+
+def in_namespace(mount: str, folder: Path, argv: Sequence[str]) -> list[str]:
+  """The command, in a file system of its own at the run's parent."""
+  alone = ['unshare', '--user', '--map-root-user', '--mount']
+  try:
+    subprocess.run([*alone, 'true'], check=True, capture_output=True)
+  except (OSError, subprocess.CalledProcessError) as error:
+    raise Impossible('no file system can be made here') from error
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  return [*alone, 'sh', '-c', mount, str(folder.parent), *argv]
+
+
+def disk_full(bench: Bench, size: str) -> str:
+  """A full disk is one line and exit code 1."""
+  folder = bench.folder(f'disk-{size}') / 'run'
+  (folder.parent).mkdir(parents=True)
+  argv = in_namespace(SMALL_DISK.format(size=size), folder, command(folder))
+  log = folder.parent.parent / 'run'
+  return refused(log, argv, 1, 'No space left')
+
+
+def read_only(bench: Bench) -> str:
+  """A read-only folder is one line and exit code 1, before any training."""
+  folder = bench.folder('read-only') / 'run'
+  argv = in_namespace(READ_ONLY, folder, command(folder))
+  return refused(folder.parent.parent / 'run', argv, 1, 'Read-only')
+
+
+def second_process(bench: Bench) -> str:
+  """A second process on a folder in use is refused; the first goes on."""
+  folder = bench.folder('second')
+  with started(command(folder), folder.parent / 'first.txt') as process:
+    wait_until(lambda: status(folder).get('step', -1) >= 0, process)
+    line = refused(folder, command(folder), 1, 'in use')
+    if process.wait(120):
+      raise Lost(f'the first ended with {process.returncode}')
+  return f'{line}; the first {check_same(folder, bench)}'
+
+
+def stale_lock(bench: Bench) -> str:
+  """The lock of a process that is no more keeps nobody out."""
+  folder = interrupted(bench, 'stale')
+  if not (folder / 'lock').read_text():
+    raise Lost('there is no lock')
+  run(folder, command(folder))
+  return check_same(folder, bench)
+
+
+def done_already(bench: Bench) -> str:
+  """The command of a finished run changes nothing."""
+  folder = bench.root / 'undisturbed' / 'run'
+  before = (folder / 'metrics.jsonl').read_bytes()
+  if 'done already' not in run(folder, command(folder)):
+    raise Lost('it does not say that it is done')
+  if (folder / 'metrics.jsonl').read_bytes() != before:
+    raise Lost('metrics.jsonl has changed')
+  return check_same(folder, bench)
+
+
+def cases(config: Config) -> dict[str, Callable[[Bench], str]]:
+  """Every case by name."""
+  rng = random.Random(config.seed)
+  found: dict[str, Callable[[Bench], str]] = {}
+  for number in range(config.kills):
+    in_save = number % 2 == 1
+    name = f'kill {number + 1}{" in a save" if in_save else ""}'
+    found[name] = lambda bench, s=in_save: kill(bench, rng, s)
+  found['sigterm'] = lambda bench: sigterm(bench, rng)
+  found['processes: two'] = lambda bench: two_processes(bench, rng)
+  found['processes: one preempted'] = lambda bench: sigterm_of_one(bench, rng)
+  found['processes: one killed'] = lambda bench: kill_of_one(bench, rng)
+  for how in ('truncated', 'deleted', 'flipped'):
+    found[f'checkpoint {how}'] = lambda bench, how=how: damaged(bench, how)
+  found['checkpoints all damaged'] = all_damaged
+  # The first has no room for a checkpoint, the second none for the next one.
+  for size in ('40k', '600k'):
+    found[f'disk full, {size}'] = lambda bench, s=size: disk_full(bench, s)
+  found['folder read-only'] = read_only
+  found['folder in use'] = second_process
+  found['folder with a stale lock'] = stale_lock
+  found['folder of a finished run'] = done_already
+  if not config.only:
+    return found
+  chosen = {n: c for n, c in found.items() if n.startswith(config.only)}
+  if not chosen:
+    raise UsageError(f'--only={",".join(config.only)}: cases are {list(found)}')
+  return chosen
+
+
+def measure(config: Config) -> list[list[str]]:
+  """Runs the cases; one line each while they go."""
+  rows = []
+  with tempfile.TemporaryDirectory() as root:
+    chosen = cases(config)
+    bench = undisturbed(Path(root))
+    for name, case in chosen.items():
+      try:
+        survived, what = 'True', case(bench)
+      except Lost as error:
+        survived, what = 'False', str(error)
+      except Impossible as error:
+        print(f'left out    {name}: {error}', flush=True)
+        continue
+      what = what.replace(root, '.')
+      word = 'survived' if survived == 'True' else 'LOST'
+      print(f'{word:10}  {name}: {what}', flush=True)
+      rows.append([name, what, survived])
+  return rows
+
+
+def main(config: Config, flag_values: object) -> int:
+  """Prints the table; 1 if anything was lost."""
+  del flag_values
+  rows = measure(config)
+  survived = sum(row[-1] == 'True' for row in rows)
+  print(f'\n{survived} of {len(rows)} survived\n')
+  return publish(['case', 'what happened', 'survived'], rows, config.csv)
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))
