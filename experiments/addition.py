@@ -291,6 +291,11 @@ def _naming(prefix: str) -> Iterator[None]:
     raise UsageError(f'{prefix}{error}') from error
 
 
+def problem(config: Config) -> SequenceProblem:
+  """The main arm; by this name `launch.plan` finds what a study trains."""
+  return make_problem(config, config.model.position)
+
+
 def make_problem(config: Config, position: Position) -> SequenceProblem:
   """The main arm, or another encoding in its place."""
   model = dataclasses.replace(config.model, position=position)

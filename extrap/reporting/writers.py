@@ -3,10 +3,12 @@
 Metric names are slash-grouped: 'train/loss', 'eval/addition/exact_match'.
 """
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -56,12 +58,14 @@ class JsonLinesWriter:
     """Appends one line."""
     line = {'step': int(step)}
     line |= {name: _plain(value) for name, value in scalars.items()}
-    self._file.write(json.dumps(line, allow_nan=False) + '\n')
-    self._file.flush()
+    with _one_line(self._file.name):
+      self._file.write(json.dumps(line, allow_nan=False) + '\n')
+      self._file.flush()
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with _one_line(self._file.name):
+      self._file.close()
 
   def __enter__(self) -> Self:
     return self
@@ -106,27 +110,44 @@ class TensorBoardWriter:
     self, folder: str | os.PathLike[str], resume_step: int | None = None
   ):
     try:
-      from tensorboardX import SummaryWriter
+      # Not its SummaryWriter, whose thread fails where nobody can see it.
+      from tensorboardX.event_file_writer import EventsWriter
+      from tensorboardX.proto import event_pb2
+      from tensorboardX.summary import scalar
     except ImportError as error:
       raise ExtrapError(
         'TensorBoard files need tensorboardX: pip install tensorboardX'
       ) from error
-    purge = None if resume_step is None else resume_step + 1
-    self._writer = SummaryWriter(str(folder), purge_step=purge)
+    self._event, self._scalar = event_pb2.Event, scalar
+    self._folder = os.fspath(folder)
+    with _one_line(self._folder):
+      os.makedirs(folder, exist_ok=True)
+      self._file = EventsWriter(
+        os.path.join(folder, 'events'), f'.{os.getpid()}'
+      )
+      if resume_step is not None:
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(step=resume_step + 1, session_log=start)
 
   def write(self, step: int, scalars: Mapping[str, Scalar]) -> None:
     """Adds one point a tag."""
-    for name, value in scalars.items():
-      numbers = np.asarray(value, dtype=float)
-      if numbers.ndim == 0:
-        self._writer.add_scalar(name, float(numbers), step)
-      for replica, number in enumerate(numbers if numbers.ndim else ()):
-        tag = f'{name}/replica_{replica}'
-        self._writer.add_scalar(tag, float(number), step)
+    with _one_line(self._folder):
+      for name, value in scalars.items():
+        numbers = np.asarray(value, dtype=float)
+        if numbers.ndim == 0:
+          self._add(step=step, summary=self._scalar(name, float(numbers)))
+        for replica, number in enumerate(numbers if numbers.ndim else ()):
+          tag = f'{name}/replica_{replica}'
+          self._add(step=step, summary=self._scalar(tag, float(number)))
+      self._file.flush()
+
+  def _add(self, **content: object) -> None:
+    self._file.write_event(self._event(wall_time=time.time(), **content))
 
   def close(self) -> None:
     """Flushes and closes the event file."""
-    self._writer.close()
+    with _one_line(self._folder):
+      self._file.close()
 
 
 class MultiWriter:
@@ -148,6 +169,14 @@ class MultiWriter:
     """Closes each writer."""
     for writer in self._writers:
       writer.close()
+
+
+@contextlib.contextmanager
+def _one_line(path: str) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise ExtrapError(f'{path} cannot be written: {error.strerror}') from error
 
 
 def _plain(value: Scalar) -> float | list[float | None] | None:

@@ -8,10 +8,12 @@ one by hand with `sha256sum -c files.sha256`.
 
 import concurrent.futures
 import contextlib
+import errno
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Self
@@ -29,6 +31,7 @@ AbstractState = object
 
 SUMS = 'files.sha256'
 UNREADABLE = '.unreadable'
+_hooks: list[Callable] = []
 
 
 class Checkpoints:
@@ -295,7 +298,30 @@ def _orbax() -> ModuleType:
 
   # Adding a filter twice does nothing.
   logging.getLogger('absl').addFilter(_quiet)
+  logging.getLogger('asyncio').addFilter(_not_retrieved)
+  if sys.excepthook is not _told_otherwise:
+    _hooks.append(sys.excepthook)
+    sys.excepthook = _told_otherwise
   return ocp
+
+
+def _told_otherwise(
+  kind: type[BaseException],
+  error: BaseException,
+  traceback: TracebackType | None,
+) -> None:
+  """Leaves out what threads of a failed save print, one traceback a file.
+
+  They come back to an event loop that ended with the first error, which is
+  the one that is raised.
+  """
+  if str(error) != 'Event loop is closed':
+    _hooks[-1](kind, error, traceback)
+
+
+def _not_retrieved(record: logging.LogRecord) -> bool:
+  """Leaves out a failed save's further errors; the first is raised."""
+  return 'exception was never retrieved' not in record.getMessage()
 
 
 def _quiet(record: logging.LogRecord) -> bool:
@@ -361,4 +387,8 @@ def _free_name(path: Path) -> Path:
 
 
 def _first_line(error: Exception) -> str:
-  return next(iter(str(error).splitlines()), '') or type(error).__name__
+  text = str(error)
+  full = os.strerror(errno.ENOSPC)
+  if full in text:  # Orbax tells a page around it.
+    return full
+  return next(iter(text.splitlines()), '')[:300] or type(error).__name__

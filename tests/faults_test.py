@@ -1,0 +1,45 @@
+"""The short form of the fault suite, each case with real processes."""
+
+import pytest
+
+from experiments.benchmarks import faults
+
+
+@pytest.fixture(scope='module')
+def bench(tmp_path_factory: pytest.TempPathFactory) -> faults.Bench:
+  return faults.undisturbed(tmp_path_factory.mktemp('faults'))
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'kill 2 in a save',
+    'processes: one preempted',
+    'checkpoint flipped',
+    'disk full, 600k',
+    'folder read-only',
+    'folder in use',
+  ],
+)
+def test_survived(bench: faults.Bench, name: str) -> None:
+  case = faults.cases(faults.Config(kills=2))[name]
+  try:
+    assert case(bench)
+  except faults.Impossible as reason:
+    pytest.skip(str(reason))
+
+
+def test_a_difference_is_seen(bench: faults.Bench) -> None:
+  """The comparison that all cases rest on."""
+  folder = bench.root / 'undisturbed' / 'run'
+  assert faults.check_same(folder, bench) == 'bit-identical'
+  other = [leaf + 1e-7 for leaf in bench.params]
+  with pytest.raises(faults.Lost, match='differ'):
+    faults.check_same(
+      folder, faults.Bench(bench.root, bench.losses, other, bench.seconds)
+    )
+  fewer = dict(list(bench.losses.items())[:-1])
+  with pytest.raises(faults.Lost, match='records'):
+    faults.check_same(
+      folder, faults.Bench(bench.root, fewer, bench.params, bench.seconds)
+    )
