@@ -308,15 +308,20 @@ def terminated() -> Iterator[Callable[[], bool]]:
   """A function that tells whether SIGTERM has come; it no longer kills.
 
   Of several processes it is enough that one was told; all must ask equally
-  often.
+  often. Where such blocks are nested all of them are told.
   """
-  if not distributed.is_alone():
-    yield distributed.told_to_stop
-    return
   came = []
-  before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
+  before = signal.getsignal(signal.SIGTERM)
+
+  def note(*arguments: object) -> None:
+    came.append(True)
+    if callable(before):
+      before(*arguments)
+
+  signal.signal(signal.SIGTERM, note)
+  here = lambda: bool(came)  # noqa: E731
   try:
-    yield lambda: bool(came)
+    yield here if distributed.is_alone() else distributed.Agreed(here)
   finally:
     signal.signal(signal.SIGTERM, before)
 

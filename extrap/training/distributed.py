@@ -6,6 +6,7 @@ several processes the first alone writes what they share; the others follow.
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import secrets
@@ -14,19 +15,20 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from extrap.config import option
 from extrap.errors import ExtrapError, UsageError, from_another_process
 
 PyTree = TypeVar('PyTree')
-
-_asked = itertools.count(1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ def initialize(config: ClusterConfig) -> None:
   _check(config)
   if config.processes == 1 or jax.distributed.is_initialized():
     return
+  # SIGTERM is the study's to handle, in one process as in many.
+  jax.config.update('jax_enable_preemption_service', False)
   given = config.coordinator is not None
   where = config.coordinator or 'the address that the cluster gives'
   with _at_most(config.timeout, f'not all processes came to {where}'):
@@ -83,6 +87,8 @@ def initialize(config: ClusterConfig) -> None:
         config.rank,
         # Past its own limit JAX aborts with a page of addresses.
         initialization_timeout=config.timeout + 60,
+        # One that fails would wait for the others, who wait for it.
+        shutdown_timeout_seconds=30,
       )
     except ValueError as error:
       if given or 'should be defined' not in str(error):
@@ -227,15 +233,42 @@ def to_host(tree: PyTree) -> PyTree:
   return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def told_to_stop() -> bool:
-  """Whether SIGTERM has come to any process, the same answer in all.
+class Agreed:
+  """A flag that is up in all processes, one question after it is in any.
 
-  All must ask equally often. Only for several processes: JAX then takes the
-  signal, and agrees on the moment in the background.
+  All must ask equally often. The answer to one question travels while the
+  devices do what comes next, so nobody waits for it.
+
+  Args:
+    here: whether the flag is up in this process.
   """
-  from jax.experimental import multihost_utils
 
-  return multihost_utils.reached_preemption_sync_point(next(_asked))
+  def __init__(self, here: Callable[[], bool]):
+    self._here = here
+    self._pending: jax.Array | None = None
+
+  def __call__(self) -> bool:
+    """Asks."""
+    before, self._pending = self._pending, _any(self._here())
+    return before is not None and bool(before)
+
+
+def _any(value: bool) -> jax.Array:
+  """Whether the value is true in any process; on its way."""
+  spread, reduce = _reduction()
+  shape = (spread.mesh.size,)
+  given = lambda index: np.full(1, value)  # noqa: E731
+  return reduce(jax.make_array_from_callback(shape, spread, given))
+
+
+@functools.cache
+def _reduction() -> tuple[NamedSharding, Callable[[jax.Array], jax.Array]]:
+  """One element a device, and the program that reads all of them."""
+  mesh = Mesh(np.array(jax.devices()), ('all',))
+  everywhere = NamedSharding(mesh, P())
+  return NamedSharding(mesh, P('all')), jax.jit(
+    jnp.any, out_shardings=everywhere
+  )
 
 
 def check_shared(folder: Path, seconds: float = 10.0) -> None:
