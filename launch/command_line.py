@@ -50,6 +50,16 @@ def check_command(command: Sequence[str], launcher: str) -> None:
     )
 
 
+def check_no_cluster_flags(command: Sequence[str], launcher: str) -> None:
+  """Refuses a command that says itself which process it is."""
+  for word in command:
+    if word.lstrip('-').startswith('cluster.'):
+      raise UsageError(
+        f'{word}: leave it out; launch.{launcher} starts the same command '
+        'everywhere, and every process learns its rank there'
+      )
+
+
 def check_program(name: str, where: str) -> None:
   """One clear line where a program that must be called is not installed."""
   if shutil.which(name) is None:

@@ -1,0 +1,1 @@
+xpk workload create --workload=add --cluster=c --zone=z --project=p --tpu-type=v5litepod-16 --num-slices=2 --docker-image=repository/extrap:1 --storage=runs --max-restarts=50 --restart-on-exit-codes=1,75 --termination-grace-period-seconds=120 --spot '--command=python -m experiments.addition --workdir=/runs/a '"'"'--x=it'"'"'"'"'"'"'"'"'s $HOME'"'"''

@@ -1,0 +1,4 @@
+python -m experiments.addition --steps=600 --model.position=place_window --replicas=8 --seed=0 --train.learning_rate=1e-3 --workdir=runs/sweep-774bdd40/model.position=place_window,train.learning_rate=1e-3,replicas=8,seed=0
+python -m experiments.addition --steps=600 --model.position=place_window --replicas=8 --seed=0 --train.learning_rate=3e-3 --workdir=runs/sweep-774bdd40/model.position=place_window,train.learning_rate=3e-3,replicas=8,seed=0
+python -m experiments.addition --steps=600 --model.position=rotary --replicas=8 --seed=0 --train.learning_rate=1e-3 --workdir=runs/sweep-774bdd40/model.position=rotary,train.learning_rate=1e-3,replicas=8,seed=0
+python -m experiments.addition --steps=600 --model.position=rotary --replicas=8 --seed=0 --train.learning_rate=3e-3 --workdir=runs/sweep-774bdd40/model.position=rotary,train.learning_rate=3e-3,replicas=8,seed=0

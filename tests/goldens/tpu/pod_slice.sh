@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# 1 x v5litepod-16: 16 chips, 4 workers, on demand.
+# This is one attempt. --execute makes up to 20: what is taken away is
+# deleted and asked for again, and the study resumes.
+set -euo pipefail
+
+# The tracked files of this folder.
+bash -c 'set -o pipefail; git rev-parse && mkdir -p .cache && git ls-files -z | tar -czf .cache/add.tar.gz --null -T -'
+
+gcloud compute tpus queued-resources create add --zone=us-west4-a --node-id=add --accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite
+trap 'gcloud compute tpus queued-resources delete add --zone=us-west4-a --force --quiet' EXIT
+
+while :; do
+  state=$(gcloud compute tpus queued-resources describe add --zone=us-west4-a '--format=value(state.state,state.failedData.error.message)')
+  case $state in
+    ACTIVE*) break ;;
+    FAILED* | SUSPEND*) echo "$state" >&2; exit 1 ;;
+  esac
+  sleep 30
+done
+
+# The code and what it needs, on all workers.
+gcloud compute tpus tpu-vm scp .cache/add.tar.gz add: --worker=all --zone=us-west4-a --strict-host-key-checking=no --quiet
+gcloud compute tpus tpu-vm ssh add --worker=all --zone=us-west4-a --strict-host-key-checking=no --quiet --ssh-flag=-oServerAliveInterval=30 --ssh-flag=-oServerAliveCountMax=4 '--command=set -e; mkdir -p ~/add; tar -xzf ~/add.tar.gz -C ~/add; cd ~/add; python3 -m pip install -q --user uv; python3 -m uv venv -q --clear --python 3.12 .venv; python3 -m uv pip install -q --python .venv/bin/python -r requirements.txt '"'"'jax[tpu]>=0.10,<0.13'"'"''
+
+# The study, on all workers.
+gcloud compute tpus tpu-vm ssh add --worker=all --zone=us-west4-a --strict-host-key-checking=no --quiet --ssh-flag=-oServerAliveInterval=30 --ssh-flag=-oServerAliveCountMax=4 '--command=cd ~/add || exit 1; stop() { pid=$(cat run.pid 2>/dev/null); for n in $(seq 600); do [ "$(readlink "/proc/$pid/cwd")" = "$(pwd -P)" ] || return 0; [ "$n" -gt 1 ] || kill -TERM "$pid"; sleep 0.2; done; kill -KILL "$pid"; }; stop; echo $$ > run.pid; export PATH="$PWD/.venv/bin:$PATH"; exec python -m experiments.addition --workdir=/mnt/runs/a '"'"'it'"'"'"'"'"'"'"'"'s'"'"' '"'"'$HOME `id`'"'"' '"'"'two  words'"'"' '"'"'"'"'"' '"'"'\'"'"' '"'"'*'"'"' '"'"''"'"' '"'"'a
+b'"'"' '"'"'!x'"'"''
