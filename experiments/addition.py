@@ -46,7 +46,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -93,9 +92,8 @@ from extrap.study import (
 )
 from extrap.tasks.addition import Addition
 from extrap.training import distributed
-from extrap.training.flops import count_flops
+from extrap.training.flops import count_step_flops
 from extrap.training.loop import Fit, make_trainer
-from extrap.training.problem import Context
 from extrap.training.run_folder import RunFolder
 from extrap.training.sharding import make_mesh
 
@@ -339,11 +337,7 @@ def rung_of(task: Addition, position: Position) -> str:
 
 def flops_per_sample(problem: SequenceProblem, params: Params) -> float:
   """FLOPs of one training example, forward and backward."""
-  one = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], params))
-  ctx = Context(jax.random.key(0), jnp.int32(0), {})
-  batch = jax.eval_shape(problem.sample, ctx)
-  step = jax.grad(lambda params, batch: problem.loss(params, batch, ctx)[0])
-  return count_flops(step, one, batch) / problem.batch_size
+  return count_step_flops(problem, params) / problem.batch_size
 
 
 def split_of(config: Config, cell: Cell) -> str:

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+
+from extrap.training.problem import Context, Params, Problem
 
 
 def count_flops(function: Callable, *args: object) -> float:
@@ -18,6 +21,22 @@ def count_flops(function: Callable, *args: object) -> float:
     *args: its arguments.
   """
   return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def count_step_flops(problem: Problem, params: Params) -> float:
+  """FLOPs of the loss of one batch and its gradient, for one replica.
+
+  Args:
+    problem: gives the batch.
+    params: of a population, leading replica axis; shapes are enough.
+  """
+  one = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params
+  )
+  ctx = Context(jax.random.key(0), jnp.int32(0), {})
+  batch = jax.eval_shape(problem.sample, ctx)
+  step = jax.grad(lambda params, batch: problem.loss(params, batch, ctx)[0])
+  return count_flops(step, one, batch)
 
 
 def _count(jaxpr: core.Jaxpr) -> float:
