@@ -42,6 +42,9 @@ def tables() -> dict[str, str]:
     'certificate': _certificate(certified),
     'decoding': _csv('decoding.csv'),
     'dispatch': _csv('dispatch.csv'),
+    'faults': _csv('faults.csv', 'lll'),
+    'checkpoints': _csv('checkpoints.csv'),
+    'attention': _csv('attention.csv'),
   }
 
 
@@ -84,12 +87,12 @@ def _certificate(results: list[Result]) -> str:
   return markdown([*headers, 'verdict'], rows)
 
 
-def _csv(name: str) -> str:
+def _csv(name: str, align: str | None = None) -> str:
   """A benchmark's CSV as it is, hardware below."""
   lines = (RESULTS / name).read_text(encoding='utf-8').splitlines()
   comments = [line[2:] for line in lines if line.startswith('# ')]
   headers, *rows = csv.reader(line for line in lines if line[:1] != '#')
-  return f'{markdown(headers, rows)}\n\n{"; ".join(comments)}'
+  return f'{markdown(headers, rows, align)}\n\n{"; ".join(comments)}'
 
 
 def readme(text: str) -> str:

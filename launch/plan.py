@@ -13,8 +13,9 @@ the share of the peak that products may reach; the expected hours follow.
 Several --devices, as in --devices=1,8,64,256 with --mesh.data=-1, give a table.
 
 What the numbers are. FLOPs: of matrix products, exact, recomputation included.
-State: exact. Held-out evaluation is left out. Memory traffic: the least that
-products and the update can do with. Compiled by the CPU's compiler, these are
+State: exact. Held-out evaluation is left out. Memory traffic: products read
+their operands and write their results once, the update the state; all else is
+taken to be fused with them. Compiled by the CPU's compiler, these are
 estimates: activations (it holds bfloat16 in float32, and fuses less), and
 collectives (where XLA's partitioner puts them, in the model's types; a sum of
 which each device keeps a part counts as reduce-scatter, as on TPU and GPU).
@@ -167,9 +168,9 @@ def topology_of(config: Config, name: str | None, devices: int) -> str | None:
   if shapes and installed:
     return f'{name}:{shapes[0]}'
   if config.compiler == 'tpu':
-    missing = 'libtpu' if shapes else f'a TPU slice of {devices} chips'
+    missing = 'libtpu' if shapes else f'TPU slice of {devices} chips'
     raise UsageError(
-      f'--compiler=tpu with --accelerator={name}: there is no {missing}'
+      f'--compiler=tpu, --accelerator={name}: there is no {missing}'
     )
   return None
 
@@ -246,7 +247,7 @@ def _failure(done: subprocess.CompletedProcess[str]) -> ExtrapError:
 def report(step: Step, utilisation: float) -> str:
   """All about one number of devices."""
   head = (
-    f'{step.devices} devices ({mesh_text(step.mesh)}), compiled for '
+    f'devices: {step.devices} ({mesh_text(step.mesh)}), compiled for '
     f'{step.compiler} in {step.seconds:.0f} s and '
     f'{bytes_text(step.peak_bytes)}'
   )
@@ -269,7 +270,7 @@ def report(step: Step, utilisation: float) -> str:
 def facts(step: Step) -> list[str]:
   """What a step holds, computes and sends, and which of it is estimated."""
   lines = {
-    'parameters': f'{step.parameters:,}, {step.replicas} replica(s)',
+    'parameters': f'{step.parameters:,} a replica, replicas: {step.replicas}',
     'bytes a device': (
       f'parameters {bytes_text(step.parameter_bytes)}, optimizer '
       f'{bytes_text(step.optimizer_bytes)}, best and averaged '
@@ -312,7 +313,7 @@ def _times(step: Step, name: str, utilisation: float) -> list[str]:
     hours_text(least.seconds * step.steps / 3600),
     hours_text(hours),
     f'{hours * step.devices:.3g}',
-    f'{share:.0%}' + ('' if fits(step, chip) else ', exceeded'),
+    f'{100 * share:.2g} %' + ('' if fits(step, chip) else ', exceeded'),
   ]
 
 
@@ -324,7 +325,7 @@ def warnings(steps: Sequence[Step], name: str | None) -> list[str]:
     small = [one for one in names if not fits(step, ACCELERATORS[one])]
     if small:
       lines.append(
-        f'{step.devices} devices: {bytes_text(step.memory_bytes)} a device '
+        f'--devices={step.devices}: {bytes_text(step.memory_bytes)} on each '
         f'exceed the memory of {", ".join(small)}; try --model.remat, '
         '--train.accumulate or more devices'
       )
@@ -342,11 +343,13 @@ def csv_of(
     *([f'--accelerator={config.accelerator}'] if config.accelerator else []),
     *('--compiler=' + config.compiler, f'--csv={config.csv}', '--', *command),
   ]
-  most = max(step.peak_bytes for step in steps)
-  seconds = ', '.join(f'{s.seconds:.0f} s for {s.devices}' for s in steps)
+  most = bytes_text(max(step.peak_bytes for step in steps))
+  chips = ', '.join(str(step.devices) for step in steps)
+  seconds = ', '.join(f'{step.seconds:.0f}' for step in steps)
   comments = [
     f'command: {command_line.shown(words)}',
-    f'compiled in {seconds} chips, with at most {bytes_text(most)}',
+    f'Compiled for {chips} chips in {seconds} s, with at most {most} of '
+    f'memory, on {os.cpu_count()} CPU cores.',
   ]
   rows = [row for step in steps for row in rows_of(step, config.utilisation)]
   return csv_text(rows, comments)

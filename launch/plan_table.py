@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from extrap.errors import ExtrapError
@@ -136,15 +137,25 @@ def page_table(rows: Sequence[Row], comments: Sequence[str]) -> str:
   chips = dict.fromkeys(row['chips'] for row in rows)
   lines = [_line([r for r in rows if r['chips'] == one]) for one in chips]
   steps, share = int(rows[0]['steps']), float(rows[0]['utilisation'])
+  command, *others = comments
+  shown = wrapped(command.removeprefix('command: '))
   return (
-    f'{markdown(headers, lines)}\n\n'
-    'State (parameters, optimizer, best and averaged parameters), activations, '
-    'FLOPs and sent bytes are those of one chip and step. Right: chip-hours of '
+    f'```sh\n{shown}\n```\n\n{markdown(headers, lines)}\n\n'
+    'State (parameters, optimizer, best parameters), activations, FLOPs and '
+    'sent bytes are those of one chip and step. On the right, the time of '
     f'{steps:,} steps of {int(rows[0]["parameters"]):,} parameters where '
     f'products reach {share:.0%} of the peak, and what binds at the peak; in '
-    'brackets where the memory is exceeded. Estimates: see `--help`.\n\n'
-    + '\n'.join(f'- {comment}' for comment in comments)
+    'brackets where the memory is exceeded. `python -m launch.plan --help` '
+    f'says which numbers are estimates. {" ".join(others)}'
   )
+
+
+def wrapped(command: str) -> str:
+  """A command on several lines, as a shell reads it."""
+  lines = textwrap.wrap(
+    command, 76, break_long_words=False, break_on_hyphens=False
+  )
+  return ' \\\n  '.join(lines)
 
 
 def _line(rows: Sequence[Row]) -> list[str]:
@@ -163,7 +174,7 @@ def _line(rows: Sequence[Row]) -> list[str]:
 
 
 def _cell(row: Row) -> str:
-  shown = f'{float(row["chip_hours"]):.3g}, {row["binds"]}'
+  shown = f'{hours_text(float(row["hours"]))}, {row["binds"]}'
   return shown if row['fits'] == 'yes' else f'({shown})'
 
 
