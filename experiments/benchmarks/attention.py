@@ -3,8 +3,8 @@
 Forward and backward of one attention, batch 1 and four heads of 64 in float32,
 gradients of queries, keys, values and the bias's parameters. The memory is that
 of temporaries in the compiled program, which is never run: at 16,384 tokens
-the dense path would not fit. At shorter lengths, as long as the dense path takes
-no more than 4 GiB, both run, must agree, and are timed with
+the dense path would not fit. At shorter lengths, where the dense path takes no
+more than 4 GiB, both run, must agree, and are timed with
 `jax.nn.dot_product_attention` beside them, which holds all pairs too.
 
 Command: python -m experiments.benchmarks.attention
@@ -144,7 +144,7 @@ def temporaries(method: str, position: Position, tokens: int) -> float:
 
 
 def memory_rows(name: str, position: Position, tokens: int) -> list[list[str]]:
-  """A row a method: MiB of temporaries, and the ratio to blockwise."""
+  """A row a method: MiB of temporaries, and over those of the dense path."""
   used = {
     method: temporaries(method, position, tokens)
     for method in ('dense', 'blockwise')

@@ -102,8 +102,9 @@ def blockwise(
 ) -> jax.Array:
   """Softmax attention in float32, with gradients, in linear memory.
 
-  Lengths need not be multiples of the block. A query that sees no key at all
-  reads zero, where the dense path reads the mean of all values.
+  Lengths need not be multiples of the block. Structures have no gradient. A
+  query that sees no key at all reads zero, where the dense path reads the mean
+  of all values.
 
   Args:
     rule: bias and visibility of pairs.

@@ -7,8 +7,9 @@ declared where they are used, through `param(name, initializer, shape)`.
 Shape key: B examples, T tokens, Q queries, K keys, W neighbours, H heads,
 D head width, E model width. In the pairwise hooks (`pair_bias`, `visible`) the
 structures' fields are rank 4, [B, 1, Q, 1] against [B, 1, 1, K] (dense) or
-[B, 1, Q, W] (gathered): write them elementwise and they serve both, and cached
-decoding too.
+[B, 1, Q, W] (gathered): write them elementwise and they serve both, blocks of
+queries and keys, and cached decoding too. Parameters of `pair_bias` are then
+declared on a single pair: their shapes do not depend on the number of tokens.
 """
 
 import dataclasses
