@@ -292,7 +292,10 @@ def two_processes(bench: Bench, rng: random.Random) -> str:
 def pid_of(folder: Path, rank: int) -> int:
   """The process of a job."""
   listed = subprocess.run(
-    ['ps', '-axo', 'pid=,args='], capture_output=True, text=True, check=True
+    ['ps', '-axww', '-o', 'pid=,args='],
+    capture_output=True,
+    text=True,
+    check=True,
   )
   marks = (f'--workdir={folder}', f'--cluster.rank={rank}')
   for line in listed.stdout.splitlines():
