@@ -299,24 +299,22 @@ def _orbax() -> ModuleType:
   # Adding a filter twice does nothing.
   logging.getLogger('absl').addFilter(_quiet)
   logging.getLogger('asyncio').addFilter(_not_retrieved)
-  if sys.excepthook is not _told_otherwise:
-    _hooks.append(sys.excepthook)
-    sys.excepthook = _told_otherwise
+  if sys.unraisablehook is not _told_otherwise:
+    _hooks.append(sys.unraisablehook)
+    sys.unraisablehook = _told_otherwise
   return ocp
 
 
-def _told_otherwise(
-  kind: type[BaseException],
-  error: BaseException,
-  traceback: TracebackType | None,
-) -> None:
+def _told_otherwise(unraisable: 'sys.UnraisableHookArgs') -> None:
   """Leaves out what threads of a failed save print, one traceback a file.
 
   They come back to an event loop that ended with the first error, which is
-  the one that is raised.
+  the one that is raised; so do the coroutines that read a damaged one.
   """
-  if str(error) != 'Event loop is closed':
-    _hooks[-1](kind, error, traceback)
+  code = getattr(unraisable.object, 'cr_code', None)
+  of_orbax = code is not None and f'{os.sep}orbax{os.sep}' in code.co_filename
+  if not of_orbax and str(unraisable.exc_value) != 'Event loop is closed':
+    _hooks[-1](unraisable)
 
 
 def _not_retrieved(record: logging.LogRecord) -> bool:
