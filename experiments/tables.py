@@ -43,6 +43,7 @@ def tables() -> dict[str, str]:
     'certificate': _certificate(certified),
     'decoding': _csv('decoding.csv'),
     'dispatch': _csv('dispatch.csv'),
+    'faults': _csv('faults.csv', 'lll'),
     'checkpoints': _csv('checkpoints.csv'),
     'attention': _csv('attention.csv', 'rllrrrrr', _longest),
   }
