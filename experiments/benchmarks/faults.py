@@ -3,9 +3,11 @@
 Real processes train a tiny model; each case breaks something, starts the same
 command again, and compares the final parameters and every logged loss with
 those of a run that nobody disturbed: bit for bit on the same devices, to 1e-4
-where the devices are others. `survived` in the last column is False
-where anything differs, or where a refusal is not one line with the right exit
-code. Cases that need a small file system make one in a namespace of their own
+where the devices are others. A run that begins anew ends in the same bits, so
+each must also say that it resumed, at the newest sound checkpoint. `survived`
+in the last column is False where anything differs, or where a refusal is not
+one line with the right exit code.
+Cases that need a small file system make one in a namespace of their own
 (Linux); where that is not allowed they are left out, and said to be.
 
   python -m experiments.benchmarks.faults                    all, 10 minutes
@@ -17,6 +19,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -53,7 +56,13 @@ TINY = (
   '--train.save_every=6',
   '--eval=none',
 )
-SMALL_DISK = 'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
+# Full, then with room again; the run is kept when the file system goes.
+SMALL_DISK = """
+  mount -t tmpfs -o size={size} tmpfs "$0" || exit
+  "$@"
+  echo "first exit code: $?"
+  mount -o remount,size=64m "$0" && "$@" && cp -r "$0/run" "$0.kept"
+"""
 READ_ONLY = 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"'
 
 
@@ -85,7 +94,7 @@ class Bench:
     root: where the runs are.
     losses: of the undisturbed run, by step.
     params: its last parameters.
-    seconds: how long it took.
+    seconds: how long it took from its first status on.
   """
 
   root: Path
@@ -141,11 +150,24 @@ def run(folder: Path, argv: Sequence[str], expect: int = 0) -> str:
 
 def refused(folder: Path, argv: Sequence[str], code: int, word: str) -> str:
   """Runs what must be refused in one line that has this word in it."""
-  said = run(folder, argv, code)
+  return one_line(run(folder, argv, code), word)
+
+
+def one_line(said: str, word: str) -> str:
+  """The only error in what was said; it has this word in it."""
   errors = [line for line in said.splitlines() if 'error:' in line]
   if len(errors) != 1 or word not in errors[0] or 'Traceback' in said:
     raise Lost(f'refused with {errors or said[-200:]!r}')
   return errors[0][:120]
+
+
+def resumed(said: str, steps: Sequence[int]) -> str:
+  """Refuses a run that did not go on from the newest of these checkpoints."""
+  found = re.findall(r'resumed at step (\d+)', said)
+  expected = [str(step) for step in steps[-1:]]
+  if found != expected:
+    raise Lost(f'resumed at {found or 0}, not at {expected or 0}')
+  return f'resumed at {found[0]}' if found else 'no checkpoint yet: begun anew'
 
 
 def wait_until(
@@ -215,27 +237,42 @@ def undisturbed(root: Path) -> Bench:
   folder = root / 'undisturbed' / 'run'
   run(folder, command(folder))  # Compiles, so that the next one's time counts.
   shutil.rmtree(folder)
-  began = time.monotonic()
-  run(folder, command(folder))
+  with started(command(folder), folder.parent / 'log.txt') as process:
+    wait_until(lambda: status(folder), process)
+    began = time.monotonic()
+    if process.wait(600):
+      raise Lost(f'the undisturbed run ended with {process.returncode}')
   seconds = time.monotonic() - began
   return Bench(root, losses(folder), params(folder), seconds)
 
 
 def kill(bench: Bench, rng: random.Random, in_save: bool) -> str:
   """SIGKILL at a random time, or while a random checkpoint is written."""
-  folder = bench.folder('kill')
-  after = rng.randrange(STEPS - 12) if in_save else rng.random() * bench.seconds
+  while True:
+    folder = bench.folder('kill')
+    after = rng.randrange(STEPS - 12) if in_save else rng.random()
+    code = _kill(bench, folder, after, in_save)
+    # Too late, or between two files of a save: another moment.
+    if code == -signal.SIGKILL and (is_saving(folder) or not in_save):
+      break
+  step, there = status(folder)['step'], checkpoints(folder)
+  where = f'in a save after step {step}' if in_save else f'after step {step}'
+  said = run(folder, command(folder))
+  return f'{where}; {resumed(said, there)}; {check_same(folder, bench)}'
+
+
+def _kill(bench: Bench, folder: Path, after: float, in_save: bool) -> int:
+  """Starts a run and kills it; returns how it ended."""
   with started(command(folder), folder.parent / 'log.txt') as process:
+    wait_until(lambda: status(folder).get('step', -1) >= 0, process)
     if in_save:
-      wait_until(lambda: status(folder).get('step', -1) >= after, process)
-      wait_until(lambda: is_saving(folder), process)
+      with contextlib.suppress(Lost):
+        wait_until(lambda: status(folder)['step'] >= after, process)
+        wait_until(lambda: is_saving(folder), process)
     else:
       with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(after)
-  where = f'in a save after step {after}' if in_save else f'at {after:.1f} s'
-  reached = f'{where}, checkpoints {checkpoints(folder)[-2:]}'
-  run(folder, command(folder))
-  return f'{reached}; {check_same(folder, bench)}'
+        process.wait(after * bench.seconds)
+  return process.returncode
 
 
 def sigterm(bench: Bench, rng: random.Random) -> str:
@@ -250,8 +287,8 @@ def sigterm(bench: Bench, rng: random.Random) -> str:
     raise Lost(f'exit code {code}, status {there}')
   if checkpoints(folder)[-1] != there['step']:
     raise Lost(f'step {there["step"]} is not saved')
-  run(folder, command(folder))
-  return f'saved at step {there["step"]}; {check_same(folder, bench)}'
+  said = run(folder, command(folder))
+  return f'{resumed(said, [there["step"]])}; {check_same(folder, bench)}'
 
 
 def sigterm_of_one(bench: Bench, rng: random.Random) -> str:
@@ -265,21 +302,25 @@ def sigterm_of_one(bench: Bench, rng: random.Random) -> str:
   there = status(folder)
   if code != 75 or there['state'] != 'preempted':
     raise Lost(f'exit code {code}, status {there}')
-  run(folder, command(folder))
-  return f'both saved at {there["step"]}; {check_same(folder, bench, 1e-4)}'
+  if checkpoints(folder)[-1] != there['step'] or 'SIGKILL' in log.read_text():
+    raise Lost(f'not both saved step {there["step"]}')
+  said = run(folder, command(folder))
+  same = check_same(folder, bench, 1e-4)
+  return f'{resumed(said, [there["step"]])}; {same}'
 
 
 def kill_of_one(bench: Bench, rng: random.Random) -> str:
   """SIGKILL to one of two processes; the launcher starts both again."""
-  folder, step = bench.folder('kill-of-one'), rng.randrange(6, STEPS // 2)
+  folder, step = bench.folder('kill-of-one'), rng.randrange(12, STEPS // 2)
   log = folder.parent / 'log.txt'
   with started(job(folder, '--restarts=1', '--grace=5'), log) as process:
     wait_until(lambda: status(folder).get('step', -1) >= step, process)
     os.kill(pid_of(folder, rank=1), signal.SIGKILL)
     code = process.wait(300)
-  if code or 'restart 1 of 1' not in log.read_text():
-    raise Lost(f'exit code {code}')
-  return f'killed after step {step}; {check_same(folder, bench, 1e-4)}'
+  found = re.findall(r'resumed at step (\d+)', log.read_text())
+  if code or 'restart 1 of 1' not in log.read_text() or not found:
+    raise Lost(f'exit code {code}, resumed at {found}')
+  return f'resumed at {found[0]}; {check_same(folder, bench, 1e-4)}'
 
 
 def two_processes(bench: Bench, rng: random.Random) -> str:
@@ -316,12 +357,13 @@ def damaged(bench: Bench, how: str) -> str:
   """The newest checkpoint is not what was written; the one before serves."""
   folder = interrupted(bench, how)
   run(folder, command(folder, f'--steps={STEPS // 2}', SCHEDULE))
-  newest = folder / 'checkpoints' / str(checkpoints(folder)[-1])
-  damage(newest, how)
+  *before, newest = checkpoints(folder)
+  damage(folder / 'checkpoints' / str(newest), how)
   said = run(folder, command(folder, SCHEDULE))
   if how != 'deleted' and 'unreadable' not in said:
     raise Lost('the damage is not told')
-  return f'checkpoint {newest.name} {how}; {check_same(folder, bench)}'
+  same = check_same(folder, bench)
+  return f'checkpoint {newest} {how}; {resumed(said, before)}; {same}'
 
 
 SCHEDULE = f'--train.schedule_steps={STEPS}'
@@ -362,12 +404,16 @@ def in_namespace(mount: str, folder: Path, argv: Sequence[str]) -> list[str]:
 
 
 def disk_full(bench: Bench, size: str) -> str:
-  """A full disk is one line and exit code 1."""
+  """A full disk is one line and exit code 1; with room the run goes on."""
   folder = bench.folder(f'disk-{size}') / 'run'
-  (folder.parent).mkdir(parents=True)
+  folder.parent.mkdir(parents=True)
   argv = in_namespace(SMALL_DISK.format(size=size), folder, command(folder))
-  log = folder.parent.parent / 'run'
-  return refused(log, argv, 1, 'No space left')
+  said = run(folder.parent.parent / 'run', argv)
+  line = one_line(said, 'No space left')
+  if 'first exit code: 1' not in said:
+    raise Lost('the full disk did not end it with 1')
+  kept = folder.parent.with_suffix('.kept')
+  return f'{line}; then {check_same(kept, bench)}'
 
 
 def read_only(bench: Bench) -> str:
@@ -393,8 +439,9 @@ def stale_lock(bench: Bench) -> str:
   folder = interrupted(bench, 'stale')
   if not (folder / 'lock').read_text():
     raise Lost('there is no lock')
-  run(folder, command(folder))
-  return check_same(folder, bench)
+  there = checkpoints(folder)
+  said = run(folder, command(folder))
+  return f'{resumed(said, there)}; {check_same(folder, bench)}'
 
 
 def done_already(bench: Bench) -> str:
