@@ -205,7 +205,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
       return 0
     # Without evaluation nothing is compared: the main arm, the first, alone.
     names = list(config.positions)[: 1 if config.eval == 'none' else None]
-    arms = [train(config, run, name) for name in names]
+    arms = [train(config, run, name, stop) for name in names]
     if config.eval != 'none':
       report = evaluate_arms(config, run, arms, stop)
       distributed.say(f'\nreport: {report}')
@@ -273,7 +273,7 @@ def check(config: Config) -> None:
     with _naming('' if main_arm else f'--compare={name}: '):
       trainer = make_trainer(
         make_problem(config, position),
-        config.train,
+        dataclasses.replace(config.train, steps=config.steps),
         replicas=config.replicas,
         mesh=make_mesh(config.mesh),
       )
@@ -305,13 +305,15 @@ def make_problem(config: Config, position: Position) -> SequenceProblem:
   )
 
 
-def train(config: Config, run: RunFolder, name: str) -> Arm:
+def train(
+  config: Config, run: RunFolder, name: str, stop: Callable[[], bool]
+) -> Arm:
   """Trains one arm, or picks it up where it was left."""
   position = config.positions[name]
   main_arm = position is config.model.position
   folder = None if main_arm else run.path / 'arms' / name
   problem = make_problem(config, position)
-  trained = train_arm(problem, config, run, name, folder)
+  trained = train_arm(problem, config, run, name, stop, folder)
   steps = tuple(distributed.to_host(trained.state.step).tolist())
   samples = tuple(step * config.batch_size for step in steps)
   each = flops_per_sample(problem, trained.params)

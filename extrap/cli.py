@@ -1,6 +1,7 @@
 """The entry point of every study: flags in, exit code out."""
 
 import logging as standard_logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
@@ -51,6 +52,8 @@ def run(
   except ExtrapError as error:
     if error.told:
       sys.exit(error.exit_code)
+    if type(error) is ExtrapError and not error.shared:
+      _leave_job(error)
     _fail(str(error), error.exit_code)
   except KeyboardInterrupt:
     _fail('interrupted', 1)
@@ -97,6 +100,19 @@ def _parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
     raise UsageError(str(error)) from error
   if rest:
     raise UsageError(f'unexpected {rest[0]!r}; write --name=value')
+
+
+def _leave_job(error: ExtrapError) -> None:
+  """Ends one of several processes at once, its error its own.
+
+  At a normal exit it would wait for the others, who wait for it.
+  """
+  distributed = sys.modules.get('extrap.training.distributed')
+  if distributed is None or distributed.is_alone():
+    return
+  print('error:', ' '.join(str(error).split()), file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  os._exit(error.exit_code)
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

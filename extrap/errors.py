@@ -9,10 +9,12 @@ class ExtrapError(Exception):
 
   Attributes:
     told: whether another process of the same job prints the message.
+    shared: whether the other processes of the job end with this one.
   """
 
   exit_code = 1
   told = False
+  shared = False
 
 
 class UsageError(ExtrapError):

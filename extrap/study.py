@@ -100,9 +100,9 @@ def open_run(
     _check_places(config)
     _check_steps(path, config)
     text = config_lib.flags_text(type(config), flag_values, omit=OF_THE_PLACE)
-  distributed.check_same(text, 'flags')
   if config.train.schedule_steps != config.steps:  # A run that was made longer.
     text += f'--train.schedule_steps={config.train.schedule_steps}\n'
+  distributed.check_same(text, 'flags')
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update('jax_compilation_cache_dir', str(CACHE.absolute()))
   return _open_folder(path, config, study, text), config
@@ -113,11 +113,13 @@ def _open_folder(
 ) -> RunFolder:
   """The first process makes the folder, then the others find it."""
   given = {'study': study, 'flags': text, 'devices': jax.devices()}
-  folder = None
-  for first in (True, False):
-    with distributed.shared_fate():
-      if first == distributed.is_first():
-        folder = RunFolder.open(path, config, primary=first, **given)
+  with contextlib.ExitStack() as stack:
+    for first in (True, False):
+      with distributed.shared_fate():
+        if first == distributed.is_first():
+          folder = RunFolder.open(path, config, primary=first, **given)
+          stack.push(folder.__exit__)  # Its status tells if another refuses.
+    stack.pop_all()
   return folder
 
 
@@ -180,6 +182,7 @@ def train_arm(
   config: StudyConfig,
   run: RunFolder,
   label: str,
+  stop: Callable[[], bool],
   folder: Path | None = None,
 ) -> Fit:
   """Trains with progress, metrics, checkpoints and resumption.
@@ -189,6 +192,8 @@ def train_arm(
     config: the study's.
     run: the run folder; its status follows the main arm.
     label: names the arm in progress lines.
+    stop: whether SIGTERM has come, as from `terminated`; one for the whole
+      study, so that none is lost between two arms.
     folder: where a further arm keeps its files; None for the main arm.
 
   Raises:
@@ -197,7 +202,6 @@ def train_arm(
   """
   where = folder or run.path
   with contextlib.ExitStack() as stack:
-    stop = stack.enter_context(terminated())
     observer = _Observer(config, run if folder is None else None, where, label)
     stack.callback(observer.close)
     every = config.train.save_every or config.steps
@@ -218,6 +222,8 @@ def train_arm(
       log=observer.log,
       stop=stop,
     )
+  # One that still sums its checkpoint is waited for here, not at the exit.
+  distributed.on_all(True)
   # Compiled programs are large, and this one has done its work.
   jax.clear_caches()
   gc.collect()
@@ -267,6 +273,10 @@ class _Observer:
 
   def begin(self, start: int) -> None:
     """Opens what is written to, without what lies after `start`."""
+    with distributed.shared_fate():
+      self._open(start)
+
+  def _open(self, start: int) -> None:
     resumed = start or None
     first = distributed.is_first()
     writers = ()
@@ -327,7 +337,12 @@ def terminated() -> Iterator[Callable[[], bool]]:
 
 
 def training_seconds(folder: Path) -> float:
-  """Time spent on the recorded steps, over all starts of a run."""
+  """Time spent on the recorded steps, over all starts of a run.
+
+  Known to the first process, which reports it.
+  """
+  if not distributed.is_first():
+    return 0.0
   return sum(
     record['seconds'] for record in read_jsonl(folder / 'metrics.jsonl')
   )

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from extrap.errors import UsageError
 from extrap.models.config import TransformerConfig
 from extrap.models.positions import PlaceBias
 from extrap.models.transformer import Transformer
@@ -52,6 +53,10 @@ def losses(mesh: MeshConfig, **settings: object) -> list[list[float]]:
   )
   trained = fit(problem, config, replicas=2, mesh=make_mesh(mesh))
   assert to_host(trained.params)['embedding'].shape[0] == 2
+  kernel = trained.params['layers']['ffn']['in']['kernel']
+  sizes = (mesh.replica, mesh.data, mesh.model)
+  part = kernel.addressable_shards[0].data.shape
+  assert part == (2 // sizes[0], 2, 16 // sizes[1], 16 // sizes[2])
   return [record['train/loss'].tolist() for record in trained.history]
 
 
@@ -95,6 +100,11 @@ def test_parts_of_a_batch_add_up(
   mesh = MeshConfig(data=sizes[0], model=sizes[1])
   found = losses(mesh, accumulate=4)
   np.testing.assert_allclose(found, alone, rtol=0, atol=1e-5)
+
+
+def test_parts_are_really_made() -> None:
+  with pytest.raises(UsageError, match='accumulate=3 does not divide'):
+    losses(MeshConfig(), accumulate=3)
 
 
 def _process(arguments: list[str]) -> None:

@@ -4,6 +4,7 @@ Run as a program, this file is one process of a job.
 """
 
 import dataclasses
+import itertools
 import os
 import socket
 import subprocess
@@ -111,7 +112,7 @@ def _own_lines(text: str) -> list[str]:
 
 
 def test_processes_agree() -> None:
-  expected = 'first False all True False host [0 1] same'
+  expected = 'first False all True False host [0 1] same stopped 3'
   assert _job('agree') == [(0, expected), (0, expected)]
 
 
@@ -144,7 +145,7 @@ def test_slurm_is_detected() -> None:
     slurm | {'SLURM_PROCID': str(rank), 'SLURM_LOCALID': str(rank)}
     for rank in range(2)
   )
-  expected = 'first False all True False host [0 1] same'
+  expected = 'first False all True False host [0 1] same stopped 3'
   found = _job('agree', environments=ranks, cluster=False)
   assert found == [(0, expected), (0, expected)]
 
@@ -197,11 +198,14 @@ def _act(config: Config, flag_values: object) -> None:
     distributed.check_same(str(rank), 'flags')
   except ExtrapError as error:
     same = 'same' if isinstance(error, UsageError) else 'other'
+  asked = itertools.count()
+  agreed = distributed.Agreed(lambda: rank == 1 and next(asked) == 2)
+  stopped = [agreed() for _ in range(5)].index(True)
   gathered = distributed.to_host(_spread(rank))
   print(
     f'first {distributed.from_first(rank == 1)} '
     f'all {distributed.on_all(rank < 2)} {distributed.on_all(rank == 0)} '
-    f'host {gathered} {same}'
+    f'host {gathered} {same} stopped {stopped}'
   )
 
 

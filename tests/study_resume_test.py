@@ -81,7 +81,7 @@ def test_fewer_steps_are_refused_before_anything_is_written(copy, capsys):
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(
-  folder, tmp_path, monkeypatch, capsys
+  folder, tmp_path, monkeypatch, capsys, caplog
 ):
   path = tmp_path / 'run'
   command = (*TINY, f'--workdir={path}', '--eval=none')
@@ -98,6 +98,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(
   status = json.loads((path / 'status.json').read_text())
   assert status['state'] == 'preempted' and 0 < status['step'] < 12
   assert run(*command) == 0
+  assert f'resumed at step {status["step"]}' in caplog.text
   assert _losses(path) == _losses(folder)
 
 

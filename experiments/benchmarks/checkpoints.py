@@ -66,7 +66,7 @@ def main(config: Config, flag_values: object) -> int:
   state, run = trainer.create(), trainer.dispatch()
   count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   state, _ = timed(run, state, 1)  # Compiles.
-  without, saving = [], []
+  without, saving, blocked, after = [], [], [], []
   for number in range(config.rounds):
     state, seconds = timed(run, state, config.steps)
     without.append(seconds)
@@ -74,8 +74,11 @@ def main(config: Config, flag_values: object) -> int:
       with Checkpoints(folder, every=1) as checkpoints:
         began = time.perf_counter()
         checkpoints.save(number + 1, state)
+        blocked.append(time.perf_counter() - began)
         state, _ = timed(run, state, config.steps)
+        ended = time.perf_counter()
         checkpoints.wait()
+        after.append(time.perf_counter() - ended)
         saving.append(time.perf_counter() - began)
     print(f'{without[-1]:.1f} s without, {saving[-1]:.1f} s with a save')
   step = np.mean(without) / config.steps
@@ -87,13 +90,20 @@ def main(config: Config, flag_values: object) -> int:
     f'{step:.2f}',
     ' '.join(f'{e:.2f}' for e in extra),
     ' '.join(f'{100 * share:.2f} %' for share in shares),
-    str(max(shares) < config.most),
+    ' '.join(f'{b:.2f}' for b in blocked),
+    ' '.join(f'{a:.2f}' for a in after),
+    # Written at once it would hold up the steps; late, its cost is not all in.
+    str(
+      max(shares) < config.most and max(blocked) < step and max(after) < step
+    ),
   ]
   headers = [
     'parameters, state',
     'seconds a step',
     'seconds a save adds',
     f'of {WINDOW} steps',
+    'seconds save() blocks',
+    'seconds left after the steps',
     'within limit',
   ]
   return publish(headers, [row], config.csv)

@@ -70,7 +70,9 @@ def main(config: Config, flag_values: object) -> int:
   trainer = make(config)
   rate = product_rate(config.side, config.model.dtype)
   seconds, finite = time_steps(config, trainer)
-  flops = count_step_flops(trainer.problem, trainer.abstract.params)
+  plain = dataclasses.replace(config.model, remat=False, attention='dense')
+  needed = make(dataclasses.replace(config, model=plain))
+  flops = count_step_flops(needed.problem, needed.abstract.params)
   devices = trainer.mesh.size
   reached = flops / seconds / devices
   parameters = sum(

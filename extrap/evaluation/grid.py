@@ -125,7 +125,8 @@ def evaluate(
     model: the model; params: of a population, leading replica axis.
     task: what was learned.
     suite: the cells.
-    tokens_per_call: bounds memory: rows x tokens x replicas of one call.
+    tokens_per_call: bounds memory: rows x tokens x replicas of one call on a
+      device.
     progress: called with the number of cells done since the last call.
 
   Returns:
@@ -234,7 +235,7 @@ def _run(
   replicas, mesh = jax.tree.leaves(params)[0].shape[0], _mesh_of(params)
   score = _scorer(model, task, mesh)
   draw = _drawer(task, suite, bucket, replicas, mesh)
-  rows = -(-rows // mesh.size) * mesh.size if mesh is not None else rows
+  rows *= 1 if mesh is None else mesh.size
   cell_XS = np.repeat(np.asarray(cells, np.int32), suite.rows, axis=0)
   row_X = np.tile(np.arange(suite.rows, dtype=np.int32), len(cells))
   results, total = [], len(row_X)

@@ -99,8 +99,8 @@ class TensorBoardWriter:
 
   Args:
     folder: where the event files go.
-    resume_step: the step a resumed run continues from; TensorBoard then hides
-      what an earlier process wrote after it.
+    resume_step: the step a resumed run continues from, None from scratch;
+      TensorBoard hides what an earlier process wrote after it.
 
   Raises:
     ExtrapError: tensorboardX is not installed.
@@ -125,9 +125,9 @@ class TensorBoardWriter:
       self._file = EventsWriter(
         os.path.join(folder, 'events'), f'.{os.getpid()}'
       )
-      if resume_step is not None:
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._add(step=resume_step + 1, session_log=start)
+      first = 0 if resume_step is None else resume_step + 1
+      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._add(step=first, session_log=start)
 
   def write(self, step: int, scalars: Mapping[str, Scalar]) -> None:
     """Adds one point a tag."""

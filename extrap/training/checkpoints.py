@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from absl import logging as absl_logging
 
 from extrap.errors import ExtrapError
-from extrap.training.distributed import is_first, on_all
+from extrap.training.distributed import is_first, on_all, shared_fate
 
 # Any pytree of `jax.Array`, and the same with `jax.ShapeDtypeStruct` leaves.
 State = object
@@ -211,20 +211,22 @@ class Checkpoints:
     if not on_all(problem is None):
       return problem or 'it is damaged', None
     sealed = (path / SUMS).exists()
-    state = None
+    state = cause = None
     try:
       self._check_fit(step, abstract_state)
       state = self._restore(step, abstract_state)
     except ExtrapError:
       raise
     except Exception as error:
-      problem = _first_line(error)
-      # With its files as written, the checkpoint is not what is at fault.
-      if sealed:
-        raise ExtrapError(
-          f'{path} cannot be restored here: {problem}'
-        ) from error
-    return (None if on_all(problem is None) else problem or 'damaged'), state
+      problem, cause = _first_line(error), error
+    if on_all(problem is None):
+      return None, state
+    # With its files as written, the checkpoint is not what is at fault.
+    if sealed:
+      raise ExtrapError(
+        f'{path} cannot be restored here: {problem or "see another process"}'
+      ) from cause
+    return problem or 'it is damaged', None
 
   def _check_fit(self, step: int, abstract_state: AbstractState) -> None:
     """Compares leaf by leaf: Orbax would cast types without a word."""
@@ -269,10 +271,10 @@ class Checkpoints:
       )
     if only_reads:
       return
-    if is_first():
-      with self._one_line(f'checkpoint {step} cannot be renamed'):
-        path.rename(aside)
-    on_all(True)  # The others wait for the renaming.
+    with shared_fate():
+      if is_first():
+        with self._one_line(f'checkpoint {step} cannot be renamed'):
+          path.rename(aside)
     self._manager.reload()
 
   def _seal(self) -> None:

@@ -98,6 +98,13 @@ def initialize(config: ClusterConfig) -> None:
       if 'must be called before' in reason and not given:
         return
       raise ExtrapError(f'{where}: {reason}') from error
+  _meet()
+
+
+def _meet() -> None:
+  """The first exchange has a short limit; here all have just arrived."""
+  if not is_alone():
+    on_all(True)
 
 
 def _check(config: ClusterConfig) -> None:
@@ -181,13 +188,14 @@ def shared_fate() -> Iterator[None]:
   own = None
   try:
     yield
-  except ExtrapError as error:
+  except Exception as error:
     own = error
-  codes = _gather(own.exit_code if own else 0)
+  codes = _gather(getattr(own, 'exit_code', 1) if own else 0)
   if not codes.any():
     return
   rank = int(np.flatnonzero(codes)[0])
   if rank == jax.process_index():
+    own.shared = True
     raise own
   raise from_another_process(int(codes[rank]), f'see process {rank}')
 

@@ -292,11 +292,17 @@ class Trainer:
     def add(total: tuple, part: tuple) -> tuple[tuple, None]:
       index, share, rows = part
       own = ctx.replace(key=named(ctx.key, 'part', index))
-      result = differentiate(params, rows, own)
+      (loss, metrics), grads = differentiate(params, rows, own)
+      # Parts have equally many rows, which is what metrics are means of.
+      metrics = jax.tree.map(lambda x: x / (parts * share), metrics)
+      result = (loss, metrics), grads
       return jax.tree.map(lambda t, x: t + share * x, total, result), None
 
     shapes = jax.eval_shape(differentiate, params, batch, ctx)
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    zero = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)),
+      shapes,
+    )
     parts_P = (jnp.arange(parts), share_P, split)
     return jax.lax.scan(add, zero, parts_P)[0]
 
