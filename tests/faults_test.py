@@ -16,7 +16,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> faults.Bench:
     'kill 2 in a save',
     'processes: one preempted',
     'checkpoint flipped',
-    'disk full, 600k',
+    'disk full, 300k',
     'folder read-only',
     'folder in use',
   ],

@@ -471,7 +471,7 @@ def cases(config: Config) -> dict[str, Callable[[Bench], str]]:
     found[f'checkpoint {how}'] = lambda bench, how=how: damaged(bench, how)
   found['checkpoints all damaged'] = all_damaged
   # The first has no room for a checkpoint, the second none for the next one.
-  for size in ('40k', '600k'):
+  for size in ('40k', '300k'):
     found[f'disk full, {size}'] = lambda bench, s=size: disk_full(bench, s)
   found['folder read-only'] = read_only
   found['folder in use'] = second_process
