@@ -23,7 +23,12 @@ import jax.numpy as jnp
 from absl import logging as absl_logging
 
 from extrap.errors import ExtrapError
-from extrap.training.distributed import is_first, on_all, shared_fate
+from extrap.training.distributed import (
+  is_alone,
+  is_first,
+  on_all,
+  shared_fate,
+)
 
 # Any pytree of `jax.Array`, and the same with `jax.ShapeDtypeStruct` leaves.
 State = object
@@ -200,7 +205,11 @@ class Checkpoints:
     error: BaseException | None,
     traceback: TracebackType | None,
   ) -> None:
-    self.close()
+    # Of several processes one that fails alone would wait here for the others,
+    # who wait for it. What it was saving is not yet a checkpoint, and stays so.
+    fails_alone = error is not None and not getattr(error, 'shared', False)
+    if is_alone() or not fails_alone:
+      self.close()
 
   def _read(
     self, step: int, abstract_state: AbstractState
