@@ -4,16 +4,17 @@
 
 Each process gets a rank, and the address where the first one listens. A line
 of output begins with the rank of its process, standard output and standard
-error apart. SIGTERM and SIGINT go to all processes. When one fails the others
-are stopped; when one has saved and exited with 75 the others have --grace
-seconds to do the same. --restarts starts a job again that failed, was killed or
-was preempted, on the same run folder, where it goes on; it does not repeat a
-usage error (2) or a divergence (3), nor a job that was told to stop through the
-launcher.
+error apart. SIGTERM and SIGINT go to all processes, and SIGHUP and SIGQUIT do
+as SIGTERM. When one fails the others are stopped; when one has saved and exited
+with 75 the others have --grace seconds to do the same. --restarts starts a job
+again that failed, was killed or was preempted, on the same run folder, where it
+goes on; it does not repeat a usage error (2) or a divergence (3), nor a job
+that was told to stop through the launcher.
 
 The exit code is the worst: 0, then 75, then any failure (128 + n for a death by
 signal n), then 3, then 2. A process that the launcher itself has ended, because
-another one did, does not count.
+another one did, does not count; one that SIGTERM to the launcher has ended, too
+early to save, counts as 75.
 
 No process stays behind, with one exception: SIGKILL of the launcher gives it no
 chance to end the others.
@@ -119,7 +120,8 @@ def _run(children: Children, config: Config, command: Sequence[str]) -> int:
   codes, is_ending = [], False
   while children.running:
     for rank, code in children.wait().items():
-      if not (is_ending and code in _KILLED_HERE):
+      is_ours = rank in children.signalled and code in _KILLED_HERE
+      if not (is_ending and is_ours):
         codes.append(code)
       if code:
         _end_others(children, rank, code, is_ending)

@@ -10,6 +10,7 @@ is [{'model.position': 'none', 'seed': 0}, ...], four runs.
 
 import csv
 import hashlib
+import io
 import itertools
 import json
 import re
@@ -132,13 +133,11 @@ def text(value: Value) -> str:
   Raises:
     UsageError: it has no such form.
   """
-  if isinstance(value, bool):
-    return str(value).lower()
   if isinstance(value, list | tuple):
-    return ','.join(map(text, value))
-  if isinstance(value, str | int | float):
-    return str(value)
-  raise UsageError(f'{value!r} is not a value of a flag')
+    out = io.StringIO()
+    csv.writer(out, lineterminator='').writerow(map(_scalar_text, value))
+    return out.getvalue()
+  return _scalar_text(value)
 
 
 def parse_axis(given: str) -> Sweep:
@@ -178,6 +177,23 @@ def read_file(path: str | Path) -> Sweep:
     except UsageError as error:
       raise UsageError(f'{path}, run {number}: {error}') from error
   return runs
+
+
+def _scalar_text(value: Scalar) -> str:
+  if isinstance(value, bool):
+    return str(value).lower()
+  is_scalar = isinstance(value, str | int | float)
+  if not is_scalar or not _is_argument(str(value)):
+    raise UsageError(f'{value!r} is not a value of a flag')
+  return str(value)
+
+
+def _is_argument(value: str) -> bool:
+  """Whether a command line can hold it: no zero byte, no half characters."""
+  try:
+    return b'\0' not in value.encode()
+  except UnicodeEncodeError:
+    return False
 
 
 def _merge(parts: Iterable[Mapping[str, Value]]) -> Override:

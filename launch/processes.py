@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
 
@@ -29,7 +29,20 @@ _SEVERITY = {
   UsageError.exit_code: 4,
 }
 _FAILED = 2
-_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# A terminal that goes away, or is told to quit, is for a study a machine that
+# does: it saves.
+_FORWARDED = {
+  signal.SIGTERM: signal.SIGTERM,
+  signal.SIGINT: signal.SIGINT,
+  signal.SIGHUP: signal.SIGTERM,
+  signal.SIGQUIT: signal.SIGTERM,
+}
+# Selectors refuse years; nobody waits so long without a look.
+_LONGEST_SLEEP = 3600.0
+# How often to look whether the study of a wrapper that is gone has ended.
+_LOOK = 0.05
+# What the largest pipe holds, 1 MiB, in the parts that it is read in.
+_MOST_READS = 16
 
 
 def worst(codes: Iterable[int]) -> int:
@@ -66,6 +79,7 @@ class _Pipe:
   label: str
   stream: str  # 'stdout' or 'stderr', looked up in sys when it is written.
   rest: bytes = b''
+  is_mute: bool = False
 
   def feed(self, data: bytes) -> None:
     """Prints the lines that have come to their end."""
@@ -81,15 +95,24 @@ class _Pipe:
     self.rest = b''
 
   def _print(self, line: bytes) -> None:
+    if self.is_mute:
+      return
     text = _last_state(line).rstrip(b'\r').decode(errors='replace')
+    out = getattr(sys, self.stream)
+    text = _writable(f'[{self.label}] {text}'.rstrip() + '\n', out)
     try:
-      out = getattr(sys, self.stream)
-      out.write(f'[{self.label}] {text}'.rstrip() + '\n')
+      out.write(text)
       out.flush()
     except OSError as error:
       raise ExtrapError(
         f'{self.stream} cannot be written: {error.strerror}'
       ) from error
+
+
+def _writable(text: str, out: TextIO) -> str:
+  """The text in the characters that a terminal or a file there can take."""
+  encoding = getattr(out, 'encoding', None) or 'utf-8'
+  return text.encode(encoding, 'backslashreplace').decode(encoding)
 
 
 def _last_state(line: bytes) -> bytes:
@@ -100,13 +123,14 @@ def _last_state(line: bytes) -> bytes:
 class Children:
   """Labelled children, each in a process group of its own.
 
-  A context manager. In the block SIGTERM, SIGINT and SIGHUP (as SIGTERM) go to
-  all children; on leaving it every process group is killed, also if the reason
-  is an exception. A SIGKILL of this very process cannot be caught, and does
-  leave the children running.
+  A context manager. In the block SIGTERM, SIGINT, SIGHUP and SIGQUIT (these two
+  as SIGTERM) go to all children. Children that an exception leaves behind get
+  SIGTERM, and then have as long as after a signal. A SIGKILL of this very
+  process cannot be caught, and does leave the children running.
 
   Attributes:
     told: the first signal that this process got, or None.
+    signalled: the labels of children that got a signal from here.
   """
 
   def __init__(self, grace: float) -> None:
@@ -116,8 +140,10 @@ class Children:
       grace: time between a signal and SIGKILL, in seconds.
     """
     self.told: int | None = None
+    self.signalled: set[str] = set()
     self._grace = grace
     self._deadline: float | None = None
+    self._is_late = False
     self._received: list[int] = []
     self._children: dict[str, subprocess.Popen[bytes]] = {}
     self._selector = selectors.DefaultSelector()
@@ -150,12 +176,23 @@ class Children:
     error: BaseException | None,
     traceback: TracebackType | None,
   ) -> None:
-    self._signal(signal.SIGKILL)
-    for child in self._children.values():
-      child.wait()
-      child.stdout.close()
-      child.stderr.close()
-    self._children.clear()
+    try:
+      self._end_silently()
+    finally:
+      self._restore()
+
+  def _end_silently(self) -> None:
+    """Ends what an exception has left; its output may be what is broken."""
+    for key in list(self._selector.get_map().values()):
+      if key.data is not None:
+        key.data.is_mute = True
+    if self._children:
+      self.stop()
+    while self._children:
+      self.wait()
+
+  def _restore(self) -> None:
+    """Gives back what `__enter__` has taken."""
     for signum, handler in self._handlers.items():
       signal.signal(signum, handler)
     before, write = self._wakeup
@@ -190,8 +227,9 @@ class Children:
     except OSError as error:
       raise ExtrapError(f'{command[0]}: {error.strerror}') from error
     if not self._children:
-      self._deadline = None
+      self._deadline, self._is_late = None, False
     self._children[label] = child
+    self.signalled.discard(label)
     for name in ('stdout', 'stderr'):
       pipe = getattr(child, name)
       os.set_blocking(pipe.fileno(), False)
@@ -202,7 +240,8 @@ class Children:
 
     Returns:
       Exit codes by label, 128 + n for a death by signal n; nothing where no
-      child is running.
+      child is running. A child that SIGTERM has ended, after this process was
+      told to stop, was preempted: it had not begun, or it would have saved.
     """
     ended: dict[str, int] = {}
     while self._children and not ended:
@@ -235,21 +274,27 @@ class Children:
     while self._received:
       signum = self._received.pop(0)
       self.told = self.told or signum
-      # A terminal that goes away is, for a study, a machine that does.
-      self.stop(signal.SIGTERM if signum == signal.SIGHUP else signum)
+      self.stop(_FORWARDED[signum])
 
   def _patience(self) -> float | None:
+    """How long nothing needs to be done, in seconds; None for ever."""
     if self._deadline is None:
       return None
-    return max(0.0, self._deadline - time.monotonic())
+    has_wrapper = any(
+      child.returncode is not None for child in self._children.values()
+    )
+    left = max(0.0, self._deadline - time.monotonic())
+    return min(left, _LOOK if has_wrapper else _LONGEST_SLEEP)
 
   def _kill_when_late(self) -> None:
-    if self._patience() == 0:
+    if self._deadline is not None and self._deadline <= time.monotonic():
       self._signal(signal.SIGKILL)
       self._deadline = time.monotonic() + max(1.0, self._grace)
+      self._is_late = True
 
   def _signal(self, signum: int) -> None:
-    for child in self._children.values():
+    for label, child in self._children.items():
+      self.signalled.add(label)
       _signal_group(child.pid, signum)
 
   def _read(self, key: selectors.SelectorKey) -> bool:
@@ -269,13 +314,25 @@ class Children:
   def _reap(self) -> dict[str, int]:
     ended = {}
     for label, child in list(self._children.items()):
-      code = child.poll()
-      if code is not None:
+      if child.poll() is not None and not self._is_wrapper(child):
         # What the child itself has started would be an orphan.
         _signal_group(child.pid, signal.SIGKILL)
         self._close(label)
-        ended[label] = code if code >= 0 else 128 - code
+        ended[label] = self._code(child.returncode)
     return ended
+
+  def _is_wrapper(self, child: subprocess.Popen[bytes]) -> bool:
+    """Whether a shell died of our signal while what it runs is saving."""
+    is_asked = self._deadline is not None and not self._is_late
+    return is_asked and child.returncode < 0 and _has_members(child.pid)
+
+  def _code(self, returncode: int) -> int:
+    if returncode >= 0:
+      return returncode
+    told = _FORWARDED.get(self.told)
+    if told == signal.SIGTERM and returncode == -signal.SIGTERM:
+      return PREEMPTED
+    return 128 - returncode
 
   def _close(self, label: str) -> None:
     """Passes on the rest of a child's output and forgets it."""
@@ -284,8 +341,10 @@ class Children:
       if pipe.closed:
         continue
       key = self._selector.get_key(pipe)
-      while self._read(key):
-        pass
+      # Bounded: somebody who left the group may be writing without end.
+      for _ in range(_MOST_READS):
+        if not self._read(key):
+          break
       if not pipe.closed:  # Somebody who left the group has it open, too.
         self._selector.unregister(pipe)
         key.data.close()
@@ -296,3 +355,15 @@ def _signal_group(leader: int, signum: int) -> None:
   # macOS does not permit to signal a group of which only a zombie is left.
   with contextlib.suppress(ProcessLookupError, PermissionError):
     os.killpg(leader, signum)
+
+
+def _has_members(leader: int) -> bool:
+  """Whether anybody is left in a process group."""
+  with contextlib.suppress(ChildProcessError):
+    # In a container this may be process 1, to whom orphans come to be buried.
+    while os.waitpid(-leader, os.WNOHANG)[0]:
+      pass
+  with contextlib.suppress(ProcessLookupError, PermissionError):
+    os.killpg(leader, 0)
+    return True
+  return False

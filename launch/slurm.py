@@ -12,7 +12,8 @@ see, with the environment of the shell that submits it.
 --warning seconds before its time is up Slurm sends SIGTERM to every process of
 the study, which saves and exits with 75; the script then puts the job back into
 the queue, at most --restarts times, and it goes on from there. A job that Slurm
-itself preempts takes the same way.
+itself preempts takes the same way. One that is cancelled saves, too, and stays
+cancelled.
 
 A command may be run with other modules or another Python:
 --setup='module load cuda; source .venv/bin/activate'.
@@ -30,6 +31,10 @@ from launch import command_line
 
 # Neither #SBATCH lines nor Slurm's file name patterns can quote.
 _PLAIN = re.compile(r'[\w@%+=:,./~\[\]&|*-]+')
+# As Slurm reads a time: [days-]hours[:minutes[:seconds]] with days, else
+# minutes, minutes:seconds or hours:minutes:seconds.
+_TIME = re.compile(r'(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?', re.ASCII)
+_UNLIMITED = ('', '0', '-1', 'infinite', 'unlimited')
 # Quoted where they are used, in case a job name is odd.
 _JOB = '"$SLURM_JOB_ID"'
 _TASK = '"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"'
@@ -193,12 +198,41 @@ def _check(config: SlurmConfig) -> None:
   for name, text in [*texts, *(('options', text) for text in options)]:
     if text and not _PLAIN.fullmatch(text):
       raise UsageError(f'{name}={text!r} does not fit in an #SBATCH line')
+  _check_time(config)
   if config.gpus_per_node and config.tasks != config.gpus_per_node:
     raise UsageError(
       f'--tasks_per_node={config.tasks} with '
       f'--gpus_per_node={config.gpus_per_node}: JAX gives each process of a '
       'Slurm job one GPU; leave --tasks_per_node out'
     )
+
+
+def _check_time(config: SlurmConfig) -> None:
+  """Refuses a job that would be told to stop as soon as it starts."""
+  if config.time.lower() in _UNLIMITED:
+    return
+  found = _TIME.fullmatch(config.time)
+  if found is None:
+    raise UsageError(
+      f'--time={config.time}: not like 12:00:00 or 1-12:00:00, '
+      '[days-]hours:minutes:seconds'
+    )
+  seconds = _seconds(*found.groups())
+  if config.warning >= seconds:
+    raise UsageError(
+      f'--warning={config.warning}: no time is left of --time={config.time}, '
+      f'which is {seconds} seconds'
+    )
+
+
+def _seconds(days: str | None, *parts: str | None) -> int:
+  """The duration that Slurm means: the units depend on how many there are."""
+  given = [int(part) for part in parts if part is not None]
+  if days is not None or len(given) == 3:
+    hours, minutes, seconds = (*given, 0, 0)[:3]
+  else:
+    hours, minutes, seconds = (0, *given, 0)[:3]
+  return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _start(config: SlurmConfig) -> list[str]:
@@ -229,7 +263,11 @@ def _end(config: SlurmConfig, job: str) -> list[str]:
   """Shell that queues a preempted job again and passes the exit code on."""
   return [
     'if [ "$code" -eq 75 ]; then',
-    f'  if [ "${{SLURM_RESTART_COUNT:-0}}" -ge {config.restarts} ]; then',
+    '  # A job that is cancelled is ending already, and could be queued again.',
+    f'  state="$(squeue --noheader --format=%T --jobs={job})"',
+    '  if [ "$state" = COMPLETING ] || [ "$state" = CANCELLED ]; then',
+    "    echo 'cancelled; submit the same command again to go on' >&2",
+    f'  elif [ "${{SLURM_RESTART_COUNT:-0}}" -ge {config.restarts} ]; then',
     f"    echo 'preempted more than {config.restarts} times; not queued' >&2",
     f'  elif ! scontrol requeue {job}; then',
     "    echo 'preempted; submit the same command again to go on' >&2",

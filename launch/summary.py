@@ -1,6 +1,6 @@
 """What has become of the runs of a sweep: a table, and summary.csv.
 
-Read with the standard library alone: a launcher does not import jax.
+Nothing that is imported here imports jax, which a launcher must not.
 """
 
 import contextlib
@@ -16,12 +16,20 @@ from pathlib import Path
 
 from extrap.config import option
 from extrap.errors import ExtrapError
+from extrap.evaluation.results import (
+  LENGTH_SPLITS,
+  Result,
+  parse_size,
+  read_csv,
+  select,
+)
+from extrap.reporting.run_state import Status, read_state
 
 NEW = 'new'
 OUT_OF_TABLE = 'out of table'
 UNREADABLE = 'unreadable'
-# Other splits are suites, whose sizes are not comparable with these.
-_SPLITS = ('in_distribution', 'out_of_distribution', 'beyond')
+# What runs may differ in whose seeds are of one setting.
+_OF_A_SEED = ('seed', 'replicas', 'workdir')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,13 +48,16 @@ class Row:
 
   Attributes:
     name: of the run.
-    state: that of status.json, or 'new' without one.
+    state: that of status.json, 'interrupted' where it says 'running' and is
+      wrong; 'new' without one.
     step: steps made, or None.
     steps: steps asked for, or None.
     loss: mean of the last train/loss over replicas, or None.
     arm: of the metric; '' without results.
     size: of the metric.
-    values: of the metric, one a replica without those out of table.
+    values: of the metric by the seed of a replica, without those out of
+      table.
+    setting: equal for runs that differ in their seeds alone; '' if unknown.
   """
 
   name: str
@@ -56,7 +67,8 @@ class Row:
   loss: float | None = None
   arm: str = ''
   size: str = ''
-  values: tuple[float, ...] = ()
+  values: Mapping[int, float] = dataclasses.field(default_factory=dict)
+  setting: str = ''
 
   @property
   def progress(self) -> str:
@@ -64,22 +76,45 @@ class Row:
     return '' if self.step is None else f'{self.step}/{_shown(self.steps)}'
 
   @property
+  def mean(self) -> float | None:
+    """Over replicas; None without values."""
+    return statistics.fmean(self.values.values()) if self.values else None
+
+  @property
+  def interval(self) -> tuple[float, float] | None:
+    """95 % limits of the mean over replicas; None for a single one."""
+    # Late: it takes a second, and a launcher starts its processes at once.
+    from extrap.evaluation.statistics import across_replicas
+
+    if len(self.values) < 2:
+      return None
+    found = across_replicas(list(self.values.values()))
+    return found.low, found.high
+
+  @property
   def score(self) -> str:
     """'0.5 (0.25..0.75, n=4)', the mean over replicas and their range."""
-    if not self.values:
+    if self.mean is None:
       return OUT_OF_TABLE if self.size else ''
-    mean = _shown(statistics.fmean(self.values))
-    low, high = (_shown(end(self.values)) for end in (min, max))
-    return f'{mean} ({low}..{high}, n={len(self.values)})'
+    values = self.values.values()
+    low, high = (_shown(end(values)) for end in (min, max))
+    return f'{_shown(self.mean)} ({low}..{high}, n={len(values)})'
+
+  @property
+  def limits(self) -> str:
+    """'0.1..0.9'; '-' where one replica, or equal ones, show no spread."""
+    if not self.values:
+      return ''
+    low, high = self.interval or (0.0, 0.0)
+    return '-' if low == high else f'{_shown(low)}..{_shown(high)}'
 
 
-def status(folder: Path) -> Mapping[str, object]:
-  """What status.json says; an object without keys where there is none."""
-  with contextlib.suppress(OSError, ValueError):
-    found = json.loads((folder / 'status.json').read_text(encoding='utf-8'))
-    if isinstance(found, dict):
-      return found
-  return {}
+def status(folder: Path) -> Status:
+  """How far a run is; without keys where there is none."""
+  try:
+    return read_state(folder)
+  except ExtrapError:
+    return {'state': UNREADABLE}
 
 
 def read_run(name: str, folder: Path, metric: Metric) -> Row:
@@ -87,23 +122,47 @@ def read_run(name: str, folder: Path, metric: Metric) -> Row:
   found = status(folder)
   try:
     arm, size, values = _score(folder / 'results.csv', metric)
-  except (ValueError, KeyError, csv.Error):
-    arm, size, values = UNREADABLE, UNREADABLE, ()
+  except (ValueError, ExtrapError):
+    arm, size, values = UNREADABLE, UNREADABLE, {}
   return Row(
     name,
-    str(found.get('state', NEW)),
+    found.get('state', NEW),
     found.get('step'),
     found.get('steps'),
     _last_loss(folder / 'metrics.jsonl'),
     arm,
     size,
     values,
+    _setting(folder / 'config.json'),
   )
+
+
+def together(rows: Sequence[Row]) -> list[Row]:
+  """One more row for each setting whose seeds are in several runs.
+
+  A seed that is in two of them, which gives the same number twice, counts once.
+  """
+  groups: dict[tuple[str, ...], list[Row]] = {}
+  for row in rows:
+    if row.setting and row.values:
+      groups.setdefault((row.setting, row.arm, row.size), []).append(row)
+  return [
+    Row(
+      f'{group[0].name} and {len(group) - 1} more',
+      'together',
+      arm=group[0].arm,
+      size=group[0].size,
+      values={seed: row.values[seed] for row in group for seed in row.values},
+    )
+    for group in groups.values()
+    if len(group) > 1
+  ]
 
 
 def table(rows: Sequence[Row], metric: Metric) -> str:
   """The rows as aligned text; the file has all values."""
-  headers = ('run', 'state', 'step', 'train/loss', 'arm', 'size', metric.name)
+  start = ('run', 'state', 'step', 'train/loss', 'arm', 'size')
+  headers = (*start, metric.name, '95% interval')
   lines = [headers] + [
     (
       row.name,
@@ -113,6 +172,7 @@ def table(rows: Sequence[Row], metric: Metric) -> str:
       row.arm,
       row.size,
       row.score,
+      row.limits,
     )
     for row in rows
   ]
@@ -131,13 +191,19 @@ def write_csv(path: Path, rows: Sequence[Row], metric: Metric) -> None:
   out = io.StringIO()
   writer = csv.writer(out, lineterminator='\n')
   writer.writerow(
-    'run state step steps train/loss arm size metric mean values'.split()
+    'run state step steps train/loss arm size metric mean low high n values'
+    ' seeds'.split()
   )
   for row in rows:
-    mean = statistics.fmean(row.values) if row.values else None
-    values = ' '.join(map(str, row.values))
     start = (row.name, row.state, row.step, row.steps, row.loss)
-    writer.writerow((*start, row.arm, row.size, metric.name, mean, values))
+    what = (row.arm, row.size, metric.name, row.mean)
+    values, seeds = (
+      ' '.join(map(str, part)) for part in (row.values.values(), row.values)
+    )
+    low, high = row.interval or (None, None)
+    writer.writerow(
+      (*start, *what, low, high, len(row.values) or None, values, seeds)
+    )
   partial = path.with_name(f'.{path.name}.{os.getpid()}')
   try:
     partial.write_text(out.getvalue(), encoding='utf-8')
@@ -158,7 +224,7 @@ def _last_loss(path: Path) -> float | None:
     losses = found if isinstance(found, list | None) else [found]
   if losses is None:
     return None
-  finite = [loss for loss in losses if loss is not None]
+  finite = [loss for loss in losses if isinstance(loss, int | float)]
   return statistics.fmean(finite) if finite else math.nan
 
 
@@ -170,43 +236,50 @@ def _records(path: Path) -> Iterator[Mapping[str, object]]:
     return
   for line in lines:
     with contextlib.suppress(ValueError):
-      yield json.loads(line)
+      record = json.loads(line)
+      if isinstance(record, dict):
+        yield record
 
 
-def _score(path: Path, metric: Metric) -> tuple[str, str, tuple[float, ...]]:
-  """Arm, size and values; nothing where the metric is not."""
-  rows = [row for row in _results(path) if _is_wanted(row, metric)]
-  arm = metric.arm or (rows[0]['arm'] if rows else '')
-  rows = [row for row in rows if row['arm'] == arm]
-  size = metric.size or max(
-    (row['size'] for row in rows), key=_length, default=''
-  )
-  rows = [row for row in rows if row['size'] == size]
-  if not rows:
-    return '', '', ()
-  return arm, size, tuple(float(row['value']) for row in rows if row['value'])
-
-
-def _results(path: Path) -> list[dict[str, str]]:
+def _setting(path: Path) -> str:
+  """The study and its configuration but for the seeds; '' where it is not."""
   try:
-    lines = path.read_text(encoding='utf-8').splitlines()
-  except OSError:
+    found = json.loads(path.read_text(encoding='utf-8'))
+    config = dict(found['config'])
+  except (OSError, ValueError, KeyError, TypeError):
+    return ''
+  for field in _OF_A_SEED:
+    config.pop(field, None)
+  return json.dumps([found.get('study'), config], sort_keys=True)
+
+
+def _score(path: Path, metric: Metric) -> tuple[str, str, dict[int, float]]:
+  """Arm, size and values by seed; nothing where the metric is not."""
+  rows = _wanted(path, metric)
+  arm = metric.arm or (rows[0].arm if rows else '')
+  rows = select(rows, arm=arm)
+  size = metric.size or max((row.size for row in rows), key=_length, default='')
+  rows = select(rows, size=size)
+  if not rows:
+    return '', '', {}
+  if len({row.seed for row in rows}) < len(rows):
+    raise ValueError(f'{path}: a seed has two values')
+  known = {row.seed: row.value for row in rows if row.value is not None}
+  return arm, size, known
+
+
+def _wanted(path: Path, metric: Metric) -> list[Result]:
+  """The rows of the metric; none before there are results."""
+  if not path.exists():
     return []
-  rows = list(csv.DictReader(line for line in lines if line[:1] != '#'))
-  if any(None in row.values() for row in rows):
-    raise ValueError(f'{path} is cut off')
-  return rows
-
-
-def _is_wanted(row: Mapping[str, str], metric: Metric) -> bool:
-  splits = (metric.split,) if metric.split else _SPLITS
-  return (
-    row['metric'] == metric.name
-    and row['checkpoint'] == 'last'
-    and row['split'] in splits
+  return select(
+    read_csv(path)[0],
+    metric=metric.name,
+    checkpoint='last',
+    split=metric.split or LENGTH_SPLITS,
   )
 
 
 def _length(size: str) -> int:
   """'20x35' is as hard as its shorter side, at least."""
-  return min(int(part) for part in size.split('x'))
+  return min(parse_size(size))

@@ -18,33 +18,38 @@ of the file, the product, the zip and the seeds are combined, each with each.
 
 Each run has the folder <root>/<name>, named after its settings, so that the
 same command goes on with what is left: runs that are done are skipped, and so
-are those that diverged, until their folder is deleted. A run that is preempted
-is run again, at most --retries times; one that fails does not stop the others.
-The exit code is the worst one of all runs, as in `launch.local`.
+are those that diverged, until their folder is deleted. One that another process
+is at work on is left to it, and counts as preempted. A run that is preempted,
+or killed, is run again, at most --retries times; one that fails does not stop
+the others. The exit code is the worst one of all runs, as in `launch.local`.
 
 --to=slurm makes an array job of what is left; it prints the script unless
 --execute is there to submit it. --jobs=4 is how many runs there are at once.
 --summary prints a table of the runs, and writes it to <root>/summary.csv; with
---root and without a command it is about all runs in that folder.
+--root and without a command it is about all runs in that folder. The interval
+is for the mean over seeds, which are what a claim rests on; where the seeds of
+one setting are several runs, one more line has them together.
 
-A run may itself be a job of several processes:
+A run may itself be a job of several processes, whose --grace is the shorter:
 -- python -m launch.local --processes=2 -- python -m experiments.addition
 """
 
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from absl import flags
 
 from extrap import cli
 from extrap.config import option
 from extrap.errors import Diverged, UsageError
+from extrap.reporting.run_state import is_held
 from launch import command_line, overrides, processes, slurm, summary
 from launch.overrides import (
   Override,
@@ -60,6 +65,9 @@ from launch.overrides import (
 from launch.processes import PREEMPTED, Children
 from launch.slurm import SlurmConfig
 from launch.summary import Metric
+
+# By name: the exit code of a run that is not to be started, None of any other.
+Settled: TypeAlias = Mapping[str, int | None]
 
 __all__ = [
   'Override',
@@ -126,11 +134,17 @@ class Run:
 
   @property
   def settled(self) -> int | None:
-    """The exit code of a run that needs no more work, else None."""
+    """The exit code of a run that is not to be started, else None.
+
+    That of one which is at work is 75: it is not known yet how it ends.
+    """
     found = summary.status(self.folder)
-    if found.get('state') == 'diverged':
+    state = found.get('state')
+    if state == 'diverged':
       return Diverged.exit_code
-    is_done = found.get('state') == 'done'
+    if state == 'running' and is_held(self.folder):
+      return PREEMPTED
+    is_done = state == 'done'
     # Done, but perhaps when fewer steps were asked for.
     is_long = _steps_asked(self.command) <= (found.get('steps') or 0)
     return 0 if is_done and is_long else None
@@ -147,7 +161,7 @@ def plan(runs: Sweep, command: Sequence[str], root: Path) -> list[Run]:
   Raises:
     UsageError: a flag is in the command and in the sweep.
   """
-  given = {arg.partition('=')[0] for arg in command if arg.startswith('--')}
+  given = {f'--{field}' for field, _ in _given(command)}
   swept = set().union(*runs)
   if 'workdir' in swept or '--workdir' in given:
     raise UsageError('--workdir: each run gets its own; use --root')
@@ -191,7 +205,7 @@ def run_local(
       for label, code in children.wait().items():
         codes[labels[label].name] = code
         _say(f'[{label}] {processes.describe(code)}')
-        if code == PREEMPTED and tries[label] < retries:
+        if _is_cut_off(labels[label], code) and tries[label] < retries:
           tries[label] += 1
           queue.append(label)
 
@@ -211,12 +225,13 @@ def launch(
   )
   if config.summary:
     return _summarise(config, runs)
-  left = [run for run in runs if run.settled is None]
+  # Asked once, for the answers change while runs are at work.
+  settled = {run.name: run.settled for run in runs}
   if config.to == 'slurm':
-    return _to_slurm(config, runs, left)
+    return _to_slurm(config, runs, settled)
   if config.dry_run:
-    return _print_commands(runs)
-  return _to_local(config, runs, left)
+    return _print_commands(runs, settled)
+  return _to_local(config, runs, settled)
 
 
 def _sweep(
@@ -247,11 +262,27 @@ def _root(config: Config, command: Sequence[str]) -> Path:
   return Path('runs') / f'sweep-{digest}'
 
 
+def _given(command: Sequence[str]) -> list[tuple[str, str]]:
+  """The flags in a command: --a=1, --a 1, and the same with one dash."""
+  found = []
+  for arg, after in itertools.zip_longest(command, command[1:], fillvalue=''):
+    field, equals, value = arg.lstrip('-').partition('=')
+    if arg.startswith('-') and field:
+      found.append((field, value if equals else after))
+  return found
+
+
 def _steps_asked(command: Sequence[str]) -> int:
   """The last --steps; 0 where the study chooses."""
-  asked = [arg for arg in command if arg.startswith('--steps=')]
-  steps = asked[-1].removeprefix('--steps=') if asked else ''
+  asked = [value for field, value in _given(command) if field == 'steps']
+  steps = asked[-1] if asked else ''
   return int(steps) if steps.isdecimal() else 0
+
+
+def _is_cut_off(run: Run, code: int) -> bool:
+  """Whether a run may go on: it has saved, or was killed before it could."""
+  state = summary.status(run.folder).get('state')
+  return code == PREEMPTED or (code > 128 and state == 'interrupted')
 
 
 def _found(config: Config) -> list[Run]:
@@ -264,10 +295,19 @@ def _found(config: Config) -> list[Run]:
   return [Run(path.parent.name, path.parent, ()) for path in found]
 
 
-def _to_slurm(config: Config, runs: Sequence[Run], left: Sequence[Run]) -> int:
+def _left(runs: Sequence[Run], settled: Settled) -> list[Run]:
+  """The runs to start; says which of the others somebody is at work on."""
+  for name, code in settled.items():
+    if code == PREEMPTED:
+      _say(f'{name} is left to the process that is at work on it')
+  return [run for run in runs if settled[run.name] is None]
+
+
+def _to_slurm(config: Config, runs: Sequence[Run], settled: Settled) -> int:
+  left = _left(runs, settled)
   if not left:
     _say(f'nothing is left of {len(runs)} runs')
-    return processes.worst(run.settled or 0 for run in runs)
+    return processes.worst(code or 0 for code in settled.values())
   text = slurm.array_script(
     config.slurm, [run.command for run in left], config.jobs
   )
@@ -279,21 +319,23 @@ def _to_slurm(config: Config, runs: Sequence[Run], left: Sequence[Run]) -> int:
   return 0
 
 
-def _print_commands(runs: Sequence[Run]) -> int:
+def _print_commands(runs: Sequence[Run], settled: Settled) -> int:
   """Prints what a shell can run; runs that are settled are comments."""
   for run in runs:
-    mark = '' if run.settled is None else '# settled: '
+    code = settled[run.name]
+    mark = {None: '', PREEMPTED: '# at work: '}.get(code, '# settled: ')
     print(f'{mark}{command_line.shown(run.command)}')
   return 0
 
 
-def _to_local(config: Config, runs: Sequence[Run], left: Sequence[Run]) -> int:
+def _to_local(config: Config, runs: Sequence[Run], settled: Settled) -> int:
+  left = _left(runs, settled)
   _say(f'{len(runs)} runs, {len(runs) - len(left)} of them settled')
-  codes = {run.name: run.settled or 0 for run in runs}
+  codes = {name: code or 0 for name, code in settled.items()}
   codes |= run_local(left, config.jobs or 1, config.retries, config.grace)
   _summarise(config, runs)
   for name, code in codes.items():
-    if code:
+    if code and settled[name] != PREEMPTED:
       _say(f'{name} {processes.describe(code)}')
   return processes.worst(codes.values())
 
@@ -307,6 +349,7 @@ def _start(children: Children, label: str, labels: Mapping[str, Run]) -> None:
 def _summarise(config: Config, runs: Sequence[Run]) -> int:
   """Prints the table; the file is written where there is a folder for it."""
   rows = [summary.read_run(run.name, run.folder, config.metric) for run in runs]
+  rows += summary.together(rows)
   print(summary.table(rows, config.metric))
   root = runs[0].folder.parent
   if root.is_dir():

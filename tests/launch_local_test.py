@@ -132,6 +132,15 @@ def test_one_that_hangs_when_the_other_was_preempted_is_killed():
   assert launch('rank and time.sleep(60); sys.exit(75)', grace=0.2) == 75
 
 
+def test_a_death_that_is_not_our_doing_counts_beside_a_preemption():
+  """The others are waited for, so that nobody here has killed rank 1."""
+  code = """
+if rank: time.sleep(0.2); os.kill(os.getpid(), 9)
+sys.exit(75)
+"""
+  assert launch(code) == 128 + signal.SIGKILL
+
+
 def test_a_failure_beside_a_preemption_counts():
   assert launch('sys.exit(75 if rank else 1)', processes=2) == 1
 
@@ -199,6 +208,7 @@ def test_restarts_are_bounded_and_what_is_final_is_not_repeated(
     (signal.SIGTERM, signal.SIGTERM),
     (signal.SIGINT, signal.SIGINT),
     (signal.SIGHUP, signal.SIGTERM),
+    (signal.SIGQUIT, signal.SIGTERM),
   ],
 )
 def test_a_signal_goes_to_all_and_there_is_no_restart(
@@ -241,14 +251,64 @@ time.sleep(60)
   assert process.returncode == 128 + signal.SIGKILL
 
 
+@pytest.mark.parametrize('grace', ['inf', '1e9'])
+def test_one_that_was_told_before_it_could_listen_is_preempted(grace):
+  code = "print('ready', flush=True); time.sleep(60)"
+  argv = ('--restarts=3', f'--grace={grace}', '--', *child(code))
+  with _launcher(*argv) as process:
+    assert {process.stdout.readline() for _ in range(2)} == {
+      '[0] ready\n',
+      '[1] ready\n',
+    }
+    process.terminate()
+    _, stderr = process.communicate(timeout=20)
+  assert process.returncode == 75
+  assert 'restart' not in stderr and 'Traceback' not in stderr
+
+
+@pytest.mark.parametrize('is_process_1', [False, True])
+def test_a_study_that_a_shell_has_started_has_its_time_to_save(
+  is_process_1, tmp_path
+):
+  """The shell dies of the signal, at once, and the study is an orphan.
+
+  Process 1 of a container, which adopts orphans, has to notice their end.
+  """
+  if is_process_1 and sys.platform != 'linux':
+    pytest.skip('needs a process that adopts orphans')
+  saved = tmp_path / 'saved'
+  code = f"""
+def save(signum, frame):
+  time.sleep(0.3)
+  open({str(saved)!r}, 'w').close()
+  sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+print('ready', flush=True)
+time.sleep(60)
+"""
+  script = tmp_path / 'train.sh'
+  script.write_text('"$@"\nexit $?\n')
+  study = [sys.executable, *child(code)[1:]]
+  argv = ('--processes=1', '--', 'bash', str(script), *study)
+  adopt = 'import ctypes; ctypes.CDLL(None).prctl(36, 1);'
+  first = adopt if is_process_1 else ''
+  with _launcher(*argv, first=first) as process:
+    assert process.stdout.readline() == '[0] ready\n'
+    process.terminate()
+    process.communicate(timeout=20)
+  assert process.returncode == 75
+  assert saved.exists()
+
+
 @contextlib.contextmanager
-def _launcher(*argv):
+def _launcher(*argv, module='local', first=''):
   # Where tests run in the background an interrupt is ignored, and what they
   # start would inherit that.
-  heed = (
+  heed = first + (
     'import runpy, signal, sys; signal.signal(2, signal.default_int_handler);'
     'signal.signal(signal.SIGHUP, signal.SIG_DFL);'
-    "runpy.run_module('launch.local', run_name='__main__')"
+    'signal.signal(signal.SIGQUIT, signal.SIG_DFL);'
+    f"runpy.run_module('launch.{module}', run_name='__main__')"
   )
   process = subprocess.Popen(
     [sys.executable, '-c', heed, *argv],
@@ -294,6 +354,51 @@ time.sleep(60)
   with pytest.raises(Exception, match='stdout cannot be written: No space'):
     launch(code, processes=1)
   _wait_for_lock(path)
+
+
+def test_a_launcher_in_a_launcher_ends_its_children_too(tmp_path):
+  """The outer one fails, because nobody reads what it prints."""
+  path = tmp_path / 'lock'
+  code = f"""
+import contextlib, fcntl
+file = open({str(path)!r}, 'w')
+fcntl.flock(file, fcntl.LOCK_EX)
+for _ in range(2000):
+  with contextlib.suppress(OSError): print('more', flush=True)
+  time.sleep(0.02)
+"""
+  inner = ('python', '-m', 'launch.local', '--processes=1', '--', *child(code))
+  argv = (f'--root={tmp_path}/out', '--', *inner)
+  with _launcher(*argv, module='sweep') as process:
+    assert process.stdout.readline() == '[1] [0] more\n'
+    process.stdout.close()
+    assert process.wait(20) == 1
+  _wait_for_lock(path)
+
+
+def test_somebody_else_who_writes_on_does_not_keep_the_launcher(tmp_path):
+  pid = tmp_path / 'pid'
+  code = f"""
+import pathlib, subprocess
+other = subprocess.Popen(['yes'], start_new_session=True)
+pathlib.Path({str(pid)!r}).write_text(str(other.pid))
+time.sleep(0.1)
+"""
+  with _launcher('--processes=1', '--', *child(code)) as process:
+    try:
+      process.communicate(timeout=20)
+    finally:
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+  assert process.returncode == 0
+
+
+def test_characters_that_a_terminal_lacks_are_spelt_out(monkeypatch):
+  monkeypatch.setenv('PYTHONIOENCODING', 'ascii')
+  code = r"sys.stdout.buffer.write(b'\xe2\x96\x88 10 %\n')"
+  with _launcher('--processes=1', '--', *child(code)) as process:
+    stdout, _ = process.communicate(timeout=20)
+  assert (process.returncode, stdout) == (0, '[0] \\u2588 10 %\n')
 
 
 def _wait_for_lock(path):

@@ -52,6 +52,10 @@ FAKE_SCONTROL = """#!/bin/bash
 echo "$@" >> "$RECORD/scontrol"
 exit "$SCONTROL_CODE"
 """
+FAKE_SQUEUE = """#!/bin/bash
+echo "$@" > "$RECORD/squeue"
+echo "$STATE"
+"""
 FAKE_SBATCH = """#!/bin/bash
 echo "$#" "$@" > "$RECORD/argv"
 cat > "$RECORD/stdin"
@@ -66,7 +70,12 @@ def cluster(tmp_path, monkeypatch):
   programs, record = tmp_path / 'bin', tmp_path / 'record'
   for folder in (programs, record):
     folder.mkdir()
-  fakes = {'srun': FAKE_SRUN, 'scontrol': FAKE_SCONTROL, 'sbatch': FAKE_SBATCH}
+  fakes = {
+    'srun': FAKE_SRUN,
+    'scontrol': FAKE_SCONTROL,
+    'squeue': FAKE_SQUEUE,
+    'sbatch': FAKE_SBATCH,
+  }
   for name, text in fakes.items():
     (programs / name).write_text(text)
     (programs / name).chmod(0o755)
@@ -74,6 +83,7 @@ def cluster(tmp_path, monkeypatch):
   monkeypatch.setenv('RECORD', str(record))
   monkeypatch.setenv('SRUN_CODE', '0')
   monkeypatch.setenv('SCONTROL_CODE', '0')
+  monkeypatch.setenv('STATE', 'RUNNING')
   monkeypatch.setenv('SLURM_JOB_ID', '7')
   monkeypatch.setenv('SLURM_ARRAY_JOB_ID', '5')
   monkeypatch.setenv('SLURM_ARRAY_TASK_ID', '1')
@@ -173,6 +183,45 @@ def test_requeueing_is_bounded_and_says_so(cluster):
   assert not (cluster / 'scontrol').exists()
 
 
+@pytest.mark.parametrize('state', ['COMPLETING', 'CANCELLED'])
+def test_a_job_that_is_cancelled_saves_and_stays_cancelled(state, cluster):
+  """Its processes get the same SIGTERM; what tells it apart is its state."""
+  done = bash(SCRIPTS['array'], SRUN_CODE='75', STATE=state)
+  assert done.returncode == 75
+  assert 'cancelled' in done.stderr
+  asked = (cluster / 'squeue').read_text()
+  assert asked == '--noheader --format=%T --jobs=5_1\n'
+  assert not (cluster / 'scontrol').exists()
+
+
+def test_where_the_state_cannot_be_told_a_job_is_queued_again(cluster):
+  (cluster.parent / 'bin' / 'squeue').write_text('#!/bin/sh\nexit 1\n')
+  assert bash(SCRIPTS['one_gpu'], SRUN_CODE='75').returncode == 75
+  assert (cluster / 'scontrol').exists()
+
+
+@pytest.mark.parametrize(
+  ('time', 'seconds'),
+  [
+    ('30', 1800),
+    ('12:00', 720),
+    ('1:00:00', 3600),
+    ('1-2', 93_600),
+    ('1-02:30', 95_400),
+    ('1-02:30:05', 95_405),
+  ],
+)
+def test_a_warning_comes_before_the_time_is_up(time, seconds):
+  slurm.script(SlurmConfig(time=time, warning=seconds - 1), STUDY)
+  with pytest.raises(UsageError, match=f'which is {seconds} seconds'):
+    slurm.script(SlurmConfig(time=time, warning=seconds), STUDY)
+
+
+@pytest.mark.parametrize('time', ['', '0', 'UNLIMITED', 'infinite'])
+def test_a_job_may_have_no_end(time):
+  slurm.script(SlurmConfig(time=time, warning=10**9), STUDY)
+
+
 def test_a_cluster_that_does_not_requeue_tells_what_to_do(cluster):
   done = bash(SCRIPTS['one_gpu'], SRUN_CODE='75', SCONTROL_CODE='1')
   assert done.returncode == 75
@@ -250,6 +299,9 @@ def test_without_sbatch(tmp_path, capsys, monkeypatch):
     (['--nodes=0', '--', 'true'], '--nodes=0'),
     (['--partition=a b', '--', 'true'], "partition='a b' does not fit"),
     (['--time=1\n#SBATCH --x', '--', 'true'], 'does not fit in an #SBATCH'),
+    (['--time=24h', '--', 'true'], '--time=24h: not like 12:00:00'),
+    (['--time=1:2:3:4', '--', 'true'], '--time=1:2:3:4: not like'),
+    (['--time=1:00', '--', 'true'], '--warning=120: no time is left'),
     (['--options=comment=a;b', '--', 'true'], "options='comment=a;b'"),
     (['--', 'python', '--cluster.rank=0'], '--cluster.rank=0'),
     (

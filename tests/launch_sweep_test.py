@@ -1,6 +1,7 @@
 """Sweeps: algebra, names, what is run, and the table of what came of it."""
 
 import csv
+import fcntl
 import json
 import os
 import signal
@@ -9,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 from extrap.errors import UsageError
+from extrap.evaluation.statistics import across_replicas
 from launch import overrides, sweep
 from launch.overrides import (
   as_replicas,
@@ -33,10 +36,19 @@ folder.mkdir(parents=True, exist_ok=True)
 with (folder / 'ran').open('a') as file: file.write('x')
 times = len((folder / 'ran').read_text())
 end = flags.get('end', 'done')
-code = {'done': 0, 'failed': 1, 'diverged': 3, 'preempted': 75, 'once': 75}[end]
+codes = {'failed': 1, 'diverged': 3, 'preempted': 75, 'once': 75}
+code = codes.get(end, 0)
 if end == 'once' and times > 1: end, code = 'done', 0
 state = 'preempted' if end == 'once' else end
 steps = int(flags.get('steps', 10))
+if end == 'killed' and times == 1:
+  import fcntl
+  lock = (folder / 'lock').open('w')
+  fcntl.flock(lock, fcntl.LOCK_EX)
+  status = {'state': 'running', 'step': 3, 'steps': steps}
+  (folder / 'status.json').write_text(json.dumps(status))
+  os.kill(os.getpid(), signal.SIGKILL)
+state = 'done' if end == 'killed' else state
 status = {'state': state, 'step': steps if not code else 5, 'steps': steps}
 if 'wait' in flags:
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
@@ -229,6 +241,13 @@ def test_a_field_follows_the_choice_that_has_it():
   ]
 
 
+def test_a_list_is_read_as_it_was_written():
+  """As flags read lists: what has a comma is in double quotes."""
+  given = overrides.text(['a,b', 'say "x"', 'c', 1])
+  assert given == '"a,b","say ""x""",c,1'
+  assert flags.ListParser().parse(given) == ['a,b', 'say "x"', 'c', '1']
+
+
 def test_everything_is_combined(study, capsys):
   Path('sweep.json').write_text('[{"task": "a"}, {"task": "b", "x": [1, 2]}]')
   code = run(
@@ -284,6 +303,11 @@ def test_a_sweep_of_nothing_is_one_run(study):
     (['--product=seed=1', '--seeds=2', '--', 'true'], 'seed is swept twice'),
     (['--seeds=2', '--', 'true', '--seed=1'], '--seed is in the command'),
     (['--seeds=2', '--', 'true', '--replicas=1'], '--replicas is in'),
+    (['--seeds=2', '--', 'true', '-seed=1'], '--seed is in the command'),
+    (['--seeds=2', '--', 'true', '-seed', '1'], '--seed is in the command'),
+    (['--file=zero.json', '--', 'true'], "zero.json, run 1: 'x\\x00' is not"),
+    (['--file=half.json', '--', 'true'], "half.json, run 1: '\\ud800' is not"),
+    (['--file=deep.json', '--', 'true'], 'deep.json, run 1: [1] is not'),
     (['--product=on=true', '--', 'true', '--noon'], '--on is in the command'),
     (['--', 'true', '--workdir=x'], '--workdir: each run gets its own'),
     (['--product=workdir=x', '--', 'true'], '--workdir: each run gets its own'),
@@ -301,12 +325,19 @@ def test_bad_input_is_one_line_and_makes_nothing(
   argv, message, tmp_path, monkeypatch, capfd
 ):
   monkeypatch.chdir(tmp_path)
-  Path('bad.json').write_text('[{"a": 1}, {"b": null}]')
+  files = {
+    'bad.json': '[{"a": 1}, {"b": null}]',
+    'deep.json': '[{"a": [[1], 2]}]',
+    'half.json': r'[{"a": "\ud800"}]',
+    'zero.json': r'[{"a": "x\u0000"}]',
+  }
+  for path, text in files.items():
+    Path(path).write_text(text)
   assert run(*argv) == 2
   stdout, stderr = capfd.readouterr()
   assert stderr.startswith('error: ') and stderr.count('\n') == 1
   assert message in stderr and not stdout
-  assert os.listdir() == ['bad.json']
+  assert sorted(os.listdir()) == list(files)
 
 
 # Running.
@@ -328,6 +359,9 @@ def test_done_runs_are_skipped_unless_they_are_to_be_longer(study, capfd):
   assert Path('out/a=1/ran').read_text() == 'x'
   assert run(*argv, *study, '--steps=20') == 0
   assert Path('out/a=1/ran').read_text() == 'xx'
+  spaced = ['--wide', '--steps', '30']
+  assert run('--dry_run', *argv, *study, *spaced) == 0
+  assert '# settled' not in capfd.readouterr().out
 
 
 def test_one_that_fails_does_not_stop_the_others(study, capfd):
@@ -442,12 +476,13 @@ HEADER = (
 )
 
 
-def results(*rows):
+def results(*rows, first=0):
   """A file of results: (arm, checkpoint, split, size, metric, value)."""
   lines = ['# command: x', HEADER]
   for replica, (arm, checkpoint, split, size, metric, value) in enumerate(rows):
-    start = f's,{arm},L0,{replica},0,{{}},{checkpoint},{split},{size},{metric}'
-    lines.append(f'{start},{value},10,,5,5,,1.0')
+    seed = first + replica
+    start = f's,{arm},L0,{replica},{seed},{{}},{checkpoint},{split},{size}'
+    lines.append(f'{start},{metric},{value},10,,5,5,,1.0')
   return '\n'.join(lines) + '\n'
 
 
@@ -483,17 +518,22 @@ def test_summary_of_a_sweep(swept, capfd):
   argv = ('--product=end=done,failed,diverged,once', '--', *swept)
   rows = summary(*argv)
   lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+  interval = across_replicas([0.5, 0.25])
+  limits = f'{interval.low:.4g}..{interval.high:.4g}'
   assert lines == [
-    ['run', 'state', 'step', 'train/loss', 'arm', 'size', 'exact_match'],
-    'end=done done 10/10 1 main 100 0.375 (0.25..0.5, n=2)'.split(),
+    'run state step train/loss arm size exact_match 95% interval'.split(),
+    f'end=done done 10/10 1 main 100 0.375 (0.25..0.5, n=2) {limits}'.split(),
     ['end=failed', 'failed', '5/10', '1'],
     ['end=diverged', 'diverged', '5/10', '1'],
     ['end=once', 'new'],
   ]
   assert [row['run'] for row in rows] == [line[0] for line in lines[1:]]
-  assert rows[0]['values'] == '0.5 0.25' and rows[0]['mean'] == '0.375'
-  assert rows[0]['train/loss'] == '1.0' and rows[0]['step'] == '10'
-  assert rows[3]['state'] == 'new' and rows[3]['step'] == ''
+  done = rows[0]
+  assert done['values'] == '0.5 0.25' and done['mean'] == '0.375'
+  assert done['seeds'] == '0 1' and done['n'] == '2'
+  assert (done['low'], done['high']) == (str(interval.low), str(interval.high))
+  assert done['train/loss'] == '1.0' and done['step'] == '10'
+  assert rows[3]['state'] == 'new' and rows[3]['step'] == rows[3]['n'] == ''
   assert not Path('out/end=once').exists()
 
 
@@ -538,7 +578,127 @@ def test_broken_files_do_not_hide_the_other_runs(swept, capfd):
   rows = {row['run']: row for row in summary()}
   assert rows['end=done']['size'] == 'unreadable'
   assert rows['end=done']['train/loss'] == '2.0'
-  assert rows['end=failed']['state'] == 'new'
+  assert rows['end=failed']['state'] == 'unreadable'
+  assert run('--product=end=failed', '--root=out', '--', *swept) == 1
+
+
+@pytest.mark.parametrize(
+  'status',
+  ['3', '{"state": "done", "steps": "9"}', '{"state": "done", "step": [1]}'],
+)
+def test_a_status_of_another_kind_is_unreadable_and_is_run_again(
+  status, study, capfd
+):
+  Path('out/a=1').mkdir(parents=True)
+  Path('out/a=1/status.json').write_text(status)
+  Path('out/a=1/metrics.jsonl').write_text('3\n{"train/loss": "x"}\n')
+  (row,) = summary()
+  assert (row['state'], row['train/loss']) == ('unreadable', 'nan')
+  assert run('--product=a=1', '--root=out', '--', *study, '--steps=9') == 0
+  assert Path('out/a=1/ran').read_text() == 'x'
+
+
+def test_results_that_are_cut_off_are_no_number(swept):
+  path = Path('out/end=done/results.csv')
+  path.write_text(path.read_text().rstrip('\n')[:-4])
+  rows = {row['run']: row for row in summary()}
+  assert rows['end=done']['size'] == 'unreadable'
+
+
+def _trained(name, first, *values, width=8):
+  """A run of some seeds, with its configuration and one number a seed."""
+  folder = Path('out', name)
+  folder.mkdir(parents=True)
+  config = {'seed': first, 'replicas': len(values), 'workdir': str(folder)}
+  text = json.dumps({'study': 's', 'config': {**config, 'width': width}})
+  (folder / 'config.json').write_text(text)
+  (folder / 'status.json').write_text('{"state": "done", "step": 5}')
+  rows = [('main', 'last', 'beyond', '100', 'exact_match', v) for v in values]
+  (folder / 'results.csv').write_text(results(*rows, first=first))
+
+
+def test_seeds_of_one_setting_are_summarised_together(study):
+  """Once each: seed 2 is in two runs, and is one replica for all that."""
+  _trained('a', 0, 0.5, 0.75, 0.25)
+  _trained('b', 2, 0.25, 1.0)
+  _trained('c', 0, 0.5, 0.0, width=16)
+  rows = summary()
+  assert [row['run'] for row in rows] == ['a', 'b', 'c', 'a and 1 more']
+  pooled = across_replicas([0.5, 0.75, 0.25, 1.0])
+  last = rows[-1]
+  assert (last['n'], last['seeds']) == ('4', '0 1 2 3')
+  assert (last['low'], last['high']) == (str(pooled.low), str(pooled.high))
+
+
+@pytest.mark.parametrize('values', [(0.5,), (0.5, 0.5)])
+def test_no_spread_is_no_interval(values, study, capfd):
+  _trained('a', 0, *values)
+  summary()
+  assert capfd.readouterr().out.splitlines()[1].split()[-1] == '-'
+
+
+@pytest.fixture
+def at_work(study):
+  """A process that holds the lock of out/a=1, as a run that is going on."""
+  Path('out/a=1').mkdir(parents=True)
+  status = {'state': 'running', 'step': 3, 'steps': 10}
+  Path('out/a=1/status.json').write_text(json.dumps(status))
+  hold = """
+import fcntl, time
+lock = open('out/a=1/lock', 'w')
+fcntl.flock(lock, fcntl.LOCK_EX)
+print('held', flush=True)
+time.sleep(60)
+"""
+  process = subprocess.Popen(
+    [sys.executable, '-c', hold], stdout=subprocess.PIPE
+  )
+  try:
+    assert process.stdout.readline() == b'held\n'
+    yield process
+  finally:
+    process.kill()
+    process.communicate()
+
+
+def test_a_run_that_is_at_work_is_left_alone_until_it_is_killed(
+  at_work, study, capfd
+):
+  argv = ('--product=a=1,2', '--root=out', '--')
+  assert run(*argv, *study) == 75
+  assert names('out') == ['a=2']
+  assert 'a=1 is left to the process' in capfd.readouterr().err
+  assert summary()[0]['state'] == 'running'
+  assert run('--dry_run', *argv, *study) == 0
+  assert '# at work: python' in capfd.readouterr().out
+  at_work.kill()
+  at_work.wait()
+  assert summary()[0]['state'] == 'interrupted'
+  assert run(*argv, *study) == 0
+  assert names('out') == ['a=1', 'a=2']
+
+
+def test_without_locks_a_run_is_tried_for_who_knows_if_it_is_at_work(
+  study, monkeypatch
+):
+  def flock(file, how):
+    raise OSError(38, 'Function not implemented')
+
+  Path('out/a=1').mkdir(parents=True)
+  Path('out/a=1/status.json').write_text('{"state": "running", "step": 3}')
+  Path('out/a=1/lock').touch()
+  monkeypatch.setattr(fcntl, 'flock', flock)
+  assert summary()[0]['state'] == 'running'
+  assert run('--product=a=1', '--root=out', '--', *study) == 0
+  assert names('out') == ['a=1']
+
+
+@pytest.mark.parametrize(('retries', 'code'), [(1, 0), (0, 137)])
+def test_a_run_that_is_killed_is_taken_up_again(retries, code, study):
+  argv = ('--product=end=killed', '--root=out', f'--retries={retries}')
+  assert run(*argv, '--', *study) == code
+  assert Path('out/end=killed/ran').read_text() == 'x' * (1 + retries)
+  assert summary()[0]['state'] == ('interrupted' if code else 'done')
 
 
 def test_a_loss_that_is_finite_nowhere_is_nan(swept):

@@ -12,6 +12,8 @@ import pytest
 
 from extrap.config import fingerprint, option, to_json
 from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
+from extrap.reporting import run_state
+from extrap.reporting.run_state import read_state
 from extrap.training import run_folder
 from extrap.training.run_folder import RunFolder, default_path
 
@@ -238,3 +240,64 @@ def test_default_path() -> None:
   assert path == Path('runs') / f'addition-{fingerprint(Config())}'
   assert path == default_path('addition', Config(steps=5))
   assert path != default_path('addition', Config(depth=5))
+
+
+def test_a_run_that_is_at_work_and_one_that_was_killed(tmp_path: Path) -> None:
+  code = f"""
+import time
+from tests.run_folder_test import _open, Path
+folder = _open(Path({str(tmp_path / 'run')!r}))
+folder.status('running', 5)
+print('open', flush=True)
+time.sleep(60)
+"""
+  process = subprocess.Popen(
+    [sys.executable, '-c', code],
+    cwd=Path(__file__).parents[1],
+    stdout=subprocess.PIPE,
+  )
+  try:
+    assert process.stdout.readline() == b'open\n'
+    assert read_state(tmp_path / 'run')['state'] == 'running'
+  finally:
+    process.kill()
+    process.communicate()
+  files = sorted(os.listdir(tmp_path / 'run'))
+  found = read_state(tmp_path / 'run')
+  assert (found['state'], found['step'], found['steps']) == (
+    'interrupted',
+    5,
+    100,
+  )
+  assert _json(tmp_path / 'run' / 'status.json')['state'] == 'running'
+  assert sorted(os.listdir(tmp_path / 'run')) == files
+
+
+def test_the_state_of_a_run_from_outside(tmp_path: Path) -> None:
+  assert read_state(tmp_path / 'missing') == {}
+  assert not (tmp_path / 'missing').exists()
+  with _open(tmp_path) as folder:
+    folder.status('running', 7)
+    assert read_state(tmp_path)['state'] == 'running'
+    folder.status('done', 100)
+  assert read_state(tmp_path)['state'] == 'done'
+  (tmp_path / 'status.json').write_text('{"state": "running"}')
+  (tmp_path / 'lock').unlink()
+  assert read_state(tmp_path)['state'] == 'interrupted'
+  assert not (tmp_path / 'lock').exists()
+  for text in ('{', '3', '{"step": "x"}', '{"steps": "x"}', '{"state": 1}'):
+    (tmp_path / 'status.json').write_text(text)
+    with pytest.raises(ExtrapError, match=r'status\.json is unreadable'):
+      read_state(tmp_path)
+
+
+def test_where_there_are_no_locks_running_is_all_that_is_known(
+  tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  def flock(*args: object) -> None:
+    raise OSError(38, 'Function not implemented')
+
+  _open(tmp_path).close()
+  monkeypatch.setattr(run_state.fcntl, 'flock', flock)
+  assert run_state.is_held(tmp_path) is None
+  assert read_state(tmp_path)['state'] == 'running'

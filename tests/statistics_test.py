@@ -1,6 +1,8 @@
 """Intervals against published values, hand numbers and simulation."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -115,3 +117,20 @@ def test_coverage_is_near_its_promise(method, monkeypatch):
 def test_bad_arguments_are_refused(values, method):
   with pytest.raises(ValueError):
     statistics.across_replicas(values, method=method)
+
+
+def test_a_launcher_can_have_intervals_without_jax():
+  code = """
+import sys
+import extrap.evaluation
+from extrap.evaluation import results, statistics
+from extrap.evaluation import across_replicas, exact_match
+print(across_replicas([1.0, 2.0]).n, 'jax' in sys.modules)
+from extrap.evaluation import *
+import extrap.evaluation.exact_match, extrap.evaluation.grid
+print(extrap.evaluation.exact_match is exact_match, evaluate.__module__)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout == '2 False\nTrue extrap.evaluation.grid\n'

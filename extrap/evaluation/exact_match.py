@@ -7,17 +7,22 @@ first wrong token, which teacher forcing meets too.
 Shape key: B examples, Q answer queries, V vocabulary.
 """
 
-import jax
-import jax.numpy as jnp
+from typing import TYPE_CHECKING
 
-from extrap.tasks.task import Batch
+if TYPE_CHECKING:
+  import jax
+
+  from extrap.tasks.task import Batch
 
 
-def exact_match(logits_BQV: jax.Array, batch: Batch) -> jax.Array:
+def exact_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
   """bool [B]: every token of the answer, its end included, is the argmax.
 
   Logits that are not finite are wrong.
   """
+  # Here: the package imports this module, and launchers import the package.
+  import jax.numpy as jnp
+
   right_BQ = jnp.argmax(logits_BQV, axis=-1) == batch.targets
   right_BQ &= jnp.isfinite(logits_BQV).all(axis=-1)
   return jnp.all(right_BQ | ~batch.mask, axis=-1)

@@ -8,6 +8,7 @@
   lock              held by the process that is at work
 
 Every file here is written aside and renamed, so that none is ever half there.
+`extrap.reporting.run_state` reads from outside how far a run is.
 """
 
 import datetime
@@ -19,16 +20,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 from extrap.config import Config, differences, fingerprint, from_json, to_json
 from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
 from extrap.reporting.environment import environment, version_differences
+from extrap.reporting.run_state import LOCK, STATUS, State, read_status
 
 if TYPE_CHECKING:
   import jax
 
-State = Literal['running', 'done', 'diverged', 'preempted', 'failed']
 Json = Mapping[str, object]
 
 ANOTHER = 'choose another --workdir'
@@ -49,7 +50,7 @@ class RunFolder:
     self.path = path
     self._steps = steps
     self._lock = lock
-    status = _read_json(path / 'status.json')
+    status = read_status(path)
     self._state: str | None = status.get('state')
     self._step: int = status.get('step', 0)
 
@@ -138,7 +139,7 @@ class RunFolder:
       return
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
     _write_json(
-      self.path / 'status.json',
+      self.path / STATUS,
       {'state': state, 'step': step, 'steps': self._steps, 'updated': now},
     )
 
@@ -185,7 +186,7 @@ def _check(path: Path, config: Config, study: str, primary: bool) -> None:
     names = {
       name
       for name in os.listdir(path)
-      if name != 'lock' and not name.endswith('.partial')
+      if name != LOCK and not name.endswith('.partial')
     }
   except FileNotFoundError:
     return
@@ -224,7 +225,7 @@ def _lock(path: Path) -> TextIO:
   """Makes the folder and locks it until the file, or the process, ends."""
   try:
     path.mkdir(parents=True, exist_ok=True)
-    file = (path / 'lock').open('a+', encoding='utf-8')
+    file = (path / LOCK).open('a+', encoding='utf-8')
   except OSError as error:
     raise ExtrapError(f'{path}: {error.strerror}; {ANOTHER}') from error
   try:

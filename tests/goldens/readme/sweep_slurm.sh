@@ -22,7 +22,11 @@ case "$SLURM_ARRAY_TASK_ID" in
   1) run python -m experiments.addition --steps=600 --model.position=rotary --replicas=8 --seed=0 --workdir=runs/sweep-774bdd40/model.position=rotary,replicas=8,seed=0 ;;
 esac
 if [ "$code" -eq 75 ]; then
-  if [ "${SLURM_RESTART_COUNT:-0}" -ge 100 ]; then
+  # A job that is cancelled is ending already, and could be queued again.
+  state="$(squeue --noheader --format=%T --jobs="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}")"
+  if [ "$state" = COMPLETING ] || [ "$state" = CANCELLED ]; then
+    echo 'cancelled; submit the same command again to go on' >&2
+  elif [ "${SLURM_RESTART_COUNT:-0}" -ge 100 ]; then
     echo 'preempted more than 100 times; not queued' >&2
   elif ! scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"; then
     echo 'preempted; submit the same command again to go on' >&2

@@ -28,7 +28,11 @@ run() {
 }
 run python -m experiments.addition --steps=600 '--workdir=runs/two nodes'
 if [ "$code" -eq 75 ]; then
-  if [ "${SLURM_RESTART_COUNT:-0}" -ge 5 ]; then
+  # A job that is cancelled is ending already, and could be queued again.
+  state="$(squeue --noheader --format=%T --jobs="$SLURM_JOB_ID")"
+  if [ "$state" = COMPLETING ] || [ "$state" = CANCELLED ]; then
+    echo 'cancelled; submit the same command again to go on' >&2
+  elif [ "${SLURM_RESTART_COUNT:-0}" -ge 5 ]; then
     echo 'preempted more than 5 times; not queued' >&2
   elif ! scontrol requeue "$SLURM_JOB_ID"; then
     echo 'preempted; submit the same command again to go on' >&2
