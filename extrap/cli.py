@@ -1,8 +1,8 @@
 """The entry point of every study: flags in, exit code out."""
 
 import logging as standard_logging
-import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
@@ -53,10 +53,14 @@ def run(
     if error.told:
       sys.exit(error.exit_code)
     if type(error) is ExtrapError and not error.shared:
-      _leave_job(error)
+      _leave_job(error.exit_code, _line(str(error)))
     _fail(str(error), error.exit_code)
   except KeyboardInterrupt:
     _fail('interrupted', 1)
+  except Exception as error:
+    if not getattr(error, 'shared', False):
+      _leave_job(1, traceback.format_exc())
+    raise
 
 
 def _start_logging() -> None:
@@ -102,19 +106,17 @@ def _parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
     raise UsageError(f'unexpected {rest[0]!r}; write --name=value')
 
 
-def _leave_job(error: ExtrapError) -> None:
-  """Ends one of several processes at once, its error its own.
-
-  At a normal exit it would wait for the others, who wait for it.
-  """
+def _leave_job(code: int, message: str) -> None:
+  """Ends the other processes, if there are any, with this one."""
   distributed = sys.modules.get('extrap.training.distributed')
-  if distributed is None or distributed.is_alone():
-    return
-  print('error:', ' '.join(str(error).split()), file=sys.stderr, flush=True)
-  sys.stdout.flush()
-  os._exit(error.exit_code)
+  if distributed is not None and not distributed.is_alone():
+    distributed.leave(code, message)
+
+
+def _line(message: str) -> str:
+  return f'error: {" ".join(message.split())}'
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-  print('error:', ' '.join(message.split()), file=sys.stderr)
+  print(_line(message), file=sys.stderr)
   sys.exit(exit_code)

@@ -120,6 +120,7 @@ def _open_folder(
           folder = RunFolder.open(path, config, primary=first, **given)
           stack.push(folder.__exit__)  # Its status tells if another refuses.
     stack.pop_all()
+  distributed.at_end(folder.fail)
   return folder
 
 

@@ -123,6 +123,22 @@ def test_the_error_of_one_ends_both_and_is_told_once() -> None:
   assert said1 == 'error: only here'
 
 
+@pytest.mark.parametrize('rank', [0, 1])
+def test_one_that_fails_alone_ends_the_others(rank: int) -> None:
+  """They wait for it in a collective, which nothing else would end."""
+  found = _job(f'alone{rank}')
+  assert [code for code, _ in found] == [1, 1]
+  assert found[rank][1] == 'error: mine alone'
+  assert found[1 - rank][1] == 'told its end'
+
+
+def test_a_bug_in_one_ends_the_others() -> None:
+  (code0, said0), (code1, said1) = _job('bug')
+  assert (code0, code1) == (1, 1)
+  assert said0 == 'told its end'
+  assert said1.startswith('Traceback') and 'ZeroDivisionError' in said1
+
+
 def test_a_folder_that_one_does_not_see(tmp_path: Path) -> None:
   folders = (tmp_path / 'a', tmp_path / 'b')
   for folder in folders:
@@ -191,6 +207,13 @@ def _act(config: Config, flag_values: object) -> None:
     with distributed.shared_fate():
       if rank == 1:
         raise UsageError('only here')
+  if config.act == f'alone{rank}':
+    raise ExtrapError('mine alone')
+  if config.act == 'bug' and rank == 1:
+    print(1 // 0)
+  if config.act.startswith(('alone', 'bug')):
+    distributed.at_end(lambda: print('told its end', flush=True))
+    distributed.to_host(_spread(rank))
   if config.act == 'share':
     distributed.check_shared(Path('runs/x'), seconds=0.3)
   distributed.check_same('the same', 'flags')

@@ -4,6 +4,7 @@ A plain machine is a cluster of one, and everything here is then free. Of
 several processes the first alone writes what they share; the others follow.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -17,7 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,9 @@ from jax.sharding import PartitionSpec as P
 
 from extrap.config import option
 from extrap.errors import ExtrapError, UsageError, from_another_process
+
+if TYPE_CHECKING:
+  from jax._src.lib import DistributedRuntimeClient
 
 PyTree = TypeVar('PyTree')
 
@@ -105,6 +109,7 @@ def _meet() -> None:
   """The first exchange has a short limit; here all have just arrived."""
   if not is_alone():
     on_all(True)
+    threading.Thread(target=_watch, daemon=True).start()
 
 
 def _check(config: ClusterConfig) -> None:
@@ -239,6 +244,79 @@ def to_host(tree: PyTree) -> PyTree:
   from jax.experimental import multihost_utils
 
   return multihost_utils.process_allgather(tree, tiled=True)
+
+
+_ENDS, _LEFT = 'extrap/ends', 'extrap/left/{}'
+_at_end: list[Callable[[], None]] = []
+
+
+def at_end(call: Callable[[], None]) -> None:
+  """What this process does last where another one's failure ends it."""
+  _at_end.append(call)
+
+
+def leave(code: int, message: str = '') -> NoReturn:
+  """Ends the whole job, from one process of several, whose error it is alone.
+
+  At a normal exit it would wait for the others, who wait for it; ended at once
+  it would leave them with a page about a lost peer. So all are told and go
+  together, the first process, which passes the words on, last.
+
+  Args:
+    code: exit code of all.
+    message: printed if no other process has said why before.
+  """
+  client = _client()
+  try:
+    client.key_value_set(_ENDS, str(code))
+    print(message, file=sys.stderr, flush=True)
+  except jax.errors.JaxRuntimeError:  # Another one was faster.
+    pass
+  _go(code)
+
+
+def _watch() -> None:
+  """Follows another process that leaves; polls, as a wait cannot be ended."""
+  client = _client()
+  while not _exiting.wait(0.5):
+    try:
+      code = client.key_value_try_get(_ENDS)
+    except jax.errors.JaxRuntimeError as error:
+      if 'NOT_FOUND' in str(error):
+        continue
+      return
+    if not _leaving.locked():
+      for call in _at_end:
+        with contextlib.suppress(ExtrapError):
+          call()
+    _go(int(code))
+
+
+def _go(code: int) -> NoReturn:
+  """Ends this process when all others are about to, or after some seconds."""
+  _leaving.acquire()  # By two threads at once: the first one goes.
+  client = _client()
+  sys.stdout.flush()
+  # What libraries say about the others' end is no news.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+  with contextlib.suppress(jax.errors.JaxRuntimeError):
+    client.key_value_set(_LEFT.format(jax.process_index()), 'yes')
+    for rank in range(jax.process_count()):
+      client.blocking_key_value_get(_LEFT.format(rank), 5000)
+  if is_first():
+    time.sleep(0.5)
+  os._exit(code)
+
+
+_leaving, _exiting = threading.Lock(), threading.Event()
+atexit.register(_exiting.set)
+
+
+def _client() -> 'DistributedRuntimeClient':
+  """The job's store of keys and values, which JAX has no public name for."""
+  from jax._src import distributed as jax_distributed
+
+  return jax_distributed.global_state.client
 
 
 class Agreed:

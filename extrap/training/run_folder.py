@@ -143,6 +143,11 @@ class RunFolder:
       {'state': state, 'step': step, 'steps': self._steps, 'updated': now},
     )
 
+  def fail(self) -> None:
+    """Records that the run ends here, unless it has ended already."""
+    if self._state == 'running':
+      self.status('failed', self._step)
+
   def close(self) -> None:
     """Gives the lock back; the folder is not written any more."""
     if self._lock is not None:
