@@ -21,6 +21,7 @@ from extrap.config import option
 from extrap.errors import Diverged, ExtrapError, UsageError
 from extrap.training import distributed
 from extrap.training.distributed import ClusterConfig
+from extrap.training.sharding import MeshConfig, make_mesh
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,6 +68,7 @@ def _job(
   environments: tuple[dict, dict] = ({}, {}),
   folders: tuple[Path, Path] = (ROOT, ROOT),
   cluster: bool = True,
+  gloo: bool = False,
 ) -> list[tuple[int, str]]:
   """Exit code and output of two processes that act alike."""
   with socket.socket() as probe:
@@ -102,7 +104,7 @@ def _job(
     for process in processes:
       process.kill()
   return [
-    (process.returncode, '\n'.join(_own_lines(text)))
+    (process.returncode, text if gloo else '\n'.join(_own_lines(text)))
     for process, text in zip(processes, said, strict=True)
   ]
 
@@ -149,6 +151,26 @@ def test_a_folder_that_one_does_not_see(tmp_path: Path) -> None:
   assert 'error: --workdir=runs/x: process 1' in said1
   assert 'does not see' in said1
   assert not list(tmp_path.rglob('*/*')), 'something was left behind'
+
+
+def test_a_folder_that_one_cannot_write(tmp_path: Path) -> None:
+  folders = (tmp_path, tmp_path)
+  (code0, said0), (code1, said1) = _job('readonly', folders=folders)
+  assert (code0, code1) == (1, 1)
+  assert said0 == ''
+  assert 'error: --workdir=runs/x: process 1' in said1
+  assert 'cannot write there' in said1
+  assert not list(tmp_path.iterdir()), 'something was left behind'
+
+
+def test_groups_of_devices_meet_before_they_compile() -> None:
+  """Each group of a 2x2 mesh, so that none is new to the first step."""
+  two = {'JAX_NUM_CPU_DEVICES': '2'}
+  for code, said in _job('acquaint', environments=(two, two), gloo=True):
+    before, after = said.split('acquainted')
+    assert code == 0
+    # Gloo tells of every group that it makes.
+    assert '[Gloo]' in before and '[Gloo]' not in after
 
 
 def test_slurm_is_detected() -> None:
@@ -214,7 +236,12 @@ def _act(config: Config, flag_values: object) -> None:
   if config.act.startswith(('alone', 'bug')):
     distributed.at_end(lambda: print('told its end', flush=True))
     distributed.to_host(_spread(rank))
-  if config.act == 'share':
+  if config.act == 'acquaint':
+    _use_all_groups(make_mesh(MeshConfig(replica=2, data=2)))
+    return
+  if config.act == 'readonly' and rank == 1:
+    os.access = lambda path, mode: False
+  if config.act in ('share', 'readonly'):
     distributed.check_shared(Path('runs/x'), seconds=0.3)
   distributed.check_same('the same', 'flags')
   try:
@@ -230,6 +257,18 @@ def _act(config: Config, flag_values: object) -> None:
     f'all {distributed.on_all(rank < 2)} {distributed.on_all(rank == 0)} '
     f'host {gathered} {same} stopped {stopped}'
   )
+
+
+def _use_all_groups(mesh: jax.sharding.Mesh) -> None:
+  """Sums over each axis and over both, as a training step would."""
+  distributed.acquaint(mesh)
+  print('acquainted', flush=True)
+  whole = jax.NamedSharding(mesh, jax.P('replica', 'data'))
+  x = jax.make_array_from_callback((2, 2), whole, lambda i: np.ones((1, 1)))
+  for axes, left in ((0, ('data',)), (1, ('replica',)), ((0, 1), ())):
+    sharding = jax.NamedSharding(mesh, jax.P(*left))
+    total = jax.jit(jnp.sum, static_argnums=1, out_shardings=sharding)(x, axes)
+    total.block_until_ready()
 
 
 def _spread(rank: int) -> jax.Array:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -110,6 +110,30 @@ def _meet() -> None:
   if not is_alone():
     on_all(True)
     threading.Thread(target=_watch, daemon=True).start()
+
+
+def acquaint(mesh: Mesh) -> None:
+  """Makes each group of devices that can exchange something do so once.
+
+  Between processes a group's first exchange has a limit of 30 seconds, which
+  compiling a large program takes longer than where one finds it in its cache.
+  """
+  if is_alone():
+    return
+  axes = [axis for axis, size in mesh.shape.items() if size > 1]
+  ones = jax.jit(jnp.ones, static_argnums=0, out_shardings=_along(mesh, axes))
+  one_each = ones(tuple(mesh.shape[axis] for axis in axes))
+  for count in range(1, len(axes) + 1):
+    for group in itertools.combinations(range(len(axes)), count):
+      kept = [axes[i] for i in range(len(axes)) if i not in group]
+      total = jax.jit(
+        jnp.sum, static_argnums=1, out_shardings=_along(mesh, kept)
+      )
+      total(one_each, group).block_until_ready()
+
+
+def _along(mesh: Mesh, axes: Sequence[str]) -> NamedSharding:
+  return NamedSharding(mesh, P(*axes))
 
 
 def _check(config: ClusterConfig) -> None:
@@ -383,6 +407,11 @@ def check_shared(folder: Path, seconds: float = 10.0) -> None:
           f'--workdir={folder}: process {jax.process_index()} on '
           f'{socket.gethostname()} does not see what the first one writes '
           'there; choose a folder that all share'
+        )
+      if not os.access(probe.parent, os.W_OK):
+        raise ExtrapError(
+          f'--workdir={folder}: process {jax.process_index()} on '
+          f'{socket.gethostname()} cannot write there'
         )
   finally:
     if is_first():

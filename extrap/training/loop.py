@@ -27,7 +27,7 @@ from extrap.randomness import named
 from extrap.training import optimizers
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
-from extrap.training.distributed import to_host
+from extrap.training.distributed import acquaint, to_host
 from extrap.training.problem import (
   Context,
   Examples,
@@ -361,6 +361,7 @@ def make_trainer(
   optimizers.check_schedule(config)
   mesh = mesh or make_mesh()
   check_divides(mesh, 'replica', replicas, '--replicas')
+  acquaint(mesh)
   chosen = optimizers.default_hparams(config) | dict(hparams or {})
   return Trainer(
     problem=problem,
