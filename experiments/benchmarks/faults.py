@@ -392,6 +392,14 @@ def all_damaged(bench: Bench) -> str:
   return refused(folder, command(folder), 1, 'no checkpoint is readable')
 
 
+def metrics_damaged(bench: Bench) -> str:
+  """What the first process alone cannot read ends both, in one line."""
+  folder = interrupted(bench, 'metrics')
+  metrics = folder / 'metrics.jsonl'
+  metrics.write_text('{\n' + metrics.read_text())
+  return refused(folder, job(folder), 1, 'metrics.jsonl')
+
+
 def in_namespace(mount: str, folder: Path, argv: Sequence[str]) -> list[str]:
   """The command, in a file system of its own at the run's parent."""
   alone = ['unshare', '--user', '--map-root-user', '--mount']
@@ -475,6 +483,7 @@ def cases(config: Config) -> dict[str, Callable[[Bench], str]]:
   for how in ('truncated', 'deleted', 'flipped'):
     found[f'checkpoint {how}'] = lambda bench, how=how: damaged(bench, how)
   found['checkpoints all damaged'] = all_damaged
+  found['processes: metrics damaged'] = metrics_damaged
   # The first has no room for a checkpoint, the second none for the next one.
   for size in ('40k', '300k'):
     found[f'disk full, {size}'] = lambda bench, s=size: disk_full(bench, s)
