@@ -176,12 +176,11 @@ def _judge(
   tightest, wrong_C = int(np.argmin(margin_C)), ~(margin_C > 0)
   offender = None
   if wrong_C.any():
-    names = [*map(str, range(task.base)), "'+'", "'='", 'the end', 'padding']
     row = int(np.argmax(wrong_C))
     offender = (
       f'{contexts.describe(task, row)}: right is '
-      f'{names[contexts.target[row]]}, the model says '
-      f'{names[int(np.argmax(logits_CV[row]))]}'
+      f'{task.names[contexts.target[row]]}, the model says '
+      f'{task.names[int(np.argmax(logits_CV[row]))]}'
     )
   return Certificate(
     contexts=len(contexts),
