@@ -19,9 +19,9 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 import jax
-import jax.numpy as jnp
 from absl import logging as absl_logging
 
+from extrap.compilation import copied
 from extrap.errors import ExtrapError
 from extrap.training.distributed import (
   is_alone,
@@ -121,7 +121,7 @@ class Checkpoints:
     ocp = _orbax()
     # The caller donates its buffers to the next dispatch while the save goes
     # on, and on CPU the host's view of an array may be the very same memory.
-    state = jax.tree.map(jnp.copy, state)
+    state = copied(state)
     with self._one_line(f'checkpoint {step} could not be written'):
       self._manager.save(
         step,
