@@ -22,10 +22,5 @@ def jit_once(function: Callable, **options: object) -> Callable:
 
 @jax.jit
 def copied(tree: PyTree) -> PyTree:
-  """A copy of every array, made by one program.
-
-  A program an array would fill the queue of a CPU device, which holds 32: once
-  copies that wait for a step have all places, the step that needs one, too,
-  waits for them, and processes that exchange something in it wait forever.
-  """
+  """A copy of every array, made by one program instead of one an array."""
   return jax.tree.map(jnp.copy, tree)

@@ -121,6 +121,10 @@ class Checkpoints:
     ocp = _orbax()
     # The caller donates its buffers to the next dispatch while the save goes
     # on, and on CPU the host's view of an array may be the very same memory.
+    if not is_alone():
+      # Whatever waits for the step that makes it takes threads from that step,
+      # without which the other processes' exchange with it never ends.
+      jax.block_until_ready(state)
     state = copied(state)
     with self._one_line(f'checkpoint {step} could not be written'):
       self._manager.save(
