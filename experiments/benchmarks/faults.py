@@ -252,8 +252,9 @@ def kill(bench: Bench, rng: random.Random, in_save: bool) -> str:
     folder = bench.folder('kill')
     after = rng.randrange(STEPS - 12) if in_save else rng.random()
     code = _kill(bench, folder, after, in_save)
+    at_work = code == -signal.SIGKILL and status(folder)['state'] == 'running'
     # Too late, or between two files of a save: another moment.
-    if code == -signal.SIGKILL and (is_saving(folder) or not in_save):
+    if at_work and (is_saving(folder) or not in_save):
       break
   step, there = status(folder)['step'], checkpoints(folder)
   where = f'in a save after step {step}' if in_save else f'after step {step}'
