@@ -140,7 +140,10 @@ def run(folder: Path, argv: Sequence[str], expect: int = 0) -> str:
   """Runs to the end; returns what was said."""
   log = folder.parent / 'log.txt'
   with started(argv, log) as process:
-    code = process.wait(timeout=600)
+    try:
+      code = process.wait(timeout=300)
+    except subprocess.TimeoutExpired as error:
+      raise Lost('it hangs') from error
   said = log.read_text()
   if code != expect:
     last = said.strip().splitlines()[-1:] or ['nothing']
