@@ -8,7 +8,8 @@ prints the commands, in order, as a script; with --execute they are run. The
 slice is asked for as a queued resource, gets the tracked files of this folder
 and their requirements on all workers, runs the command on all of them, and is
 deleted in the end. If it is preempted, or the study ends with 75, it is deleted
-and asked for again: the same command on the same run folder resumes.
+and asked for again: the same command on the same run folder resumes. Ctrl-C, a
+terminal that goes away and SIGTERM make the study save, and delete the slice.
 
 The exit code is the study's (0 done, 1 failed, 2 usage, 3 diverged).
 """
@@ -153,6 +154,8 @@ def commands(
     run=_on_all(config, run_shell(config.name, command, version)),
     stop=_on_all(config, f'cd ~/{config.name} && {_STOP}'),
     delete=_resource(config, 'delete', '--force', '--quiet'),
+    # Slices that gcloud cannot prepare for ssh are left out, even all of them.
+    may_reach_none=config.slices > 1,
   )
 
 
