@@ -365,7 +365,7 @@ def _quiet(record: logging.LogRecord) -> bool:
   """
   if f'{os.sep}orbax{os.sep}' not in record.pathname:
     return True
-  if record.levelno >= logging.ERROR and record.exc_info:
+  if record.threadName == 'async_save' and record.exc_info:
     _failed_saves.append(record.exc_info[1])
   return record.levelno == logging.WARNING
 
