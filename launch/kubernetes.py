@@ -27,7 +27,7 @@ import yaml
 
 from extrap.config import option
 from extrap.errors import ExtrapError, UsageError
-from launch import accelerators, command_line, shared_folder
+from launch import accelerators, command_line, commit, shared_folder
 from launch.accelerators import Slice
 
 Manifest: TypeAlias = dict[str, object]
@@ -93,9 +93,9 @@ def launch(config: Config, command: list[str]) -> int:
   """
   check(config, command)
   if config.xpk:
-    print(command_line.shown(xpk(config, command)))
+    print(command_line.shown(xpk(config, command, commit.here())))
     return 0
-  text = render(manifest(config, command))
+  text = render(manifest(config, command, commit.here()))
   if config.execute:
     _apply(config, text)
     print(advice(config))
@@ -129,12 +129,23 @@ def _check_devices(config: Config) -> None:
       raise UsageError('--nodes and --gpu_type are for --gpus')
   elif config.slices > 1:
     raise UsageError('--slices is for TPUs; give the machines with --nodes')
+  _check_slices(config)
   if config.xpk and config.gpus:
     raise UsageError('--xpk is for TPUs; for GPUs, use the manifest')
   if config.xpk and not config.cluster:
     raise UsageError('--xpk needs --cluster')
   if config.xpk and config.execute:
     raise UsageError('--xpk is only printed; run what it prints')
+
+
+def _check_slices(config: Config) -> None:
+  """Source: cloud.google.com/kubernetes-engine/docs/how-to/tpu-multislice."""
+  slice_ = _slice(config)
+  if slice_ and slice_.hosts == 1 and config.slices > 1:
+    raise UsageError(
+      f'--slices={config.slices}: GKE joins slices of several hosts, and '
+      f'--accelerator={config.accelerator} is one host'
+    )
 
 
 def _check_folder(config: Config, command: Sequence[str]) -> None:
@@ -157,8 +168,16 @@ def _check_folder(config: Config, command: Sequence[str]) -> None:
 # cloud.google.com/kubernetes-engine/docs/how-to/tpus.
 
 
-def manifest(config: Config, command: Sequence[str]) -> Manifest:
-  """The JobSet."""
+def manifest(
+  config: Config, command: Sequence[str], version: str | None = None
+) -> Manifest:
+  """The JobSet.
+
+  Args:
+    config: flags of the launcher.
+    command: the study.
+    version: commit of this folder, for an image that has no history.
+  """
   slice_ = _slice(config)
   metadata: Manifest = {'name': config.name}
   if config.namespace:
@@ -192,21 +211,23 @@ def manifest(config: Config, command: Sequence[str]) -> Manifest:
         {
           'name': _JOB,
           'replicas': config.slices,
-          'template': {'spec': _job(config, command)},
+          'template': {'spec': _job(config, command, version)},
         }
       ],
     },
   }
 
 
-def _job(config: Config, command: Sequence[str]) -> Manifest:
+def _job(
+  config: Config, command: Sequence[str], version: str | None
+) -> Manifest:
   """One slice, or all machines with GPUs."""
   slice_ = _slice(config)
   hosts = slice_.hosts if slice_ else config.nodes
   pod: Manifest = {}
   if config.volume.startswith('gs://'):
     pod['metadata'] = {'annotations': {'gke-gcsfuse/volumes': 'true'}}
-  pod['spec'] = _pod(config, command)
+  pod['spec'] = _pod(config, command, version)
   return {
     'parallelism': hosts,
     'completions': hosts,
@@ -230,13 +251,15 @@ def _job(config: Config, command: Sequence[str]) -> Manifest:
   }
 
 
-def _pod(config: Config, command: Sequence[str]) -> Manifest:
+def _pod(
+  config: Config, command: Sequence[str], version: str | None
+) -> Manifest:
   spec: Manifest = {
     'restartPolicy': 'Never',
     'terminationGracePeriodSeconds': config.grace_seconds,
     'nodeSelector': _node_labels(config),
     'tolerations': _tolerations(config),
-    'containers': [_container(config, command)],
+    'containers': [_container(config, command, version)],
     'volumes': [
       {'name': 'runs', **_volume(config)},
       # NCCL and libtpu share memory; the default is 64 MiB.
@@ -251,7 +274,9 @@ def _pod(config: Config, command: Sequence[str]) -> Manifest:
   return spec
 
 
-def _container(config: Config, command: Sequence[str]) -> Manifest:
+def _container(
+  config: Config, command: Sequence[str], version: str | None
+) -> Manifest:
   slice_ = _slice(config)
   kind, count = 'nvidia.com/gpu', config.gpus
   if slice_:
@@ -260,7 +285,7 @@ def _container(config: Config, command: Sequence[str]) -> Manifest:
     'name': _JOB,
     'image': config.image,
     'command': [*map(_literal, command), *_cluster_flags(config)],
-    'env': [{'name': 'PYTHONUNBUFFERED', 'value': '1'}],
+    'env': [{'name': k, 'value': v} for k, v in _variables(version).items()],
     'resources': {'limits': {kind: count}},
     'volumeMounts': [
       {'name': 'runs', 'mountPath': config.mount},
@@ -271,6 +296,11 @@ def _container(config: Config, command: Sequence[str]) -> Manifest:
     # TPUs are devices of the host, and lock memory.
     container['securityContext'] = {'privileged': True}
   return container
+
+
+def _variables(version: str | None) -> dict[str, str]:
+  told = {commit.COMMIT_VARIABLE: version} if version else {}
+  return {'PYTHONUNBUFFERED': '1', **told}
 
 
 def _cluster_flags(config: Config) -> list[str]:
@@ -345,7 +375,9 @@ def render(data: Manifest) -> str:
 # Commands.
 
 
-def xpk(config: Config, command: Sequence[str]) -> list[str]:
+def xpk(
+  config: Config, command: Sequence[str], version: str | None = None
+) -> list[str]:
   """The command that makes xpk start the same.
 
   The volume has been given to the cluster by `xpk storage attach`, under the
@@ -367,6 +399,7 @@ def xpk(config: Config, command: Sequence[str]) -> list[str]:
     f'--restart-on-exit-codes={_XPK_RESTARTS}',
     f'--termination-grace-period-seconds={config.grace_seconds}',
     *(['--spot'] if config.spot else []),
+    *(f'--env={k}={v}' for k, v in _variables(version).items()),
     f'--command={command_line.shown(command)}',
   ]
 

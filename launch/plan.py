@@ -19,6 +19,8 @@ taken to be fused with them. Compiled by the CPU's compiler, these are
 estimates: activations (it holds bfloat16 in float32, and fuses less), and
 collectives (where XLA's partitioner puts them, in the model's types; a sum of
 which each device keeps a part counts as reduce-scatter, as on TPU and GPU).
+Attention is then computed as --model.attention says for a CPU: an accelerator's
+kernel computes and holds less.
 Where libtpu is installed and --accelerator is a TPU, the TPU's compiler is used
 instead: slower, and then nothing is an estimate but the time.
 """

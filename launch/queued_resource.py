@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Literal, NoReturn
+from typing import Literal, Self
 
 from extrap.errors import ExtrapError, Preempted
 from launch import command_line
@@ -28,6 +28,10 @@ _GONE = ('SUSPENDING', 'SUSPENDED', 'FAILED', 'DELETING', _ABSENT)
 _OVER = ('SUSPENDED', 'FAILED')
 _CONNECTION_LOST = 255  # Of ssh.
 _ANSWERS = 5  # How often `describe` may fail in a row.
+_LONGEST_ANSWER = 120.0  # Seconds; one that hangs is a failure.
+_LONGEST_STOP = 300.0  # Seconds for a study to save, where it can be reached.
+# Those of a person, a terminal that goes away, and a machine that goes down.
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Commands:
     run: runs the study; exits with its code.
     stop: makes the study save and end.
     delete: gives the slices back.
+    may_reach_none: whether `run` exits with 0 where no slice was there to be
+      reached.
   """
 
   pack: Words
@@ -51,6 +57,7 @@ class Commands:
   run: Words
   stop: Words
   delete: Words
+  may_reach_none: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +94,17 @@ def supervise(
 
   Raises:
     ExtrapError: gcloud refuses, or the limits are reached.
-    Preempted: SIGTERM came; the study has been told to save.
+    Preempted: SIGTERM or SIGHUP came; the study has been told to save.
+    KeyboardInterrupt: likewise, SIGINT.
   """
   if code := subprocess.call(commands.pack):
     raise ExtrapError(f'packing the tracked files failed (exit code {code})')
-  slices = _Slices(name, commands, limits, sleep)
-  with _terminated():
+  with _Interruption() as interruption:
+    slices = _Slices(name, commands, limits, sleep, interruption)
     try:
       for attempt in range(limits.tries):
         if attempt:
+          interruption.check()
           sleep(back_off(attempt))
         if (code := slices.attempt()) is not None:
           return code
@@ -139,8 +148,10 @@ class _Slices:
     commands: Commands,
     limits: Limits,
     sleep: Callable[[float], None],
+    interruption: '_Interruption',
   ) -> None:
     self.are_there = False
+    self._interruption = interruption
     self._name = name
     self._commands = commands
     self._limits = limits
@@ -157,7 +168,10 @@ class _Slices:
         self._judge_preparation(code, is_copy=step == 0)
         return None
     code = self._run()
-    state = self._settled_state() if code not in FINAL else 'ACTIVE'
+    is_sure = code in FINAL and (code or not self._commands.may_reach_none)
+    state = 'ACTIVE' if is_sure else self._settled_state()
+    if code == 0 and state in _GONE:
+      code = _CONNECTION_LOST
     decision = verdict(code, state)
     self._say(f'the study ended with {code} ({state}): {decision}')
     if decision == 'recreate':
@@ -166,13 +180,19 @@ class _Slices:
 
   def delete(self) -> None:
     """Gives the slices back, or says that they still cost money."""
-    for attempt in range(1, 4):
-      if subprocess.call(self._commands.delete) == 0 or self._is_absent():
-        self.are_there = False
-        return
-      self._sleep(back_off(attempt))
+    with self._interruption.deferred():
+      for attempt in range(1, 4):
+        if self._is_deleted():
+          self.are_there = False
+          return
+        self._sleep(back_off(attempt))
     again = command_line.shown(self._commands.delete)
     self._say(f'could not be deleted, and may cost money; try: {again}')
+
+  def _is_deleted(self) -> bool:
+    # In a session of its own Ctrl-C does not reach it.
+    code = subprocess.call(self._commands.delete, start_new_session=True)
+    return code == 0 or self._is_absent()
 
   def _acquire(self) -> bool:
     """Waits until the slices can be used; False where they were lost."""
@@ -196,6 +216,12 @@ class _Slices:
     hours = self._limits.wait / 3600
     raise ExtrapError(f'{self._name}: no slice within --wait_hours={hours:g}')
 
+  def _is_gone(self) -> bool:
+    """False where gcloud cannot say: no reason to end a study that runs."""
+    with contextlib.suppress(ExtrapError):
+      return self._state()[0] in _GONE
+    return False
+
   def _is_absent(self) -> bool:
     with contextlib.suppress(ExtrapError):
       return self._state()[0] == _ABSENT
@@ -206,6 +232,9 @@ class _Slices:
     # An interrupted request may have been heard.
     self.are_there = True
     code = subprocess.call(self._commands.create)
+    if code and not self._is_absent():
+      # The answer was lost, not the request.
+      code = 0
     if code and not self._was_accepted:
       self.are_there = False
       raise ExtrapError(
@@ -219,9 +248,7 @@ class _Slices:
   def _state(self) -> tuple[str, str]:
     """The state of the resource, and why it failed."""
     for _ in range(_ANSWERS):
-      asked = subprocess.run(
-        self._commands.describe, capture_output=True, text=True
-      )
+      asked = self._describe()
       state, _, reason = asked.stdout.strip().partition('\t')
       if asked.returncode == 0 and state:
         self.are_there = True
@@ -231,6 +258,15 @@ class _Slices:
       self._sleep(self._limits.poll)
     last = (asked.stderr.strip().splitlines() or ['no answer'])[-1]
     raise ExtrapError(f'{self._name}: gcloud cannot say its state: {last}')
+
+  def _describe(self) -> subprocess.CompletedProcess[str]:
+    words = self._commands.describe
+    try:
+      return subprocess.run(
+        words, capture_output=True, text=True, timeout=_LONGEST_ANSWER
+      )
+    except subprocess.TimeoutExpired:
+      return subprocess.CompletedProcess(words, 1, '', 'it does not answer')
 
   def _settled_state(self) -> str:
     """The state, after a while if nothing seems wrong.
@@ -261,12 +297,13 @@ class _Slices:
       while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
           return process.wait(max(self._limits.poll, 0.01))
-        if self._state()[0] in _GONE:
+        if self._is_gone():
           # The connection may hang for as long as the network likes.
           return _CONNECTION_LOST
     except (KeyboardInterrupt, Preempted):
       self._say('telling the study to save')
-      subprocess.call(self._commands.stop)
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.call(self._commands.stop, timeout=_LONGEST_STOP)
       raise
     finally:
       process.kill()
@@ -278,17 +315,53 @@ class _Slices:
     self._said = text
 
 
-@contextlib.contextmanager
-def _terminated() -> Iterator[None]:
-  """Turns the first SIGTERM into `Preempted`, and ignores further ones."""
+class _Interruption:
+  """Turns the first signal to stop into an exception; ignores further ones.
 
-  def stop(number: int, frame: FrameType | None) -> NoReturn:
-    # Giving the slices back must not be interrupted again.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Preempted('told to stop; the same command resumes the run')
+  While it is deferred, as in a deletion, nothing is raised.
+  """
 
-  before = signal.signal(signal.SIGTERM, stop)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, before)
+  def __init__(self) -> None:
+    self._heard: int | None = None
+    self._is_deferred = False
+
+  def __enter__(self) -> Self:
+    # What is ignored already, as by nohup, is to stay so.
+    self._before = {
+      number: signal.signal(number, self._hear)
+      for number in _INTERRUPTIONS
+      if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  @contextlib.contextmanager
+  def deferred(self) -> Iterator[None]:
+    """A part that must not be interrupted; `check` raises what was heard."""
+    self._is_deferred = True
+    try:
+      yield
+    finally:
+      self._is_deferred = False
+
+  def check(self) -> None:
+    """Raises what was heard.
+
+    Raises:
+      KeyboardInterrupt: SIGINT.
+      Preempted: another signal.
+    """
+    if self._heard == signal.SIGINT:
+      raise KeyboardInterrupt
+    if self._heard is not None:
+      raise Preempted('told to stop; the same command resumes the run')
+
+  def _hear(self, number: int, frame: FrameType | None) -> None:
+    if self._heard is not None:
+      return
+    self._heard = number
+    if not self._is_deferred:
+      self.check()

@@ -1,5 +1,6 @@
 """Where a command keeps its run, as the machines that run it see it."""
 
+import posixpath
 from collections.abc import Sequence
 
 from extrap.errors import UsageError
@@ -29,6 +30,9 @@ def check(command: Sequence[str], *, where: str, how: str) -> str:
     UsageError: it is not given, or is on a disk of one machine only.
   """
   folder = flag_value(command, 'workdir')
+  if folder is not None and folder.startswith('/'):
+    # What is left of `/mnt/../tmp` is `/tmp`.
+    folder = posixpath.normpath(folder)
   if folder is None:
     problem = (
       'the command has no --workdir, and the default, runs/..., is '

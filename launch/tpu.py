@@ -8,7 +8,8 @@ prints the commands, in order, as a script; with --execute they are run. The
 slice is asked for as a queued resource, gets the tracked files of this folder
 and their requirements on all workers, runs the command on all of them, and is
 deleted in the end. If it is preempted, or the study ends with 75, it is deleted
-and asked for again: the same command on the same run folder resumes.
+and asked for again: the same command on the same run folder resumes. Ctrl-C, a
+terminal that goes away and SIGTERM make the study save, and delete the slice.
 
 The exit code is the study's (0 done, 1 failed, 2 usage, 3 diverged).
 """
@@ -20,7 +21,14 @@ from collections.abc import Sequence
 
 from extrap.config import option
 from extrap.errors import UsageError
-from launch import accelerators, command_line, queued_resource, shared_folder
+from launch import (
+  accelerators,
+  command_line,
+  commit,
+  queued_resource,
+  shared_folder,
+)
+from launch.processes import PREEMPTED
 from launch.queued_resource import Commands, Limits
 
 _REQUIRED = dataclasses.MISSING
@@ -30,7 +38,7 @@ _REQUIRED = dataclasses.MISSING
 JAX = 'jax[tpu]>=0.10,<0.13'
 PYTHON = '3.12'
 
-# Ends what an earlier, lost connection left running, so that it saves. A number
+# Ends what a lost connection left running, so that it saves. A number
 # alone would do for any process; this one is in our folder.
 _STOP = (
   'stop() { pid=$(cat run.pid 2>/dev/null); for n in $(seq 600); do '
@@ -91,7 +99,7 @@ def launch(config: Config, command: list[str]) -> int:
     ExtrapError: gcloud is missing or refuses, or the tries are used up.
   """
   check(config, command)
-  steps = commands(config, command)
+  steps = commands(config, command, commit.here())
   if not config.execute:
     print(script(config, steps), end='')
     return 0
@@ -124,8 +132,16 @@ def check(config: Config, command: Sequence[str]) -> None:
 # Commands: config in, words out.
 
 
-def commands(config: Config, command: Sequence[str]) -> Commands:
-  """What is run, each as a list of words."""
+def commands(
+  config: Config, command: Sequence[str], version: str | None = None
+) -> Commands:
+  """What is run, each as a list of words.
+
+  Args:
+    config: flags of the launcher.
+    command: the study.
+    version: commit of the code, which arrives without its history.
+  """
   prepare = [_copy(config)]
   if config.setup:
     prepare.append(_on_all(config, config.setup))
@@ -135,9 +151,11 @@ def commands(config: Config, command: Sequence[str]) -> Commands:
     create=create(config),
     describe=_resource(config, 'describe', '--format=' + queued_resource.ASKED),
     prepare=tuple(map(tuple, prepare)),
-    run=_on_all(config, run_shell(config.name, command)),
+    run=_on_all(config, run_shell(config.name, command, version)),
     stop=_on_all(config, f'cd ~/{config.name} && {_STOP}'),
     delete=_resource(config, 'delete', '--force', '--quiet'),
+    # Slices that gcloud cannot prepare for ssh are left out, even all of them.
+    may_reach_none=config.slices > 1,
   )
 
 
@@ -174,21 +192,33 @@ def pack(config: Config) -> tuple[str, ...]:
 
 
 def install_shell(name: str) -> str:
-  """Shell code that unpacks the code and installs what it needs."""
+  """Shell code that unpacks the code and installs what it needs.
+
+  What an earlier launcher left running saves first, while its code is there.
+  """
   return (
-    f'set -e; mkdir -p ~/{name}; tar -xzf ~/{name}.tar.gz -C ~/{name}; '
-    f'cd ~/{name}; python3 -m pip install -q --user uv; '
+    f'mkdir -p ~/{name} && cd ~/{name} || exit 1; {_STOP}; rm -f run.pid; '
+    f'set -e; tar -xzf ~/{name}.tar.gz; python3 -m pip install -q --user uv; '
     f'python3 -m uv venv -q --clear --python {PYTHON} .venv; '
     'python3 -m uv pip install -q --python .venv/bin/python '
     f'-r requirements.txt {shlex.quote(JAX)}'
   )
 
 
-def run_shell(name: str, command: Sequence[str]) -> str:
-  """Shell code that runs the study; its exit code is the study's."""
+def run_shell(
+  name: str, command: Sequence[str], version: str | None = None
+) -> str:
+  """Shell code that runs the study; its exit code is the study's.
+
+  gcloud runs it again, on one worker, where a connection was lost. Alone that
+  worker would wait for the others in vain: it ends them, for a common start.
+  """
+  told = f'{commit.COMMIT_VARIABLE}={shlex.quote(version)} ' if version else ''
   return (
-    f'cd ~/{name} || exit 1; {_STOP}; echo $$ > run.pid; '
-    f'export PATH="$PWD/.venv/bin:$PATH"; exec {shlex.join(command)}'
+    f'cd ~/{name} || exit 1; '
+    f'if [ -e run.pid ]; then {_STOP}; exit {PREEMPTED}; fi; '
+    f'echo $$ > run.pid; export {told}PATH="$PWD/.venv/bin:$PATH"; '
+    f'exec {shlex.join(command)}'
   )
 
 
@@ -209,7 +239,10 @@ def _copy(config: Config) -> tuple[str, ...]:
 def _on_all(config: Config, shell: str) -> tuple[str, ...]:
   """Runs shell code on all workers of all slices at the same time."""
   # A worker that has gone is noticed after two minutes, not never.
-  alive = ('-oServerAliveInterval=30', '-oServerAliveCountMax=4')
+  alive = (
+    '-oConnectTimeout=60',
+    *('-oServerAliveInterval=30', '-oServerAliveCountMax=4'),
+  )
   return (
     *(*_workers(config, 'ssh'), config.name, *_all(config)),
     *(f'--ssh-flag={flag}' for flag in alive),

@@ -147,6 +147,17 @@ def test_a_loop_that_nothing_bounds_is_told() -> None:
   assert (costs.total_flops, costs.unknown_loops) == (ONE, 1)
 
 
+def test_a_loop_whose_start_is_computed_is_told() -> None:
+  text = loop(ADD, start=4)
+  copied = text.replace(
+    '%start = s32[] constant(4)',
+    '%four = s32[] constant(4)\n  %start = s32[] copy(%four)',
+  )
+  assert read_costs(copied).total_flops == 6 * ONE
+  costs = read_costs(copied.replace('copy(%four)', 'negate(%four)'))
+  assert (costs.total_flops, costs.unknown_loops) == (ONE, 1)
+
+
 @pytest.mark.parametrize(
   ('groups', 'size', 'span'),
   [

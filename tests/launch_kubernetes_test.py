@@ -24,6 +24,12 @@ exit "$CODE"
 """
 
 
+@pytest.fixture(autouse=True)
+def no_commit(monkeypatch):
+  """Goldens do not depend on that of this folder."""
+  monkeypatch.setattr(kubernetes.commit, 'here', lambda: None)
+
+
 @pytest.fixture
 def kubectl(tmp_path, monkeypatch):
   """A fake kubectl on PATH; returns the file with its calls."""
@@ -94,13 +100,15 @@ def test_manifest_is_the_golden_one(name):
     ('v5litepod-16', 4, 4, 'tpu-v5-lite-podslice', '4x4'),
     ('v5p-8', 1, 4, 'tpu-v5p-slice', '2x2x1'),
     ('v6e-8', 1, 8, 'tpu-v6e-slice', '2x4'),
+    ('v6e-16', 4, 4, 'tpu-v6e-slice', '4x4'),
   ],
 )
 def test_slices_become_jobs_and_hosts_become_pods(
   accelerator, hosts, chips, kind, topology
 ):
-  _, replicated, job, pod = built(accelerator=accelerator, slices=3)
-  assert replicated['replicas'] == 3
+  slices = 3 if hosts > 1 else 1
+  _, replicated, job, pod = built(accelerator=accelerator, slices=slices)
+  assert replicated['replicas'] == slices
   assert job['parallelism'] == job['completions'] == hosts
   assert pod['nodeSelector'] == {
     'cloud.google.com/gke-tpu-accelerator': kind,
@@ -284,6 +292,7 @@ def test_xpk_command_matches_the_manifest(capfd):
     ((), COMMAND, 'give one of --accelerator'),
     (('--accelerator=v4-8', '--gpus=8'), COMMAND, 'give one of'),
     (('--accelerator=v4-8', '--nodes=2'), COMMAND, '--nodes and --gpu_type'),
+    (('--accelerator=v6e-8', '--slices=2'), COMMAND, 'v6e-8 is one host'),
     (('--gpus=8', '--slices=2'), COMMAND, '--slices is for TPUs'),
     (('--gpus=8', '--xpk', '--cluster=c'), COMMAND, '--xpk is for TPUs'),
     (('--accelerator=v4-8', '--xpk'), COMMAND, '--xpk needs --cluster'),
@@ -293,6 +302,7 @@ def test_xpk_command_matches_the_manifest(capfd):
     (('--gpus=8',), COMMAND[:-1], 'has no --workdir'),
     (('--gpus=8',), [*COMMAND, '--workdir=/mnt/a'], 'is local to each pod'),
     (('--gpus=8',), [*COMMAND, '--workdir=a'], 'is relative'),
+    (('--gpus=8',), [*COMMAND, '--workdir=/runs/../a'], '/a is local to each'),
     (('--gpus=8',), [], 'nothing to run'),
     (('--gpus=8',), [*COMMAND, '--cluster.rank=1'], 'leave it out'),
   ],
@@ -305,6 +315,19 @@ def test_bad_input_is_one_line_and_creates_nothing(
   assert (code, out, err.count('\n')) == (2, '', 1)
   assert words in err
   assert not kubectl.exists()
+
+
+def test_pods_are_told_the_commit(capfd, monkeypatch):
+  monkeypatch.setattr(kubernetes.commit, 'here', lambda: '1f' * 20 + '-dirty')
+  _, out, _ = run(capfd, *TPU)
+  (replicated,) = yaml.safe_load(out)['spec']['replicatedJobs']
+  pod = replicated['template']['spec']['template']['spec']
+  told = {'name': 'EXTRAP_COMMIT', 'value': '1f' * 20 + '-dirty'}
+  assert told in pod['containers'][0]['env']
+  _, out, _ = run(capfd, *TPU, '--xpk', '--cluster=c')
+  assert f'--env=EXTRAP_COMMIT={told["value"]}' in shlex.split(out)
+  monkeypatch.setattr(kubernetes.commit, 'here', lambda: None)
+  assert 'EXTRAP_COMMIT' not in run(capfd, *TPU)[1]
 
 
 def test_xpk_is_not_executed(kubectl, capfd):

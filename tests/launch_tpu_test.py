@@ -24,8 +24,9 @@ COMMAND = ['python', '-m', 'experiments.addition', '--workdir=/mnt/runs/a']
 HARD = ["it's", '$HOME `id`', 'two  words', '"', '\\', '*', '', 'a\nb', '!x']
 
 # Plays back what the tests say, one line a call, and notes every call. HANG
-# goes on until it is killed, NUDGE sends SIGTERM to the launcher, and INTERRUPT
-# does both.
+# goes on until it is killed, SLOW for a while, NUDGE sends SIGTERM to the
+# launcher, INTERRUPT does both, and CTRL-C sends SIGINT to all that a terminal
+# would.
 FAKE = """#!{python} -SE
 import json, os, pathlib, signal, sys, time
 folder = pathlib.Path({folder!r})
@@ -44,8 +45,18 @@ def play(name):
   code = next_of(name, '0')
   if code in ('NUDGE', 'INTERRUPT'):
     os.kill(os.getppid(), signal.SIGTERM)
+  if code == 'CTRL-C':
+    # As a shell's, this process group is that of the launcher.
+    os.kill(os.getppid(), signal.SIGINT)
+    if os.getpgrp() == os.getpgid(os.getppid()):
+      os.kill(os.getpid(), signal.SIGINT)
+  if code == 'LOST':
+    (folder / 'there').write_text('')
+    return 1
   if code in ('HANG', 'INTERRUPT'):
     time.sleep(60)
+  if code == 'SLOW':
+    time.sleep(1)
   return int(code) if code.isdigit() else 0
 
 argv = sys.argv[1:]
@@ -70,7 +81,8 @@ elif verb == 'delete':
   there.unlink(missing_ok=True)
 elif verb in ('ssh', 'scp'):
   what = ' '.join(argv)
-  kind = 'run' if 'exec' in what else 'stop' if 'kill' in what else 'prepare'
+  is_stop = 'kill' in what and 'tar' not in what
+  kind = 'run' if 'exec' in what else 'stop' if is_stop else 'prepare'
   sys.exit(play(kind))
 """
 
@@ -212,7 +224,7 @@ def test_unknown_accelerator_names_close_ones(capsys, name, close):
 )
 def test_script_is_the_golden_one_and_is_bash(name, changes):
   given = config(**changes)
-  text = tpu.script(given, tpu.commands(given, [*COMMAND, *HARD]))
+  text = tpu.script(given, tpu.commands(given, [*COMMAND, *HARD], '1f' * 20))
   subprocess.run(['bash', '-n'], input=text, text=True, check=True)
   golden.check(f'tpu/{name}.sh', text)
 
@@ -286,9 +298,22 @@ def test_worker_gives_the_exit_code_of_the_study(tmp_path, code):
   assert done.returncode == code
 
 
-def test_worker_first_ends_what_a_lost_connection_left(tmp_path):
+def worker(tmp_path):
+  """A worker's environment: an archive, and a uv that only takes notes."""
+  with tarfile.open(tmp_path / 'add.tar.gz', 'w:gz') as tar:
+    tar.addfile(tarfile.TarInfo('requirements.txt'), io.BytesIO())
+  fake = tmp_path / 'bin' / 'python3'
+  fake.parent.mkdir()
+  fake.write_text('#!/bin/sh\nprintf "%s|" "$@" >> ~/calls; echo >> ~/calls\n')
+  fake.chmod(0o755)
+  return {'HOME': str(tmp_path), 'PATH': f'{fake.parent}:/usr/bin:/bin'}
+
+
+@pytest.mark.parametrize('again', ['gcloud', 'launcher'])
+def test_worker_first_ends_what_a_lost_connection_left(tmp_path, again):
+  """gcloud runs one worker's command again; a launcher all, from the copy."""
   (tmp_path / 'add').mkdir()
-  environment = {'HOME': str(tmp_path), 'PATH': os.environ['PATH']}
+  environment = worker(tmp_path)
   study = 'trap "echo saved > saved; exit 75" TERM; echo > on; sleep 60 & wait'
   shell = tpu.run_shell('add', ['bash', '-c', study])
   first = subprocess.Popen(
@@ -297,12 +322,19 @@ def test_worker_first_ends_what_a_lost_connection_left(tmp_path):
   try:
     while not (tmp_path / 'add' / 'on').exists():
       time.sleep(0.02)
-    shell = tpu.run_shell('add', ['cat', 'saved'])
-    second = subprocess.run(
-      ['bash', '-c', shell], env=environment, capture_output=True, text=True
-    )
-    assert second.stdout == 'saved\n', second.stderr
+    shells = [tpu.run_shell('add', ['cat', 'saved'])]
+    if again == 'launcher':
+      shells.insert(0, tpu.install_shell('add'))
+    done = [
+      subprocess.run(
+        ['bash', '-c', shell], env=environment, capture_output=True, text=True
+      )
+      for shell in shells
+    ]
     assert first.wait(10) == 75
+    assert (tmp_path / 'add' / 'saved').exists()
+    alone = (75, ''), (0, 'saved\n')
+    assert (done[-1].returncode, done[-1].stdout) == alone[again == 'launcher']
   finally:
     with contextlib.suppress(ProcessLookupError):
       os.killpg(first.pid, signal.SIGKILL)
@@ -312,31 +344,22 @@ def test_worker_leaves_another_program_with_the_old_number_alone(tmp_path):
   (tmp_path / 'add').mkdir()
   with subprocess.Popen(['sleep', '60'], cwd='/') as other:
     (tmp_path / 'add' / 'run.pid').write_text(str(other.pid))
-    shell = tpu.run_shell('add', ['true'])
-    environment = {'HOME': str(tmp_path), 'PATH': os.environ['PATH']}
-    subprocess.run(['bash', '-c', shell], env=environment, check=True)
+    environment = worker(tmp_path)
+    for shell in (tpu.install_shell('add'), tpu.run_shell('add', ['true'])):
+      subprocess.run(['bash', '-c', shell], env=environment, check=True)
     assert other.poll() is None
     other.kill()
 
 
 def test_workers_unpack_and_install(tmp_path):
-  """The shell code of the installation, with a uv that only takes notes."""
-  archive = tmp_path / 'add.tar.gz'
-  with tarfile.open(archive, 'w:gz') as tar:
-    member = tarfile.TarInfo('requirements.txt')
-    tar.addfile(member, io.BytesIO())
-  fake = tmp_path / 'bin' / 'python3'
-  fake.parent.mkdir()
-  fake.write_text('#!/bin/sh\nprintf "%s|" "$@" >> ~/calls; echo >> ~/calls\n')
-  fake.chmod(0o755)
-  environment = {'HOME': str(tmp_path), 'PATH': f'{fake.parent}:/usr/bin:/bin'}
+  environment = worker(tmp_path)
   shell = tpu.install_shell('add')
   subprocess.run(['bash', '-c', shell], env=environment, check=True)
   assert (tmp_path / 'add' / 'requirements.txt').exists()
   calls = (tmp_path / 'calls').read_text().splitlines()
   assert [call.split('|')[1] for call in calls] == ['pip', 'uv', 'uv']
   assert calls[-1].endswith(f'|-r|requirements.txt|{tpu.JAX}|')
-  fake.write_text('#!/bin/sh\nexit 7\n')
+  (tmp_path / 'bin' / 'python3').write_text('#!/bin/sh\nexit 7\n')
   assert subprocess.run(['bash', '-c', shell], env=environment).returncode == 7
 
 
@@ -538,7 +561,7 @@ def test_refused_request_is_not_repeated(cloud, capfd):
 
 
 def test_refusal_of_what_was_accepted_before_is_a_passing_one(cloud):
-  cloud.plays(states='ABSENT FAILED ABSENT ABSENT ACTIVE', create='0 1 0')
+  cloud.plays(states='ABSENT FAILED ' + 'ABSENT ' * 3 + 'ACTIVE', create='0 1')
   assert go_on() == (0, [back_off(1), back_off(2)])
   assert cloud.verbs[:4] == ['create', 'delete', 'create', 'create']
 
@@ -548,6 +571,45 @@ def test_unreachable_gcloud(cloud):
   with pytest.raises(ExtrapError, match=r'its state: .*log in first'):
     go_on()
   assert not cloud.verbs
+
+
+def test_study_that_runs_outlives_a_gcloud_that_cannot_answer(cloud):
+  cloud.plays(states='ABSENT ACTIVE ' + 'MUTE ' * 99, run='SLOW')
+  assert go_on(poll=0.05)[0] == 0
+  mute = [words for words in cloud.calls if 'describe' in words][2:]
+  assert len(mute) > queued_resource._ANSWERS
+
+
+def test_gcloud_that_hangs_is_asked_again(cloud, monkeypatch):
+  ask, hangs = subprocess.run, [True, True]
+
+  def run(words, *, timeout, **options):
+    if hangs:
+      hangs.pop()
+      raise subprocess.TimeoutExpired(words, timeout)
+    return ask(words, **options)
+
+  monkeypatch.setattr(queued_resource.subprocess, 'run', run)
+  assert go_on()[0] == 0 and not hangs
+
+
+def test_request_whose_answer_is_lost_is_not_left_behind(cloud):
+  cloud.plays(create='LOST')
+  assert go_on()[0] == 0
+  assert cloud.verbs == ['create', 'scp', 'ssh', 'run', 'delete']
+  assert not (cloud.folder / 'there').exists()
+
+
+def test_slices_that_nobody_reached_have_not_run_the_study(cloud):
+  """gcloud leaves out slices that are gone, and exits with 0."""
+  states = 'ABSENT ACTIVE SUSPENDED ABSENT ACTIVE'
+  cloud.plays(states=states)
+  assert go_on(slices=2)[0] == 0
+  assert cloud.verbs.count('run') == cloud.verbs.count('create') == 2
+  # One slice by itself is not left out.
+  cloud.plays(states=states)
+  assert go_on()[0] == 0
+  assert cloud.verbs.count('run') == 3
 
 
 def test_passing_trouble_with_gcloud_is_overlooked(cloud):
@@ -626,6 +688,89 @@ def test_giving_back_is_not_interrupted(cloud):
   with pytest.raises(Preempted):
     go_on()
   assert not (cloud.folder / 'there').exists()
+
+
+@pytest.mark.parametrize('signal_', [signal.SIGHUP, signal.SIGINT])
+def test_other_ways_to_stop_the_launcher_give_back_as_well(cloud, signal_):
+  cloud.plays(run='HANG')
+  tell = f'import os; os.kill({os.getpid()}, {int(signal_)})'
+  fake = cloud.folder / 'bin' / 'gcloud'
+  text = fake.read_text().replace('time.sleep(60)', tell)
+  fake.write_text(text + '\n')
+  error = KeyboardInterrupt if signal_ == signal.SIGINT else Preempted
+
+  def heard(*_):
+    """Where the launcher does not listen, the tests go on."""
+
+  before = signal.signal(signal_, heard)
+  try:
+    with pytest.raises(error):
+      go_on()
+    assert signal.getsignal(signal_) is heard
+  finally:
+    signal.signal(signal_, before)
+  assert cloud.verbs[-2:] == ['ssh', 'delete']
+
+
+def test_what_nohup_ignores_stays_ignored(cloud):
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with queued_resource._Interruption():
+      assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize('how', ['NUDGE', 'CTRL-C'])
+def test_first_interruption_of_the_last_deletion_does_not_stop_it(cloud, how):
+  cloud.plays(delete=how)
+  assert go_on()[0] == 0
+  assert cloud.verbs.count('delete') == 1
+  assert not (cloud.folder / 'there').exists()
+
+
+@pytest.mark.parametrize(
+  ('how', 'error'), [('NUDGE', Preempted), ('CTRL-C', KeyboardInterrupt)]
+)
+def test_interruption_of_another_deletion_is_heard_after_it(cloud, how, error):
+  cloud.plays(states='ABSENT ACTIVE SUSPENDED', run='255', delete=how)
+  with pytest.raises(error):
+    go_on()
+  assert cloud.verbs == ['create', 'scp', 'ssh', 'run', 'delete']
+
+
+def test_study_that_cannot_be_told_to_save_is_given_back(cloud, monkeypatch):
+  monkeypatch.setattr(queued_resource, '_LONGEST_STOP', 0.5)
+  cloud.plays(run='INTERRUPT', stop='HANG')
+  with pytest.raises(Preempted):
+    go_on()
+  assert cloud.verbs[-1] == 'delete'
+
+
+def committed(folder):
+  """Commits what is there; returns the commit."""
+  git = ['git', '-c', 'user.name=a', '-c', 'user.email=a@b.c']
+  subprocess.run([*git, 'add', '.'], cwd=folder, check=True)
+  subprocess.run([*git, 'commit', '-qm', 'one'], cwd=folder, check=True)
+  head = ['git', 'rev-parse', 'HEAD']
+  return subprocess.check_output(head, cwd=folder, text=True).strip()
+
+
+def test_study_is_told_its_commit(cloud, tmp_path, capsys):
+  """From the launcher's checkout to the words of a worker's study."""
+  assert 'EXTRAP_COMMIT' not in run(capsys, *NEEDED)[1]
+  head = committed(Path.cwd())
+  (tmp_path / 'add').mkdir()
+  show = ['sh', '-c', 'echo "$EXTRAP_COMMIT"']
+  for text, change in ((head, ''), (f'{head}-dirty', 'changed = 1\n')):
+    if change:
+      Path('tracked.py').write_text(change)
+    assert f' EXTRAP_COMMIT={text} ' in run(capsys, *NEEDED)[1]
+    shell = tpu.run_shell('add', show, text)
+    environment = {'HOME': str(tmp_path), 'PATH': os.environ['PATH']}
+    told = subprocess.check_output(['bash', '-c', shell], env=environment)
+    assert told.decode().strip() == text
+    (tmp_path / 'add' / 'run.pid').unlink()
 
 
 def test_launcher_passes_its_limits_on(cloud, monkeypatch, capsys):

@@ -592,7 +592,9 @@ def test_hardware_line(devices, line):
   assert environment.hardware(env) == line
 
 
-def test_git_state_follows_the_checkout(tmp_path):
+def test_git_state_follows_the_checkout(tmp_path, monkeypatch):
+  monkeypatch.delenv(environment.COMMIT_VARIABLE, raising=False)
+
   def git(*command):
     identity = ['-c', 'user.name=a', '-c', 'user.email=a@b.c']
     done = subprocess.run(
@@ -616,6 +618,22 @@ def test_git_state_follows_the_checkout(tmp_path):
   other = tmp_path / 'untracked.py'
   other.write_text('3\n')
   assert environment.git_state(other) is None
+  # A launcher's word counts where there is no checkout, and only there.
+  monkeypatch.setenv(environment.COMMIT_VARIABLE, 'b' * 40)
+  assert environment.git_state(file) == {'commit': commit, 'dirty': True}
+  assert environment.git_state(other) == {'commit': 'b' * 40, 'dirty': False}
+
+
+@pytest.mark.parametrize('dirty', [False, True])
+def test_commit_comes_from_the_launcher_without_a_checkout(
+  tmp_path, monkeypatch, dirty
+):
+  state = {'commit': 'a1' * 20, 'dirty': dirty}
+  text = environment.commit_text(state)
+  monkeypatch.setenv(environment.COMMIT_VARIABLE, text)
+  assert environment.git_state(tmp_path / 'a.py') == state
+  monkeypatch.setenv(environment.COMMIT_VARIABLE, 'HEAD; true')
+  assert environment.git_state(tmp_path / 'a.py') is None
 
 
 @pytest.mark.parametrize(('system', 'unit'), [('linux', 1024), ('darwin', 1)])

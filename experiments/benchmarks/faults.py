@@ -140,7 +140,10 @@ def run(folder: Path, argv: Sequence[str], expect: int = 0) -> str:
   """Runs to the end; returns what was said."""
   log = folder.parent / 'log.txt'
   with started(argv, log) as process:
-    code = process.wait(timeout=600)
+    try:
+      code = process.wait(timeout=300)
+    except subprocess.TimeoutExpired as error:
+      raise Lost('it hangs') from error
   said = log.read_text()
   if code != expect:
     last = said.strip().splitlines()[-1:] or ['nothing']
@@ -252,8 +255,9 @@ def kill(bench: Bench, rng: random.Random, in_save: bool) -> str:
     folder = bench.folder('kill')
     after = rng.randrange(STEPS - 12) if in_save else rng.random()
     code = _kill(bench, folder, after, in_save)
+    at_work = code == -signal.SIGKILL and status(folder)['state'] == 'running'
     # Too late, or between two files of a save: another moment.
-    if code == -signal.SIGKILL and (is_saving(folder) or not in_save):
+    if at_work and (is_saving(folder) or not in_save):
       break
   step, there = status(folder)['step'], checkpoints(folder)
   where = f'in a save after step {step}' if in_save else f'after step {step}'

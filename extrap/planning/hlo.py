@@ -222,12 +222,23 @@ class _Program:
     if bound is None:
       return None
     limit, index = bound
-    state = computation.get(loop.operands[0])
-    start = 0
-    if state is not None and state.opcode == 'tuple':
-      start = _constant(state.operands[index], computation) or 0
+    start = self._start(loop, index, computation)
+    if start is None:
+      return None
     step = self._step(self._computations[loop.names('body')[0]], index)
     return max(0, -(-(limit - start) // step))
+
+  def _start(
+    self, loop: Instruction, index: int, computation: Computation
+  ) -> int | None:
+    """Where a counter starts; None where it is computed."""
+    state = computation.get(loop.operands[0])
+    if state is None or state.opcode != 'tuple':
+      return None
+    line = computation.get(name := state.operands[index])
+    while line is not None and line.opcode in _LAYOUT:
+      line = computation.get(name := line.operands[0])
+    return _constant(name, computation)
 
   def _bound(self, name: str) -> tuple[int, int] | None:
     """Where a counter ends, and which element of the loop's state it is."""

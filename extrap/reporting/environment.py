@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
+# Where the launchers of far-away machines write what `commit_text` gives: the
+# code arrives there without its history.
+COMMIT_VARIABLE = 'EXTRAP_COMMIT'
+
 # What `json.dump` takes; see `environment`.
 Environment = dict[str, object]
+GitState = dict[str, str | bool]
 
 
 def environment(devices: Sequence['jax.Device'] | None = None) -> Environment:
@@ -29,7 +35,7 @@ def environment(devices: Sequence['jax.Device'] | None = None) -> Environment:
   Returns:
     Python, platform, cpu, cores, versions (None where absent), devices
     (platform, kind and count, or None), git (commit and dirty, or None
-    outside of a git checkout).
+    where nothing tells).
   """
   return {
     'python': platform.python_version(),
@@ -83,23 +89,41 @@ def peak_memory_bytes() -> int:
   return peak if sys.platform == 'darwin' else peak * 1024
 
 
-def git_state(path: str | os.PathLike[str]) -> dict[str, str | bool] | None:
+def git_state(path: str | os.PathLike[str]) -> GitState | None:
   """Finds the commit that a file belongs to.
 
   Args:
     path: a file.
 
   Returns:
-    The commit and whether its checkout is dirty; None where git is absent,
-    or does not track the file, as for a package installed inside a checkout.
+    The commit and whether its checkout is dirty. Where git is absent, or does
+    not track the file, as for a package installed inside a checkout: what a
+    launcher has told, else None.
   """
   path = Path(path).resolve()
   tracked = _run('git', '-C', path.parent, 'ls-files', '--error-unmatch', path)
-  commit = _run('git', '-C', path.parent, 'rev-parse', 'HEAD')
-  if not (tracked and commit):
+  state = checkout_state(path.parent) if tracked else None
+  return state or _read_commit(os.environ.get(COMMIT_VARIABLE, ''))
+
+
+def checkout_state(folder: str | os.PathLike[str]) -> GitState | None:
+  """The commit of a checkout and whether it is dirty; None if it is none."""
+  commit = _run('git', '-C', folder, 'rev-parse', 'HEAD')
+  if not commit:
     return None
-  status = _run('git', '-C', path.parent, 'status', '--porcelain')
+  status = _run('git', '-C', folder, 'status', '--porcelain')
   return {'commit': commit, 'dirty': status != ''}
+
+
+def commit_text(state: GitState) -> str:
+  """As in '1f0c...' or '1f0c...-dirty', for `COMMIT_VARIABLE`."""
+  return f'{state["commit"]}{"-dirty" if state["dirty"] else ""}'
+
+
+def _read_commit(text: str) -> GitState | None:
+  """Inverse of `commit_text`; None for any other text."""
+  found = re.fullmatch(r'([0-9a-f]{40,64})(-dirty)?', text)
+  return {'commit': found[1], 'dirty': bool(found[2])} if found else None
 
 
 def _describe(devices: Sequence['jax.Device']) -> dict[str, str | int]:

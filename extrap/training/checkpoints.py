@@ -19,9 +19,9 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 import jax
-import jax.numpy as jnp
 from absl import logging as absl_logging
 
+from extrap.compilation import copied
 from extrap.errors import ExtrapError
 from extrap.training.distributed import (
   is_alone,
@@ -37,6 +37,7 @@ AbstractState = object
 SUMS = 'files.sha256'
 UNREADABLE = '.unreadable'
 _hooks: list[Callable] = []
+_failed_saves: list[BaseException] = []
 
 
 class Checkpoints:
@@ -66,6 +67,7 @@ class Checkpoints:
     self._unsealed: list[int] = []
     # Sums of gigabytes take seconds, which training need not wait for.
     self._sealer = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+    self._waiter = concurrent.futures.ThreadPoolExecutor(max_workers=1)
     self._sealing: list[concurrent.futures.Future[None]] = []
     ocp = _orbax()
     if every is None and not self.folder.is_dir():
@@ -121,7 +123,12 @@ class Checkpoints:
     ocp = _orbax()
     # The caller donates its buffers to the next dispatch while the save goes
     # on, and on CPU the host's view of an array may be the very same memory.
-    state = jax.tree.map(jnp.copy, state)
+    if not is_alone():
+      # Whatever waits for the step that makes it takes threads from that step,
+      # without which the other processes' exchange with it never ends.
+      jax.block_until_ready(state)
+    state = copied(state)
+    _failed_saves.clear()
     with self._one_line(f'checkpoint {step} could not be written'):
       self._manager.save(
         step,
@@ -180,7 +187,7 @@ class Checkpoints:
       ExtrapError: it could not be written.
     """
     with self._one_line('a checkpoint could not be written'):
-      self._manager.wait_until_finished()
+      self._finish()
     self._seal()
     sealing, self._sealing = self._sealing, []
     with self._one_line('a checkpoint could not be written'):
@@ -193,6 +200,7 @@ class Checkpoints:
       self.wait()
     finally:
       self._sealer.shutdown()
+      self._waiter.shutdown()
       with contextlib.suppress(Exception):  # `wait` has said it already.
         self._manager.close()
 
@@ -286,6 +294,22 @@ class Checkpoints:
           path.rename(aside)
     self._manager.reload()
 
+  def _finish(self) -> None:
+    """Waits for Orbax; of several processes no longer than till this one fails.
+
+    Its threads would then wait for those of the other processes, and those,
+    which have not failed, for these.
+    """
+    if is_alone():
+      self._manager.wait_until_finished()
+      return
+    finished = self._waiter.submit(self._manager.wait_until_finished)
+    while not finished.done():
+      if _failed_saves:
+        raise _failed_saves[0]
+      concurrent.futures.wait([finished], timeout=0.1)
+    finished.result()
+
   def _seal(self) -> None:
     """Starts to sum what has been committed since the last time."""
     for step in self._unsealed:
@@ -334,9 +358,16 @@ def _not_retrieved(record: logging.LogRecord) -> bool:
 
 
 def _quiet(record: logging.LogRecord) -> bool:
-  """Leaves Orbax's warnings; its errors arrive as exceptions, too."""
-  ours = f'{os.sep}orbax{os.sep}' not in record.pathname
-  return ours or record.levelno == logging.WARNING
+  """Leaves Orbax's warnings; its errors arrive as exceptions, too.
+
+  Those of a save in the background, of which it logs the whole, come too late
+  where there are other processes; see `Checkpoints._finish`.
+  """
+  if f'{os.sep}orbax{os.sep}' not in record.pathname:
+    return True
+  if record.threadName == 'async_save' and record.exc_info:
+    _failed_saves.append(record.exc_info[1])
+  return record.levelno == logging.WARNING
 
 
 def _describe(tree: State | AbstractState) -> dict[str, str]:

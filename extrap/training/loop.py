@@ -21,7 +21,7 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from extrap.compilation import jit_once
+from extrap.compilation import copied, jit_once
 from extrap.errors import UsageError
 from extrap.randomness import named
 from extrap.training import optimizers
@@ -448,12 +448,12 @@ def _start(
   if found is None:
     raise UsageError(f'--init_from: {other.folder} has no checkpoint')
   params = found[1].params
-  copy = functools.partial(jax.tree.map, jnp.copy)  # Buffers are donated.
   state = state.replace(params=params)
+  # Copies, as buffers are donated.
   if state.ema is not None:
-    state = state.replace(ema=copy(params))
+    state = state.replace(ema=copied(params))
   if state.best is not None:
-    state = state.replace(best=state.best.replace(params=copy(params)))
+    state = state.replace(best=state.best.replace(params=copied(params)))
   return 0, state
 
 
