@@ -12,16 +12,8 @@ import numpy as np
 import pytest
 
 from extrap.errors import UsageError
-from extrap.tasks.addition import (
-  END,
-  EQUALS,
-  PAD,
-  PLUS,
-  SUM,
-  A,
-  Addition,
-  B,
-)
+from extrap.tasks.addition import Addition
+from extrap.tasks.operation import END, EQUALS, PAD, RESULT, SIGN, A, B
 from extrap.tasks.task import uniform_sizes
 
 FORMATS = tuple(itertools.product(('lsb', 'msb'), (False, True)))
@@ -188,7 +180,7 @@ def test_add_is_exact_for_all_numbers(base, places):
   a_BN, b_BN, total_BM = (
     x[:, None] // powers[None] % base for x in (a_B, b_B, a_B + b_B)
   )
-  sum_BM = Addition(base=base).add(
+  sum_BM = Addition(base=base).result(
     jnp.asarray(a_BN[:, :-1]), jnp.asarray(b_BN[:, :-1])
   )
   np.testing.assert_array_equal(sum_BM, total_BM)
@@ -276,14 +268,14 @@ def test_structure_is_causal(order, zero_pad):
     )
     assert same_BTT[:, past_TT].all()
     differs.append(not same_BTT.all())
-  assert sum(differs) == 3  # place, role and anchor do read tokens
+  assert sum(differs) == 4  # place, role, run and anchor do read tokens
 
 
 def expected_structure(tokens, task):
   """Place, role and anchor of each token up to the end, by a loop."""
   a, b, total = split(tokens, task)
   places, roles = [], []
-  for role, digits in ((A, a), (B, b), (SUM, total)):
+  for role, digits in ((A, a), (B, b), (RESULT, total)):
     if task.order == 'lsb':
       place = list(range(len(digits)))
     elif task.zero_pad:
@@ -294,10 +286,10 @@ def expected_structure(tokens, task):
       place = list(range(len(digits)))
     if role != A:
       places.append(place[0] - 1)
-      roles.append(PLUS if role == B else EQUALS)
+      roles.append(SIGN if role == B else EQUALS)
     places += place
     roles += [role] * len(digits)
-  return places, roles, [int(role in (PLUS, EQUALS)) for role in roles]
+  return places, roles, [int(role in (SIGN, EQUALS)) for role in roles]
 
 
 @in_every_format

@@ -159,7 +159,7 @@ def line(tokens, examples=1):
   place_BT, role_BT = index_BT % 7, index_BT // 7 % 3
   zero_BT = jnp.zeros_like(index_BT)
   return Structure(
-    index_BT, index_BT, place_BT, role_BT, zero_BT, runs=3, roles=3
+    *(index_BT, index_BT, place_BT, role_BT, role_BT, zero_BT), runs=3, roles=3
   )
 
 

@@ -88,6 +88,7 @@ def along(**fields):
   tokens = len(next(iter(fields.values())))
   zeros = dict.fromkeys(('position', 'place', 'role', 'anchor'), [0] * tokens)
   merged = {'index': range(tokens)} | zeros | fields
+  merged['run'] = np.minimum(merged['role'], 3)
   arrays = {k: jnp.asarray(v, jnp.int32)[None] for k, v in merged.items()}
   return Structure(**arrays, runs=3, roles=7, anchors=2)
 
@@ -327,7 +328,7 @@ def test_shifts_are_shared_by_a_batch_or_drawn_a_sample(encoding, per):
   position = encoding(per=per, shift=3)
   assert position.largest_shift == 3
   _, ids = sums(Addition())
-  digit_BT = np.asarray(ids.role < ids.runs)
+  digit_BT = np.asarray(ids.digit)
   rest_BT = np.asarray(ids.role > 4)  # end and padding
   keys = jax.random.split(jax.random.key(0), 40)
   prepare = jax.jit(lambda key: position.prepare(ids, key, True).place)

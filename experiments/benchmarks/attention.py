@@ -64,7 +64,7 @@ def structure(tokens: int) -> Structure:
   place_BT = index_BT % (PLACES + 1)
   anchor_BT = (place_BT == PLACES).astype(jnp.int32)
   role_BT = jnp.where(anchor_BT > 0, 3, index_BT // (PLACES + 1) % 3)
-  ids = (index_BT, index_BT, place_BT, role_BT, anchor_BT)
+  ids = (index_BT, index_BT, place_BT, role_BT, role_BT, anchor_BT)
   return Structure(*ids, runs=3, roles=4, anchors=tokens // PLACES + 1)
 
 

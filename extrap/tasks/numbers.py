@@ -28,8 +28,7 @@ class NumberTask:
   Attributes:
     separators: their names, in the order of their tokens.
     seen: names of the separators that a windowed encoding always sees.
-    runs: how many roles digits have; those of run r have role r, those of
-      later runs the last.
+    runs: most numbers of a row; each has a role of its own.
   """
 
   base: int = option(10, 'base of the digits', minimum=2, maximum=1000)
@@ -88,6 +87,7 @@ class NumberTask:
     delimiter_BT = jnp.where(digit_BT, -1, index_BT)
     place_BT = index_BT - jax.lax.cummax(delimiter_BT, axis=1) - 1
     run_BT = jnp.cumsum(~digit_BT & (tokens_BT < self.end), axis=1)
+    run_BT = jnp.where(digit_BT, jnp.minimum(run_BT, self.runs - 1), self.runs)
     kind_BT = tokens_BT - self.base + self.runs
     seen_BT = jnp.zeros_like(tokens_BT)
     for name in self.seen:
@@ -96,7 +96,8 @@ class NumberTask:
       index=index_BT,
       position=index_BT,
       place=place_BT,
-      role=jnp.where(digit_BT, jnp.minimum(run_BT, self.runs - 1), kind_BT),
+      role=jnp.where(digit_BT, run_BT, kind_BT),
+      run=run_BT,
       anchor=seen_BT,
       runs=self.runs,
       roles=self.runs + len(self.separators) + 2,

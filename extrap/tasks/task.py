@@ -41,15 +41,18 @@ class Structure:
     position: what position encodings read; an encoding may shift or stretch it.
     place: rank of a digit in its run, counted from 0; delimiters take the
       place just before their run's first digit.
-    role: which run (0 .. runs - 1) or which kind of delimiter a token is.
+    role: what a token is for: which number its digit is of, or which kind of
+      delimiter it is. Numbers may share a role.
+    run: which run of digits a token is of, counted from 0; `runs` if of none.
     anchor: 1 for delimiters that a windowed encoding always sees.
-    runs: number of digit runs; roles: number of roles; anchors: most anchors.
+    runs: most digit runs; roles: number of roles; anchors: most anchors.
   """
 
   index: jax.Array
   position: jax.Array
   place: jax.Array
   role: jax.Array
+  run: jax.Array
   anchor: jax.Array
   runs: int = struct.field(pytree_node=False, default=1)
   roles: int = struct.field(pytree_node=False, default=1)
@@ -64,6 +67,11 @@ class Structure:
       return picked.reshape(index_BX.shape)
 
     return jax.tree.map(pick, self)
+
+  @property
+  def digit(self) -> jax.Array:
+    """Which tokens are digits."""
+    return self.run < self.runs
 
   def expand(self, *axes: int) -> 'Structure':
     """Inserts axes of size 1, so that fields broadcast over pairs."""

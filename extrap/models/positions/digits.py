@@ -82,7 +82,7 @@ class Abacus(_ShiftedTable):
   rung: ClassVar[str] = 'L3 abacus'
 
   def _placed(self, ids: Structure) -> jax.Array:
-    return ids.role < ids.runs
+    return ids.digit
 
 
 @POSITIONS.register('coupling')
@@ -106,7 +106,7 @@ class Coupling(_ShiftedTable):
     return self.max_size - 3
 
   def _placed(self, ids: Structure) -> jax.Array:
-    return (ids.role < ids.runs) | (ids.anchor > 0)
+    return ids.digit | (ids.anchor > 0)
 
   def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
     return super().embed(ids.replace(place=ids.place + 1), param, width)

@@ -69,14 +69,10 @@ class PlaceWindow(PlaceBias):
   def visible(self, query: Structure, key: Structure) -> jax.Array:
     difference = key.place - query.place
     near = (difference >= -self.behind) & (difference <= self.ahead)
-    return (
-      (near & (key.role < key.runs))
-      | (key.anchor > 0)
-      | (key.index == query.index)
-    )
+    return (near & key.digit) | (key.anchor > 0) | (key.index == query.index)
 
   def neighbours(self, ids: Structure) -> jax.Array:
-    """Tokens scattered to (role, place), gathered at place + offset.
+    """Tokens scattered to (run, place), gathered at place + offset.
 
     A window of places is not a band of tokens: the same place of another
     number lies any number of tokens away.
@@ -85,11 +81,11 @@ class PlaceWindow(PlaceBias):
     # A run may start one place below 0 (see `Structure.place`).
     places, lowest = tokens + 1, -1
     slots = ids.runs * places + ids.anchors
-    in_run_BT = ids.role < ids.runs
+    in_run_BT = ids.digit
     anchor_BT = ids.runs * places + jnp.cumsum(ids.anchor, axis=1) - 1
     slot_BT = jnp.where(ids.anchor > 0, anchor_BT, slots)
-    run_BT = ids.role * places + ids.place - lowest
-    slot_BT = jnp.where(in_run_BT, run_BT, slot_BT)
+    placed_BT = ids.run * places + ids.place - lowest
+    slot_BT = jnp.where(in_run_BT, placed_BT, slot_BT)
     row_B1 = jnp.arange(examples)[:, None]
     token_BS = jnp.full((examples, slots), tokens)
     # The first of two tokens with one slot: later ones stay without effect.

@@ -1,0 +1,57 @@
+"""Writing a string down once more, forwards or backwards.
+
+A row reads `x1 .. xn = y1 .. yn <end>` over an alphabet of `base` symbols.
+
+Shape key: B examples, T tokens, N places, S = 1 size axis.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from extrap.config import option
+from extrap.tasks.strings import StringTask
+from extrap.tasks.task import Structure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Copying(StringTask):
+  """The task of copying; see the module's docstring."""
+
+  backwards: bool = option(False, 'write the string from its end')
+
+  axes: ClassVar[tuple[str, ...]] = ('length',)
+
+  def largest_ids(self, max_size: int) -> dict[str, int]:
+    largest = super().largest_ids(max_size)
+    return largest | {'place': largest['place'] + self.backwards}
+
+  def answer(self, symbol_BN: jax.Array, length_B: jax.Array) -> jax.Array:
+    if not self.backwards:
+      return symbol_BN
+    rank_BN = length_B[:, None] - 1 - jnp.arange(symbol_BN.shape[1])[None]
+    return jnp.take_along_axis(symbol_BN, rank_BN, axis=1, mode='clip')
+
+  def structure(self, tokens_BT: jax.Array) -> Structure:
+    """A symbol and its copy share a place.
+
+    Backwards, the copy counts down from the string's last place, which is
+    known once the string has ended. Its delimiter has the place above that,
+    from where the first copied symbol lies one place down.
+    """
+    structure = super().structure(tokens_BT)
+    if not self.backwards:
+      return structure
+    equals_BT = tokens_BT == self.token('=')
+    after_BT = jnp.cumsum(equals_BT, axis=1) > 0
+    length_BT = jnp.where(equals_BT, structure.index, 0)
+    length_BT = jax.lax.cummax(length_BT, axis=1)
+    down_BT = length_BT - 1 - structure.place
+    return structure.replace(
+      place=jnp.where(after_BT, jnp.maximum(down_BT, -1), structure.place)
+    )
+
+  def oracle(self, instance: tuple[int, ...]) -> tuple[int, ...]:
+    return instance[::-1] if self.backwards else instance

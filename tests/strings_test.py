@@ -1,0 +1,136 @@
+"""Tasks on strings: samplers against loops in Python, and their structure.
+
+Shape key: B examples, T tokens.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from extrap.errors import UsageError
+from extrap.tasks.copying import Copying
+from extrap.tasks.parity import Parity
+from extrap.tasks.prefix_sums import PrefixSums
+
+TASKS = {
+  'copying': Copying(),
+  'reversing': Copying(backwards=True, base=3),
+  'parity': Parity(),
+  'parity trace': Parity(trace=True),
+  'prefix sums': PrefixSums(),
+  'prefix sums of bits': PrefixSums(base=2),
+}
+# What each writes for 1 0 1 1.
+ANSWERS = {
+  'copying': (1, 0, 1, 1),
+  'reversing': (1, 1, 0, 1),
+  'parity': (1,),
+  'parity trace': (1, 1, 0, 1),
+  'prefix sums': (1, 1, 2, 3),
+  'prefix sums of bits': (1, 1, 0, 1),
+}
+MAX_SIZE, ROWS = 9, 2000
+
+of_every_task = pytest.mark.parametrize('name', TASKS)
+
+
+@functools.cache
+def drawn():
+  """Sizes, and a batch of each task."""
+
+  @jax.jit
+  def program(key):
+    size_B1 = jax.random.randint(key, (ROWS, 1), 1, MAX_SIZE + 1)
+    return size_B1, {
+      name: task.sample(key, size_B1, max_size=MAX_SIZE)
+      for name, task in TASKS.items()
+    }
+
+  return jax.tree.map(np.asarray, program(jax.random.key(0)))
+
+
+@of_every_task
+def test_sampled_answers_are_right_and_of_the_sizes_asked_for(name):
+  task, (size_B1, batches) = TASKS[name], drawn()
+  batch, symbols = batches[name], set()
+  for row, tokens_T in enumerate(batch.tokens):
+    string, answer = task.read(tokens_T)
+    assert len(string) == size_B1[row, 0]
+    assert answer == task.oracle(string)
+    tokens = tokens_T.tolist()
+    first, last = tokens.index(task.token('=')), tokens.index(task.end)
+    asked = batch.queries[row][batch.mask[row]].tolist()
+    assert asked == list(range(first, last))
+    assert set(tokens[last + 1 :]) <= {task.pad}
+    symbols |= set(string)
+  assert symbols == set(range(task.base))
+
+
+@of_every_task
+def test_a_given_string_has_the_answer_known(name):
+  task = TASKS[name]
+  tokens_BT = task.from_strings([(1, 0, 1, 1), (0,)]).tokens
+  assert task.read(tokens_BT[0]) == ((1, 0, 1, 1), ANSWERS[name])
+  structure = task.structure(tokens_BT)
+  for field, largest in task.largest_ids(4).items():
+    assert int(getattr(structure, field).max()) == largest
+
+
+@of_every_task
+def test_structure_is_causal(name):
+  task = TASKS[name]
+  tokens_T = task.from_strings([(1, 0, 1, 1, 0)]).tokens[0]
+  before = task.structure(tokens_T[None])
+  future_TT = jnp.triu(jnp.ones((len(tokens_T),) * 2, bool), 1)
+  for token in range(task.vocab_size):
+    after = task.structure(jnp.where(future_TT, token, tokens_T[None]))
+    for x_1T, y_TT in zip(
+      jax.tree.leaves(before), jax.tree.leaves(after), strict=True
+    ):
+      assert bool(((x_1T == y_TT) | future_TT).all())
+
+
+def test_a_symbol_and_its_copy_share_a_place():
+  batch = Copying().from_strings([(7, 8, 9)])
+  assert Copying().structure(batch.tokens).place[0].tolist() == (
+    [0, 1, 2, -1, 0, 1, 2, -1]
+  )
+  task = Copying(backwards=True)
+  batch = task.from_strings([(7, 8, 9), (5, 6)])
+  place_BT = task.structure(batch.tokens).place.tolist()
+  assert place_BT[0] == [0, 1, 2, 3, 2, 1, 0, 3]
+  assert place_BT[1][:6] == [0, 1, 2, 1, 0, 2]
+
+
+@of_every_task
+def test_the_same_row_is_drawn_into_every_shape(name):
+  task, size_11 = TASKS[name], jnp.array([[4]])
+  small, large = (
+    task.sample(jax.random.key(3), size_11, max_size=n).tokens[0].tolist()
+    for n in (4, 7)
+  )
+  assert large[: len(small)] == small
+
+
+def test_long_prefix_sums_do_not_overflow():
+  task = PrefixSums(base=1000)
+  symbol_BN = jnp.full((1, 1 << 16), 999)
+  answer_BN = jax.jit(task.answer)(symbol_BN, jnp.array([1 << 16]))
+  expected_N = -np.arange(1, (1 << 16) + 1) % 1000
+  np.testing.assert_array_equal(answer_BN[0], expected_N)
+
+
+@pytest.mark.parametrize(
+  ('strings', 'message'),
+  [
+    ([(0, 1, 0)], 'a string of 3 symbols where 2 fit'),
+    ([(0, 2)], r'\(0, 2\) is no string of symbols 0..1'),
+    ([()], r'\(\) is no string of symbols 0..1'),
+  ],
+)
+def test_bad_strings_are_refused(strings, message):
+  with pytest.raises(UsageError, match=message):
+    Parity().from_strings(strings, max_size=2)

@@ -1,0 +1,171 @@
+"""Sums of several numbers: the sampler against Python integers, structure.
+
+Shape key: B examples, T tokens, K numbers of a row.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from extrap.errors import UsageError
+from extrap.models import Transformer, TransformerConfig
+from extrap.models.positions import PlaceWindow
+from extrap.tasks.summation import Summation
+
+FORMATS = tuple(itertools.product(('lsb', 'msb'), (False, True)))
+SHAPES = ((2, 12), (10, 5), (10, 2))  # base, numbers of a row
+MAX_SIZE, ROWS = 5, 1500
+
+in_every_shape = pytest.mark.parametrize(('base', 'operands'), SHAPES)
+in_every_format = pytest.mark.parametrize(('order', 'trace'), FORMATS)
+
+
+def build(base, operands, form):
+  return Summation(base=base, operands=operands, order=form[0], trace=form[1])
+
+
+@functools.cache
+def drawn(base, operands):
+  """Sizes, and a batch in each format, of the same random numbers."""
+
+  @jax.jit
+  def program(key):
+    size_B1 = jax.random.randint(key, (ROWS, 1), 1, MAX_SIZE + 1)
+    return size_B1, {
+      form: build(base, operands, form).sample(key, size_B1, max_size=MAX_SIZE)
+      for form in FORMATS
+    }
+
+  return jax.tree.map(np.asarray, program(jax.random.key(base)))
+
+
+@in_every_shape
+@in_every_format
+def test_sampled_sums_are_right_and_of_the_sizes_asked_for(
+  base, operands, order, trace
+):
+  task = build(base, operands, (order, trace))
+  size_B1, batches = drawn(base, operands)
+  batch, counts = batches[order, trace], set()
+  for row, tokens_T in enumerate(batch.tokens):
+    numbers, sums = task.read(tokens_T)
+    assert sums == task.oracle(numbers)
+    assert len(sums) == (len(numbers) - 1 if trace else 1)
+    assert max(len(task.digits(x)) for x in numbers) == size_B1[row, 0]
+    for number in task.split(tokens_T)[0]:  # no leading zeros
+      assert (
+        number
+        == task.digits(task.value(number))[:: 1 if order == 'lsb' else -1]
+      )
+    counts.add(len(numbers))
+    tokens = tokens_T.tolist()
+    first, last = tokens.index(task.token('=')), tokens.index(task.end)
+    asked = batch.queries[row][batch.mask[row]].tolist()
+    assert asked == list(range(first, last))
+    assert set(tokens[last + 1 :]) <= {task.pad}
+  assert counts == set(range(2, operands + 1))
+
+
+@in_every_shape
+def test_the_largest_numbers_fit(base, operands):
+  nines = (base**MAX_SIZE - 1,) * operands
+  for form in FORMATS:
+    task = build(base, operands, form)
+    (tokens_T,) = np.asarray(task.from_integers([nines]).tokens)
+    assert task.read(tokens_T) == (nines, task.oracle(nines))
+    structure = task.structure(jnp.asarray(tokens_T)[None])
+    for name, largest in task.largest_ids(MAX_SIZE).items():
+      assert int(getattr(structure, name).max()) <= largest
+
+
+def test_a_trace_adds_one_number_at_a_time():
+  task = Summation(trace=True)
+  (tokens_T,) = np.asarray(task.from_integers([(95, 7, 1000)]).tokens)
+  spelt = ''.join('0123456789+=>;_'[token] for token in tokens_T)
+  assert spelt.rstrip('_') == '59+7+0001=201>2011;'
+
+
+def test_roles_are_shared_or_each_number_has_its_own():
+  shared, own = (
+    Summation(roles=roles, trace=True) for roles in ('shared', 'own')
+  )
+  tokens_BT = shared.from_integers([(12, 34, 56)]).tokens
+  assert shared.structure(tokens_BT).role[0, :17].tolist() == (
+    [0, 0, 2, 0, 0, 2, 0, 0, 3, 1, 1, 4, 1, 1, 1, 5, 6]
+  )
+  assert own.structure(tokens_BT).role[0, :17].tolist() == (
+    [0, 0, 4, 1, 1, 4, 2, 2, 5, 3, 3, 6, 3, 3, 3, 7, 8]
+  )
+  for task in (shared, own):
+    assert task.structure(tokens_BT).run[0, :17].tolist() == (
+      [0, 0, 5, 1, 1, 5, 2, 2, 5, 3, 3, 5, 4, 4, 4, 5, 5]
+    )
+
+
+@pytest.mark.parametrize('roles', ['shared', 'own'])
+def test_structure_is_causal(roles):
+  task = Summation(roles=roles, trace=True)
+  tokens_BT = task.from_integers([(12, 34, 56), (9, 999, 1)]).tokens
+  structure = task.structure(tokens_BT)
+  length = tokens_BT.shape[1]
+  future_TT = jnp.triu(jnp.ones((length, length), bool), 1)
+  for row in range(2):
+    for token in (0, task.token('='), task.token('>'), task.pad):
+      changed_TT = jnp.where(future_TT, token, tokens_BT[row][None])
+      after = task.structure(changed_TT)
+      for x_BT, y_TT in zip(
+        jax.tree.leaves(structure), jax.tree.leaves(after), strict=True
+      ):
+        same_TT = (x_BT[row][None] == y_TT) | future_TT
+        assert bool(same_TT.all())
+
+
+@pytest.mark.parametrize('roles', ['shared', 'own'])
+def test_gathered_keys_are_those_of_the_dense_window(roles):
+  """Numbers that share a role and a place are all seen."""
+  task = Summation(roles=roles, operands=4, trace=True)
+  tokens_BT = task.from_integers([(99, 1, 2345, 7), (5, 50, 3)]).tokens
+  structure = task.structure(tokens_BT)
+  logits, params = {}, None
+  for attention in ('gathered', 'dense'):
+    config = TransformerConfig(
+      position=PlaceWindow(), width=8, heads=2, ffn_width=8, attention=attention
+    )
+    model = Transformer(config, task.vocab_size)
+    if params is None:
+      init = jax.jit(model.init)
+      params = init(jax.random.key(0), tokens_BT, structure)
+    logits[attention] = jax.jit(model.apply)(params, tokens_BT, structure)
+  np.testing.assert_allclose(
+    logits['gathered'], logits['dense'], atol=1e-5, rtol=1e-5
+  )
+
+
+def test_the_same_row_is_drawn_into_every_shape():
+  task, size_11 = Summation(operands=4), jnp.array([[4]])
+  small, large = (
+    task.sample(jax.random.key(3), size_11, max_size=n).tokens[0].tolist()
+    for n in (4, 7)
+  )
+  spelt = small[: small.index(task.end) + 1]
+  assert large[: len(spelt)] == spelt
+
+
+@pytest.mark.parametrize(
+  ('call', 'message'),
+  [
+    (lambda: Summation(fewest=5), 'at least --task.fewest=5 numbers, but'),
+    (lambda: Summation().from_integers([(1,)]), '1 numbers; a row has 2 to 3'),
+    (
+      lambda: Summation().from_integers([(1, 123)], max_size=2),
+      'a number of 3 digits where 2 fit',
+    ),
+  ],
+)
+def test_bad_input_is_one_line(call, message):
+  with pytest.raises(UsageError, match=message):
+    call()
