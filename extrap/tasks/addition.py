@@ -15,7 +15,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from extrap.tasks.operation import Operation, ripple, shift_up
+from extrap.tasks.operation import Operation, add
 from extrap.tasks.task import Structure
 
 
@@ -36,11 +36,8 @@ class Addition(Operation):
 
   def result(self, a_BN: jax.Array, b_BN: jax.Array) -> jax.Array:
     """Digits [B, N + 1] of the sum."""
-    total_BN = a_BN + b_BN
-    carry_BN = ripple(total_BN >= self.base, total_BN == self.base - 1)
-    digit_BN = (total_BN + shift_up(carry_BN)) % self.base
-    last_B1 = carry_BN[:, -1:].astype(total_BN.dtype)
-    return jnp.concatenate([digit_BN, last_B1], axis=1)
+    above = ((0, 0), (0, 1))
+    return add(jnp.pad(a_BN, above), jnp.pad(b_BN, above), self.base)
 
   def width(self, size_BS: jax.Array, result_BM: jax.Array) -> jax.Array:
     longest_B = size_BS.max(axis=1)

@@ -157,6 +157,19 @@ def ripple(makes_BN: jax.Array, passes_BN: jax.Array) -> jax.Array:
   return carry_BN
 
 
+def add(a_BN: jax.Array, b_BN: jax.Array, base: int) -> jax.Array:
+  """Digits [B, N] of a sum; what is carried out of the top is dropped."""
+  total_BN = a_BN + b_BN
+  carry_BN = ripple(total_BN >= base, total_BN == base - 1)
+  return (total_BN + shift_up(carry_BN)) % base
+
+
+def digits_of(number_BM: jax.Array) -> jax.Array:
+  """How many digits a number has without leading zeros, [B]; 0 has one."""
+  place_M = jnp.arange(number_BM.shape[1])
+  return jnp.max(jnp.where(number_BM > 0, place_M[None], 0), axis=1) + 1
+
+
 def shift_up(carry_BN: jax.Array) -> jax.Array:
   """What comes into each place from the one below it, int32 [B, N]."""
   below_BN = jnp.pad(carry_BN[:, :-1], ((0, 0), (1, 0)))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from extrap.config import option
 from extrap.errors import UsageError
-from extrap.tasks.operation import Operation, ripple, shift_up
+from extrap.tasks.operation import Operation, digits_of, ripple, shift_up
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +67,7 @@ class Subtraction(Operation):
   def width(self, size_BS: jax.Array, result_BM: jax.Array) -> jax.Array:
     if self.answer == 'padded':
       return size_BS[:, 0]
-    place_M = jnp.arange(result_BM.shape[1])
-    highest_B = jnp.max(jnp.where(result_BM > 0, place_M[None], 0), axis=1)
-    return highest_B + 1
+    return digits_of(result_BM)
 
   def calculate(self, a: int, b: int) -> int:
     return a - b

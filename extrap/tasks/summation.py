@@ -22,7 +22,7 @@ from extrap.errors import UsageError
 from extrap.randomness import named
 from extrap.tasks.layout import Part, ask, join, symbol
 from extrap.tasks.numbers import NumberTask
-from extrap.tasks.operation import ripple, shift_up
+from extrap.tasks.operation import add, digits_of
 from extrap.tasks.task import Batch, Structure
 
 
@@ -112,16 +112,14 @@ class Summation(NumberTask):
     extra = self.longest(0)
     padded_BKM = jnp.pad(number_BKN, ((0, 0), (0, 0), (0, extra)))
 
-    def add(
+    def step(
       sum_BM: jax.Array, number_BM: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-      total_BM = sum_BM + number_BM
-      carry_BM = ripple(total_BM >= self.base, total_BM == self.base - 1)
-      sum_BM = (total_BM + shift_up(carry_BM)) % self.base
+      sum_BM = add(sum_BM, number_BM, self.base)
       return sum_BM, sum_BM
 
     number_KBM = jnp.moveaxis(padded_BKM, 1, 0)
-    _, sum_KBM = jax.lax.scan(add, jnp.zeros_like(number_KBM[0]), number_KBM)
+    _, sum_KBM = jax.lax.scan(step, jnp.zeros_like(number_KBM[0]), number_KBM)
     return jnp.moveaxis(sum_KBM, 0, 1)
 
   def encode(self, number_BKN: jax.Array, size_BK: jax.Array) -> Batch:
@@ -149,9 +147,7 @@ class Summation(NumberTask):
 
   def _trimmed(self, digit_BM: jax.Array) -> Part:
     """A number without leading zeros."""
-    place_M = jnp.arange(digit_BM.shape[1])
-    highest_B = jnp.max(jnp.where(digit_BM > 0, place_M[None], 0), axis=1)
-    return self.part(digit_BM, highest_B + 1)
+    return self.part(digit_BM, digits_of(digit_BM))
 
   def structure(self, tokens_BT: jax.Array) -> Structure:
     """Roles: that of the numbers, or one each; that of sums; delimiters'."""

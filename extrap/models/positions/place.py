@@ -43,9 +43,11 @@ class PlaceBias(Position):
     self, query: Structure, key: Structure, param: Param, heads: int
   ) -> jax.Array:
     columns = 2 * self.clip + 1
-    difference = jnp.clip(key.place - query.place, -self.clip, self.clip)
-    # An anchor has no distance: it takes the middle column of its own role.
-    difference = jnp.where(key.anchor > 0, 0, difference)
+    # An anchor has no distance: a delimiter takes the middle column of its own
+    # role, a digit the column of its place.
+    own = jnp.where(key.digit, key.place, 0)
+    difference = jnp.where(key.anchor > 0, own, key.place - query.place)
+    difference = jnp.clip(difference, -self.clip, self.clip)
     row = key.role * columns + difference + self.clip
     init = jax.nn.initializers.normal(0.1)
     table_RH = param('bias', init, (key.roles * columns, heads))
@@ -83,9 +85,9 @@ class PlaceWindow(PlaceBias):
     slots = ids.runs * places + ids.anchors
     in_run_BT = ids.digit
     anchor_BT = ids.runs * places + jnp.cumsum(ids.anchor, axis=1) - 1
-    slot_BT = jnp.where(ids.anchor > 0, anchor_BT, slots)
     placed_BT = ids.run * places + ids.place - lowest
-    slot_BT = jnp.where(in_run_BT, placed_BT, slot_BT)
+    slot_BT = jnp.where(in_run_BT, placed_BT, slots)
+    slot_BT = jnp.where(ids.anchor > 0, anchor_BT, slot_BT)
     row_B1 = jnp.arange(examples)[:, None]
     token_BS = jnp.full((examples, slots), tokens)
     # The first of two tokens with one slot: later ones stay without effect.
