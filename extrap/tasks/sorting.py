@@ -155,7 +155,7 @@ class Sorting(NumberTask):
     self, tag_BK: jax.Array, number_BKN: jax.Array, size_BK: jax.Array
   ) -> list[Part]:
     """`tag : number ,` of each item that is there; the last without ','."""
-    rows, items, places = number_BKN.shape
+    _, items, places = number_BKN.shape
     count_B = jnp.sum(size_BK > 0, axis=1)
     place_X = jnp.arange(-2, places + 1)[None]
     parts = []
