@@ -21,12 +21,14 @@ from extrap.evaluation.certificate import (
   certify,
   check_model,
 )
-from extrap.evaluation.contexts import ABSENT, BELOW, addition_contexts
+from extrap.evaluation.contexts import ABSENT, BELOW, operation_contexts
 from extrap.evaluation.grid import Suite, evaluate
 from extrap.models.config import TransformerConfig
 from extrap.models.positions import NoPosition, PlaceBias, PlaceWindow
 from extrap.models.transformer import Params, Transformer
 from extrap.tasks.addition import Addition
+from extrap.tasks.operation import Operation
+from extrap.tasks.subtraction import Subtraction
 from extrap.training import Context, TrainConfig, fit
 
 # What a query sees: its token, the sum's digits before it (nearest first), the
@@ -44,17 +46,19 @@ def _digits(numbers: np.ndarray, base: int, places: int) -> np.ndarray:
 
 
 def _occurring(
-  pairs: np.ndarray, base: int, behind: int, ahead: int
+  pairs: np.ndarray, task: Operation, behind: int, ahead: int
 ) -> set[Seen]:
-  """All contexts of some sums, each with its answer."""
-  task, width = Addition(base=base), behind + ahead + 1
+  """All contexts of some sums or differences, each with its answer."""
+  base, width = task.base, behind + ahead + 1
   # Longer by a place than any sum, and markers under the first place.
   places = len(np.base_repr(pairs.max(), base)) + 1 + ahead
   under = ((0, 0), (behind + 1, 0))
   a, b, total = (
     np.pad(_digits(x, base, places), under, constant_values=BELOW)
-    for x in (pairs[:, 0], pairs[:, 1], pairs.sum(axis=1))
+    for x in (pairs[:, 0], pairs[:, 1], task.calculate(*pairs.T))
   )
+  if isinstance(task, Subtraction):  # padded to the first number's length
+    total = np.where(a >= 0, np.maximum(total, 0), a)
   total[:, behind] = task.equals
   found = []
   for low in range(places - ahead):
@@ -71,12 +75,13 @@ def _occurring(
   return set(map(tuple, np.concatenate(found).tolist()))
 
 
-def _enumerated(base: int, behind: int, ahead: int) -> list[Seen]:
-  contexts = addition_contexts(Addition(base=base), behind, ahead)
+def _enumerated(task: Operation, behind: int, ahead: int) -> list[Seen]:
+  contexts = operation_contexts(task, behind, ahead)
   shown = np.concatenate([contexts.shown, contexts.target[:, None]], axis=1)
   return [tuple(row) for row in shown.tolist()]
 
 
+@pytest.mark.parametrize('operation', [Addition, Subtraction])
 @pytest.mark.parametrize(
   ('base', 'behind', 'ahead', 'digits'),
   [
@@ -89,33 +94,37 @@ def _enumerated(base: int, behind: int, ahead: int) -> list[Seen]:
     (3, 0, 2, 5),
   ],
 )
-def test_contexts_are_those_of_all_sums(
-  base: int, behind: int, ahead: int, digits: int
+def test_contexts_are_those_of_all_pairs(
+  operation: type[Operation], base: int, behind: int, ahead: int, digits: int
 ) -> None:
-  every = np.arange(base**digits)
+  # The larger of two long numbers is told by one digit more.
+  digits += operation is Subtraction
+  task, every = operation(base=base), np.arange(base**digits)
   pairs = np.stack(np.meshgrid(every, every), axis=-1).reshape(-1, 2)
-  wanted = _occurring(pairs, base, behind, ahead)
-  found = _enumerated(base, behind, ahead)
+  if operation is Subtraction:
+    pairs = pairs[pairs[:, 0] >= pairs[:, 1]]
+  wanted = _occurring(pairs, task, behind, ahead)
+  found = _enumerated(task, behind, ahead)
   assert set(found) == wanted
   assert len(found) == len(wanted)
 
 
 def test_contexts_of_base_10() -> None:
-  found = _enumerated(10, 0, 1)
+  found = _enumerated(Addition(), 0, 1)
   assert len(found) == len(set(found)) == 24_518
   rng = np.random.default_rng(0)
   uniform = rng.integers(10 ** rng.integers(1, 5, (40_000, 2)))
   corners = [0, 1, 5, 9, 10, 19, 90, 99, 100, 909, 990, 999, 1000, 9999]
   corners = np.array(list(itertools.product(corners, corners)))
-  occurring = _occurring(np.concatenate([uniform, corners]), 10, 0, 1)
+  occurring = _occurring(np.concatenate([uniform, corners]), Addition(), 0, 1)
   assert occurring <= set(found)
   assert len(occurring) > 15_000
 
 
 def test_moved_contexts_are_contexts_further_up() -> None:
   task = Addition(base=3)
-  here = addition_contexts(task, 0, 1)
-  moved = addition_contexts(task, 0, 1, shift=5)
+  here = operation_contexts(task, 0, 1)
+  moved = operation_contexts(task, 0, 1, shift=5)
   row = {tuple(shown): row for row, shown in enumerate(here.shown)}
   rows = [row[tuple(shown)] for shown in moved.shown]
   np.testing.assert_array_equal(moved.target, here.target[rows])
@@ -127,21 +136,21 @@ def test_moved_contexts_are_contexts_further_up() -> None:
 
 def test_some_contexts_are_spread_over_all() -> None:
   task = Addition(base=5)
-  moved = addition_contexts(task, 0, 1, shift=2, most=100)
+  moved = operation_contexts(task, 0, 1, shift=2, most=100)
   assert 50 < len(moved) < 200
-  every = addition_contexts(task, 0, 1)
+  every = operation_contexts(task, 0, 1)
   assert set(moved.own.tolist()) == set(range(5))
   assert set(moved.seen[:, 0, 1].tolist()) == set(every.seen[:, 0, 1].tolist())
 
 
 def test_too_many_contexts_are_refused() -> None:
   with pytest.raises(UsageError, match='2 places behind') as caught:
-    addition_contexts(Addition(), 2, 1)
+    operation_contexts(Addition(), 2, 1)
   assert '\n' not in str(caught.value)
 
 
 def test_a_context_in_words() -> None:
-  contexts = addition_contexts(Addition(base=3), 1, 1)
+  contexts = operation_contexts(Addition(base=3), 1, 1)
   words = [
     contexts.describe(Addition(base=3), row) for row in (0, len(contexts) - 1)
   ]
@@ -159,14 +168,14 @@ def test_a_context_in_words() -> None:
 )
 def test_other_formats_have_no_contexts(task: Addition, ahead: int) -> None:
   with pytest.raises(UsageError) as caught:
-    addition_contexts(task, 0, ahead)
+    operation_contexts(task, 0, ahead)
   assert '\n' not in str(caught.value)
 
 
 TASK = Addition(base=2)
 
 
-CONTEXTS = addition_contexts(TASK, 0, 1)
+CONTEXTS = operation_contexts(TASK, 0, 1)
 GOOD, COLUMN, ROW, NAN = range(4)
 
 

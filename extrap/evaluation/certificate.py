@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from extrap.errors import UsageError
-from extrap.evaluation.contexts import Contexts, addition_contexts
+from extrap.evaluation.contexts import Contexts, operation_contexts
 from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Params, Transformer
-from extrap.tasks.addition import Addition
+from extrap.tasks.operation import Operation
 
 SAFETY = 100  # how many times the largest difference the margin must be
 SHIFT, SHIFTED = 300, 500  # places moved, and contexts checked so
@@ -37,11 +37,11 @@ STATEMENT = (
   'In one layer whose heads see a bounded window of places, and nothing that '
   'tells the place itself, each token of the answer is a function of the '
   'digits in that window and of the token before it. Every context that can '
-  'occur, at the start, inside and at the end of a sum of any length, was '
+  'occur, at the start, inside and at the end of an answer of any length, was '
   'enumerated, and the most likely token is right in each. By induction over '
   'the answer: the first query sees the prompt alone, and once all tokens so '
   'far are right, the next query stands in one of these contexts. Hence the '
-  'sum is right at every length, up to rounding: the smallest margin is at '
+  'answer is right at every length, up to rounding: the smallest margin is at '
   f'least {SAFETY} times the largest difference of a logit that float64, '
   'another order of hidden units and head widths, gathered keys or a shift '
   'of all places made (measured, not derived).'
@@ -116,20 +116,20 @@ def check_model(model: Transformer) -> tuple[int, int]:
 
 
 def certify(
-  model: Transformer, params: Params, task: Addition
+  model: Transformer, params: Params, task: Operation
 ) -> list[Certificate]:
   """Certifies every replica of a population.
 
   Args:
     model: one layer, hard window of places.
     params: leading replica axis.
-    task: addition, least significant digit first.
+    task: see `operation_contexts`.
 
   Raises:
     UsageError: the model cannot be certified.
   """
   behind, ahead = check_model(model)
-  contexts = addition_contexts(task, behind, ahead)
+  contexts = operation_contexts(task, behind, ahead)
   moved, still = _moved(task, contexts, behind, ahead)
 
   def logits(model: Transformer, params: Params, at: Contexts) -> np.ndarray:
@@ -157,16 +157,16 @@ def certify(
 
 
 def _moved(
-  task: Addition, contexts: Contexts, behind: int, ahead: int
+  task: Operation, contexts: Contexts, behind: int, ahead: int
 ) -> tuple[Contexts, np.ndarray]:
-  """Some contexts further up in longer sums, and their rows in `contexts`."""
-  moved = addition_contexts(task, behind, ahead, SHIFT, most=SHIFTED)
+  """Some contexts further up in longer numbers, and their rows."""
+  moved = operation_contexts(task, behind, ahead, SHIFT, most=SHIFTED)
   row = {tuple(shown): row for row, shown in enumerate(contexts.shown)}
   return moved, np.array([row[tuple(shown)] for shown in moved.shown])
 
 
 def _judge(
-  task: Addition,
+  task: Operation,
   contexts: Contexts,
   logits_CV: np.ndarray,
   rounding: dict[str, float],
@@ -202,7 +202,7 @@ def _margins(logits_CV: np.ndarray, target_C: np.ndarray) -> np.ndarray:
 
 
 def _logits(
-  model: Transformer, params: Params, task: Addition, contexts: Contexts
+  model: Transformer, params: Params, task: Operation, contexts: Contexts
 ) -> np.ndarray:
   """Logits [R, C, V] of the one query asked in each context."""
   run = _program(model, task)
@@ -217,7 +217,7 @@ def _logits(
 
 
 @functools.lru_cache(maxsize=8)
-def _program(model: Transformer, task: Addition) -> Callable:
+def _program(model: Transformer, task: Operation) -> Callable:
   """(params of all replicas, tokens, query) -> logits [R, B, V]."""
 
   @jax.jit
@@ -232,7 +232,7 @@ def _program(model: Transformer, task: Addition) -> Callable:
 
 
 def _in_float64(
-  model: Transformer, params: Params, task: Addition, contexts: Contexts
+  model: Transformer, params: Params, task: Operation, contexts: Contexts
 ) -> np.ndarray:
   with jax.enable_x64(True):
     wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)

@@ -1,46 +1,49 @@
-"""Every context that can occur in addition, seen through a window of places.
+"""Every context of sums or differences, seen through a window of places.
 
 A query that sees the operands' digits at places p - behind .. p + ahead, the
-sum's at p - behind .. p (its own is the last) and the delimiters meets finitely
-many contexts, whatever the length of the numbers. Each is realised here by a
-short real sum: one place below the window makes the carry that enters it, one
-digit above says that a number goes on. What lies outside the window does not
-matter, because it is not seen.
+answer's at p - behind .. p (its own is the last) and the delimiters meets
+finitely many contexts, whatever the length of the numbers. Each is realised
+here by a short real problem: one place below the window makes the carry or
+borrow that enters it, one digit above says that a number goes on. What lies
+outside the window does not matter, because it is not seen.
 
 Shape key: C contexts, N places, T tokens, Q answer queries.
 """
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from extrap.errors import UsageError
 from extrap.tasks.addition import Addition
+from extrap.tasks.operation import Operation
+from extrap.tasks.subtraction import Subtraction
 
 ABSENT, BELOW = -1, -2
 
 
 @dataclasses.dataclass(frozen=True)
 class Contexts:
-  """Contexts as real sums, each asked at one query.
+  """Contexts as real problems, each asked at one query.
 
   Attributes:
     tokens: int32 [C, T].
     query: int32 [C], the token that asks.
     target: int32 [C], its right successor.
     seen: int32 [C, 2, W], digits of both numbers that it sees, lowest place
-      first: ABSENT above a number's end, BELOW under the sum's first place.
-    sums: int32 [C, behind], digits of the sum before its own, the nearest
-      first: BELOW under the first place.
+      first: ABSENT above a number's end, BELOW under the answer's first place.
+    answers: int32 [C, behind], digits of the answer before its own, the
+      nearest first: BELOW under the first place.
   """
 
   tokens: np.ndarray
   query: np.ndarray
   target: np.ndarray
   seen: np.ndarray
-  sums: np.ndarray
+  answers: np.ndarray
 
   def __len__(self) -> int:
     return len(self.query)
@@ -54,13 +57,13 @@ class Contexts:
   def shown(self) -> np.ndarray:
     """All that tells contexts apart, one row each."""
     seen_CX = self.seen.reshape(len(self), -1)
-    return np.concatenate([self.own[:, None], self.sums, seen_CX], axis=1)
+    return np.concatenate([self.own[:, None], self.answers, seen_CX], axis=1)
 
   def select(self, rows: np.ndarray) -> 'Contexts':
     """The contexts at some rows."""
     return Contexts(*(getattr(self, field)[rows] for field in FIELDS))
 
-  def describe(self, task: Addition, row: int) -> str:
+  def describe(self, task: Operation, row: int) -> str:
     """One context in words."""
     names = {ABSENT: '-', BELOW: '|'}
     a, b = (
@@ -68,8 +71,8 @@ class Contexts:
       for number in self.seen[row]
     )
     own = int(self.own[row])
-    name = "'='" if own == task.equals else f'sum digit {own}'
-    before = [str(digit) for digit in self.sums[row] if digit != BELOW]
+    name = "'='" if own == task.equals else f'answer digit {own}'
+    before = [str(digit) for digit in self.answers[row] if digit != BELOW]
     name += f' after {" ".join(reversed(before))}' * bool(before)
     return f'{name}, digits (lowest first, - for none) {a} and {b}'
 
@@ -78,8 +81,8 @@ MOST = 1_000_000  # contexts
 FIELDS = tuple(field.name for field in dataclasses.fields(Contexts))
 
 
-def addition_contexts(
-  task: Addition,
+def operation_contexts(
+  task: Operation,
   behind: int,
   ahead: int,
   shift: int = 0,
@@ -88,17 +91,24 @@ def addition_contexts(
   """All contexts of a window, each once.
 
   Args:
-    task: least significant digit first, not padded.
+    task: addition, or subtraction with padded differences; least significant
+      digit first, operands not padded.
     behind: places seen below the query's own.
     ahead: places seen above it.
-    shift: further places put below every sum, which no query sees, for
-      measuring that the place itself does not matter; contexts at the sum's
-      start, which cannot move, are left out then.
+    shift: further places put below every number, which no query sees, for
+      measuring that the place itself does not matter; contexts at the
+      answer's start, which cannot move, are left out then.
     most: take about so many, evenly spread, instead of all.
 
   Raises:
     UsageError: the format is not enumerated, or the contexts are too many.
   """
+  trimmed = getattr(task, 'answer', 'padded') != 'padded'
+  if type(task) not in RULES or trimmed:
+    raise UsageError(
+      f'contexts of {type(task).__name__} are not enumerated: only those of '
+      'Addition, and of Subtraction with --task.answer=padded'
+    )
   if task.order != 'lsb' or task.zero_pad or ahead < 1:
     raise UsageError(
       'contexts are enumerated for --task.order=lsb without --task.zero_pad, '
@@ -122,7 +132,7 @@ def addition_contexts(
 
 
 def _at_place(
-  task: Addition,
+  task: Operation,
   place: int,
   behind: int,
   ahead: int,
@@ -138,15 +148,17 @@ def _at_place(
   cases = cases[:: len(cases) // (most or len(cases)) | 1]
   pairs = np.array([(a, b) for a, b, _ in cases], np.int32)
   carry = np.array([carry for _, _, carry in cases])
+  possible = RULES[type(task)].possible(task, pairs, carry)
+  pairs, carry = pairs[possible], carry[possible]
   places = window + 2 + shift  # one below the window, one above
-  sums = _realise(task, pairs, carry, low + shift, places)
-  batch = jax.jit(task.encode)(*sums)
+  numbers = _realise(task, pairs, carry, low + shift, places)
+  batch = jax.jit(task.encode)(*numbers)
   column = place + 1 + shift
   below = ((0, 0), (0, 0), (window - pairs.shape[-1], 0))
   tokens_CT = np.asarray(batch.tokens)
   query_C = np.asarray(batch.queries)[:, column]
-  # Of the sum, too, `behind` places are seen.
-  sums = [
+  # Of the answer, too, `behind` places are seen.
+  answers = [
     tokens_CT[np.arange(len(pairs)), query_C - back]
     if back <= place
     else np.full(len(pairs), BELOW)
@@ -157,9 +169,9 @@ def _at_place(
     query_C,
     np.asarray(batch.targets)[:, column],
     np.pad(pairs, below, constant_values=BELOW),
-    np.array(sums, np.int32).reshape(behind, len(pairs)).T,
+    np.array(answers, np.int32).reshape(behind, len(pairs)).T,
   )
-  # A sum may have ended before this place: then nothing is asked there.
+  # An answer may have ended before this place: then nothing is asked there.
   return contexts.select(np.asarray(batch.mask)[:, column])
 
 
@@ -179,16 +191,66 @@ def _states(base: int, seen: int, starts: bool) -> list[tuple[int, ...]]:
 
 
 def _realise(
-  task: Addition, pairs: np.ndarray, carry: np.ndarray, low: int, places: int
+  task: Operation, pairs: np.ndarray, carry: np.ndarray, low: int, places: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Digits [C, places] of both numbers and sizes [C, 2] that show windows."""
   cases, _, seen = pairs.shape
-  digits = np.zeros((2, cases, places), np.int32)
+  rule = RULES[type(task)]
+  digits = np.zeros((2, cases, places + rule.above), np.int32)
   if low:
-    digits[:, :, low - 1] = np.where(carry == 1, task.base - 1, 0)
+    digits[:, :, low - 1] = rule.below(task)[:, carry]
   digits[:, :, low : low + seen] = np.maximum(pairs, 0).swapaxes(0, 1)
   present = (pairs != ABSENT).sum(axis=-1)
   goes_on = present == seen
   digits[:, :, low + seen] = goes_on.T
-  # One place below the window is enough, and its zeros never lead.
-  return digits[0], digits[1], (low + present + goes_on).astype(np.int32)
+  size = (low + present + goes_on).astype(np.int32)
+  # Where both go on, the first may have to lend to the place above the window.
+  longer = goes_on.all(axis=1).astype(np.int32) * rule.above
+  digits[0, :, low + seen + rule.above] |= longer
+  size[:, 0] += longer
+  return digits[0], digits[1], size
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """What is particular to an operation.
+
+  Attributes:
+    below: task -> digits [2, carries] of both numbers at the place under the
+      window, where they hand up no carry, and one.
+    possible: (task, pairs [C, 2, W], carry [C]) -> bool [C], which windows
+      some problem shows.
+    above: further digits of the first number where both go on.
+  """
+
+  below: Callable[[Operation], np.ndarray]
+  possible: Callable[[Operation, np.ndarray, np.ndarray], np.ndarray]
+  above: int = 0
+
+
+def _no_less(
+  task: Operation, pairs: np.ndarray, borrow: np.ndarray
+) -> np.ndarray:
+  """Whether the first number can be the larger one.
+
+  Where it goes on above the window, it can. Where it has ended, the second
+  has too, and the window with what it lends must not fall below zero.
+  """
+  a_goes_on, b_goes_on = (pairs[:, :, -1] != ABSENT).T
+  power_W = task.base ** np.arange(pairs.shape[-1])
+  a, b = (np.maximum(pairs, 0) @ power_W).T
+  present = (pairs != ABSENT).sum(axis=-1)
+  ended = ~b_goes_on & (present[:, 0] >= present[:, 1]) & (a - b >= borrow)
+  return a_goes_on | ended
+
+
+RULES = {
+  # Zeros under the window never lead: windows are above a number's start.
+  Addition: Rule(
+    below=lambda task: np.array([[0, task.base - 1]] * 2),
+    possible=lambda task, pairs, carry: np.ones(len(pairs), bool),
+  ),
+  Subtraction: Rule(
+    below=lambda task: np.array([[1, 0], [1, 1]]), possible=_no_less, above=1
+  ),
+}
