@@ -25,9 +25,13 @@ import numpy as np
 
 from extrap.errors import UsageError
 from extrap.evaluation.contexts import Contexts, operation_contexts
+from extrap.evaluation.product_contexts import product_contexts
+from extrap.evaluation.string_contexts import string_contexts
 from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Params, Transformer
-from extrap.tasks.operation import Operation
+from extrap.tasks.multiplication import Multiplication
+from extrap.tasks.numbers import NumberTask
+from extrap.tasks.strings import StringTask
 
 SAFETY = 100  # how many times the largest difference the margin must be
 SHIFT, SHIFTED = 300, 500  # places moved, and contexts checked so
@@ -116,20 +120,20 @@ def check_model(model: Transformer) -> tuple[int, int]:
 
 
 def certify(
-  model: Transformer, params: Params, task: Operation
+  model: Transformer, params: Params, task: NumberTask
 ) -> list[Certificate]:
   """Certifies every replica of a population.
 
   Args:
     model: one layer, hard window of places.
     params: leading replica axis.
-    task: see `operation_contexts`.
+    task: see `contexts_of`.
 
   Raises:
     UsageError: the model cannot be certified.
   """
   behind, ahead = check_model(model)
-  contexts = operation_contexts(task, behind, ahead)
+  contexts = contexts_of(task, behind, ahead)
   moved, still = _moved(task, contexts, behind, ahead)
 
   def logits(model: Transformer, params: Params, at: Contexts) -> np.ndarray:
@@ -156,17 +160,32 @@ def certify(
   return certificates
 
 
+def contexts_of(
+  task: NumberTask, behind: int, ahead: int, **some: int
+) -> Contexts:
+  """All contexts of a task; see `operation_contexts`.
+
+  Raises:
+    UsageError: they are not enumerated, or too many.
+  """
+  if isinstance(task, StringTask):
+    return string_contexts(task, behind, ahead, **some)
+  if isinstance(task, Multiplication):
+    return product_contexts(task, behind, ahead, **some)
+  return operation_contexts(task, behind, ahead, **some)
+
+
 def _moved(
-  task: Operation, contexts: Contexts, behind: int, ahead: int
+  task: NumberTask, contexts: Contexts, behind: int, ahead: int
 ) -> tuple[Contexts, np.ndarray]:
   """Some contexts further up in longer numbers, and their rows."""
-  moved = operation_contexts(task, behind, ahead, SHIFT, most=SHIFTED)
+  moved = contexts_of(task, behind, ahead, shift=SHIFT, most=SHIFTED)
   row = {tuple(shown): row for row, shown in enumerate(contexts.shown)}
   return moved, np.array([row[tuple(shown)] for shown in moved.shown])
 
 
 def _judge(
-  task: Operation,
+  task: NumberTask,
   contexts: Contexts,
   logits_CV: np.ndarray,
   rounding: dict[str, float],
@@ -202,7 +221,7 @@ def _margins(logits_CV: np.ndarray, target_C: np.ndarray) -> np.ndarray:
 
 
 def _logits(
-  model: Transformer, params: Params, task: Operation, contexts: Contexts
+  model: Transformer, params: Params, task: NumberTask, contexts: Contexts
 ) -> np.ndarray:
   """Logits [R, C, V] of the one query asked in each context."""
   run = _program(model, task)
@@ -217,7 +236,7 @@ def _logits(
 
 
 @functools.lru_cache(maxsize=8)
-def _program(model: Transformer, task: Operation) -> Callable:
+def _program(model: Transformer, task: NumberTask) -> Callable:
   """(params of all replicas, tokens, query) -> logits [R, B, V]."""
 
   @jax.jit
@@ -232,7 +251,7 @@ def _program(model: Transformer, task: Operation) -> Callable:
 
 
 def _in_float64(
-  model: Transformer, params: Params, task: Operation, contexts: Contexts
+  model: Transformer, params: Params, task: NumberTask, contexts: Contexts
 ) -> np.ndarray:
   with jax.enable_x64(True):
     wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)

@@ -12,13 +12,14 @@ Shape key: C contexts, N places, T tokens, Q answer queries.
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
 from extrap.errors import UsageError
 from extrap.tasks.addition import Addition
+from extrap.tasks.numbers import NumberTask
 from extrap.tasks.operation import Operation
 from extrap.tasks.subtraction import Subtraction
 
@@ -33,7 +34,7 @@ class Contexts:
     tokens: int32 [C, T].
     query: int32 [C], the token that asks.
     target: int32 [C], its right successor.
-    seen: int32 [C, 2, W], digits of both numbers that it sees, lowest place
+    seen: int32 [C, K, W], digits of the K numbers that it sees, lowest place
       first: ABSENT above a number's end, BELOW under the answer's first place.
     answers: int32 [C, behind], digits of the answer before its own, the
       nearest first: BELOW under the first place.
@@ -63,18 +64,25 @@ class Contexts:
     """The contexts at some rows."""
     return Contexts(*(getattr(self, field)[rows] for field in FIELDS))
 
-  def describe(self, task: Operation, row: int) -> str:
+  @classmethod
+  def join(cls, parts: Sequence['Contexts']) -> 'Contexts':
+    """The contexts of all parts."""
+    return cls(
+      *(np.concatenate([getattr(part, f) for part in parts]) for f in FIELDS)
+    )
+
+  def describe(self, task: NumberTask, row: int) -> str:
     """One context in words."""
     names = {ABSENT: '-', BELOW: '|'}
-    a, b = (
+    seen = ' and '.join(
       ' '.join(names.get(int(d), str(d)) for d in number)
       for number in self.seen[row]
     )
     own = int(self.own[row])
-    name = "'='" if own == task.equals else f'answer digit {own}'
+    name = "'='" if own == task.token('=') else f'answer digit {own}'
     before = [str(digit) for digit in self.answers[row] if digit != BELOW]
     name += f' after {" ".join(reversed(before))}' * bool(before)
-    return f'{name}, digits (lowest first, - for none) {a} and {b}'
+    return f'{name}, digits (lowest first, - for none) {seen}'
 
 
 MOST = 1_000_000  # contexts
@@ -124,9 +132,7 @@ def operation_contexts(
   inside = behind + 1
   places = [inside] if shift else range(-1, inside + 1)
   parts = [_at_place(task, p, behind, ahead, shift, most) for p in places]
-  merged = Contexts(
-    *(np.concatenate([getattr(part, f) for part in parts]) for f in FIELDS)
-  )
+  merged = Contexts.join(parts)
   _, first = np.unique(merged.shown, axis=0, return_index=True)
   return merged.select(np.sort(first))
 
@@ -141,9 +147,9 @@ def _at_place(
 ) -> Contexts:
   """All contexts of the query at one place of the answer."""
   low, window = max(0, place - behind), behind + ahead + 1
-  states = _states(task.base, place + ahead - low + 1, starts=low == 0)
+  shown = states(task.base, place + ahead - low + 1, starts=low == 0)
   carries = (0,) if low == 0 else (0, 1)
-  cases = list(itertools.product(states, states, carries))
+  cases = list(itertools.product(shown, shown, carries))
   # An odd stride, or it would meet only one of the two carries.
   cases = cases[:: len(cases) // (most or len(cases)) | 1]
   pairs = np.array([(a, b) for a, b, _ in cases], np.int32)
@@ -175,7 +181,7 @@ def _at_place(
   return contexts.select(np.asarray(batch.mask)[:, column])
 
 
-def _states(base: int, seen: int, starts: bool) -> list[tuple[int, ...]]:
+def states(base: int, seen: int, starts: bool) -> list[tuple[int, ...]]:
   """What one number can show in a window of `seen` places.
 
   A number that fills the window may go on above it, so any digits will do; one
