@@ -65,13 +65,13 @@ from extrap.evaluation.grid import (
 from extrap.evaluation.results import Provenance, Result, select, write_csv
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import POSITIONS, PlaceWindow, Position
-from extrap.models.transformer import Params
 from extrap.reporting import plots
 from extrap.reporting.environment import peak_memory_bytes
 from extrap.reporting.progress import Progress, format_duration
 from extrap.reporting.report import bullets, picture, write_report
 from extrap.reporting.tables import (
   Table,
+  certificate_table,
   exact_match_table,
   format_percent,
   markdown,
@@ -81,6 +81,7 @@ from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
   StudyConfig,
+  account,
   open_run,
   provenance,
   read_config,
@@ -88,11 +89,9 @@ from extrap.study import (
   run_path,
   terminated,
   train_arm,
-  training_seconds,
 )
 from extrap.tasks.addition import Addition
 from extrap.training import distributed
-from extrap.training.flops import count_step_flops
 from extrap.training.loop import Fit, make_trainer
 from extrap.training.run_folder import RunFolder
 from extrap.training.sharding import make_mesh
@@ -240,7 +239,7 @@ def evaluate_arms(
     if distributed.is_first():
       write_csv(run.path / 'results.csv', results, kept.comments)
       if not isinstance(certified, str):
-        rows = certificate_rows(arms[0], certified)
+        rows = certificates.rows(arms[0].source, certified)
         write_csv(run.path / 'certificate.csv', rows, provenance())
       write_report_of(config, run, arms, results, certified)
       show(config, arms, results, certified)
@@ -314,19 +313,9 @@ def train(
   folder = None if main_arm else run.path / 'arms' / name
   problem = make_problem(config, position)
   trained = train_arm(problem, config, run, name, stop, folder)
-  steps = tuple(distributed.to_host(trained.state.step).tolist())
-  samples = tuple(step * config.batch_size for step in steps)
-  each = flops_per_sample(problem, trained.params)
-  source = Provenance(
-    study=STUDY,
-    arm=name,
-    rung=rung_of(config.task, position),
-    seeds=config.seeds,
-    steps=steps,
-    samples=samples,
-    flops=tuple(n * each for n in samples),
-    seconds=training_seconds(folder or run.path) / config.replicas,
-  )
+  rung = rung_of(config.task, position)
+  where = folder or run.path
+  source = account(STUDY, name, rung, config, problem, trained, where)
   return Arm(name, problem.model, config.task, trained, source)
 
 
@@ -335,11 +324,6 @@ def rung_of(task: Addition, position: Position) -> str:
   if position.rung.startswith('L0') and task.order == 'lsb':
     return 'L1 reversed'
   return position.rung
-
-
-def flops_per_sample(problem: SequenceProblem, params: Params) -> float:
-  """FLOPs of one training example, forward and backward."""
-  return count_step_flops(problem, params) / problem.batch_size
 
 
 def split_of(config: Config, cell: Cell) -> str:
@@ -474,33 +458,6 @@ def certify(config: Config, arm: Arm) -> list[Certificate] | str:
     return str(error)
 
 
-def certificate_rows(
-  arm: Arm, certified: Sequence[Certificate]
-) -> list[Result]:
-  """Verdict, margin and rounding of each replica."""
-  rows = []
-  for replica, found in enumerate(certified):
-    row = arm.source.row
-    right = found.contexts - found.wrong
-    numbers = {'margin': found.margin, 'rounding': found.largest_rounding}
-    rows += [
-      row(
-        replica,
-        'certificate',
-        'any',
-        'certified',
-        float(found.passed),
-        found.contexts,
-        right,
-      ),
-      *(
-        row(replica, 'certificate', 'any', name, value, found.contexts)
-        for name, value in numbers.items()
-      ),
-    ]
-  return rows
-
-
 def certify_run(path: Path) -> int:
   """Certifies the model of a finished run; 1 if any replica fails."""
   config = read_config(path, STUDY, Config)
@@ -567,27 +524,6 @@ def carry_table(results: Sequence[Result]) -> str:
   return markdown(['suite', 'lengths', 'right', 'exact match'], rows)
 
 
-def certificate_table(
-  seeds: Sequence[int], found: Sequence[Certificate]
-) -> str:
-  """One row a replica."""
-  return markdown(
-    ['seed', 'contexts', 'wrong', 'margin', 'rounding', 'ratio', 'verdict'],
-    [
-      [
-        str(seed),
-        f'{one.contexts:,}',
-        str(one.wrong),
-        f'{one.margin:.3g}',
-        f'{one.largest_rounding:.2g}',
-        f'{one.margin / one.largest_rounding:.3g}',
-        'passed (measured)' if one.passed else 'FAILED',
-      ]
-      for seed, one in zip(seeds, found, strict=True)
-    ],
-  )
-
-
 def show(
   config: Config,
   arms: Sequence[Arm],
@@ -630,7 +566,7 @@ def write_report_of(
   sections = [
     ('In short', _summary(config, arms[0])),
     *_test_sections(config, run, arms, results),
-    ('Certificate', _certificate_text(config, certified)),
+    ('Certificate', _certificate_text(config, arms[0], certified)),
     ('Training', f'{picture("loss", loss, report)}\n\n{_budget(arms)}'),
     ('How it was made', _origin(config, run)),
   ]
@@ -707,13 +643,13 @@ def _origin(config: Config, run: RunFolder) -> str:
 
 
 def _certificate_text(
-  config: Config, certified: Sequence[Certificate] | str
+  config: Config, arm: Arm, certified: Sequence[Certificate] | str
 ) -> str:
   if isinstance(certified, str):
     return f'None: {certified}.'
   passed = all(one.passed for one in certified)
   verdict = certificates.STATEMENT if passed else 'Not certified.'
-  lines = [verdict, certificate_table(config.seeds, certified)]
+  lines = [verdict, certificate_table(certificates.rows(arm.source, certified))]
   lines += [
     f'Seed {seed}: {one}.'
     for seed, one in zip(config.seeds, certified, strict=True)

@@ -22,7 +22,12 @@ from experiments.addition import (
 )
 from extrap.evaluation.results import Result, read_csv, select, write_csv
 from extrap.reporting import plots
-from extrap.reporting.tables import format_percent, markdown, update_block
+from extrap.reporting.tables import (
+  certificate_table,
+  format_percent,
+  markdown,
+  update_block,
+)
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results'
@@ -40,7 +45,7 @@ def tables() -> dict[str, str]:
     'comparison': comparison_table(config, results).markdown(),
     'grid': _grid(grid),
     'carries': carry_table(list(filter(in_carry_suite, results))),
-    'certificate': _certificate(certified),
+    'certificate': certificate_table(certified),
     'decoding': _csv('decoding.csv'),
     'dispatch': _csv('dispatch.csv'),
     'faults': _csv('faults.csv', 'lll'),
@@ -65,27 +70,6 @@ def _grid(results: list[Result]) -> str:
       ]
     )
   return markdown(['seed', 'cells all right', 'sums right', 'share'], rows)
-
-
-def _certificate(results: list[Result]) -> str:
-  rows = []
-  for replica in sorted({r.replica for r in results}):
-    one = {r.metric: r for r in select(results, replica=replica)}
-    margin, rounding = one['margin'].value, one['rounding'].value
-    found = one['certified']
-    rows.append(
-      [
-        str(found.seed),
-        f'{found.n:,}',
-        str(found.n - found.successes),
-        f'{margin:.3g}',
-        f'{rounding:.2g}',
-        f'{margin / rounding:.2g}',
-        'passed (measured)' if found.value else 'FAILED',
-      ]
-    )
-  headers = ['seed', 'contexts', 'wrong', 'margin', 'rounding', 'ratio']
-  return markdown([*headers, 'verdict'], rows)
 
 
 def _longest(row: dict[str, str]) -> bool:

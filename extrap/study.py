@@ -20,7 +20,12 @@ from absl import flags, logging
 from extrap import config as config_lib
 from extrap.config import option
 from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
-from extrap.evaluation.results import Result, read_csv, write_csv
+from extrap.evaluation.results import (
+  Provenance,
+  Result,
+  read_csv,
+  write_csv,
+)
 from extrap.reporting.environment import environment, git_state, hardware
 from extrap.reporting.progress import Progress
 from extrap.reporting.writers import (
@@ -29,10 +34,12 @@ from extrap.reporting.writers import (
   TensorBoardWriter,
   read_jsonl,
 )
+from extrap.sequence import SequenceProblem
 from extrap.training import distributed
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
 from extrap.training.distributed import ClusterConfig
+from extrap.training.flops import count_step_flops
 from extrap.training.loop import Fit, Record, fit, make_trainer
 from extrap.training.optimizers import check_schedule
 from extrap.training.problem import Problem
@@ -346,6 +353,41 @@ def training_seconds(folder: Path) -> float:
     return 0.0
   return sum(
     record['seconds'] for record in read_jsonl(folder / 'metrics.jsonl')
+  )
+
+
+def account(
+  study: str,
+  arm: str,
+  rung: str,
+  config: StudyConfig,
+  problem: SequenceProblem,
+  trained: Fit,
+  folder: Path,
+) -> Provenance:
+  """What a trained arm has cost, for its rows.
+
+  Args:
+    study: its name.
+    arm: the arm's name.
+    rung: how much alignment its encoding gives away.
+    config: the study's.
+    problem: what was trained.
+    trained: the outcome.
+    folder: where its metrics are.
+  """
+  steps = tuple(distributed.to_host(trained.state.step).tolist())
+  samples = tuple(step * problem.batch_size for step in steps)
+  each = count_step_flops(problem, trained.params) / problem.batch_size
+  return Provenance(
+    study=study,
+    arm=arm,
+    rung=rung,
+    seeds=config.seeds,
+    steps=steps,
+    samples=samples,
+    flops=tuple(n * each for n in samples),
+    seconds=training_seconds(folder) / config.replicas,
   )
 
 

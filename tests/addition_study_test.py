@@ -71,7 +71,7 @@ def test_report_shows_its_pictures_and_tables(folder):
     '--flagfile=',
   ):
     assert text in report, text
-  assert 'Hence the sum is right' not in report
+  assert 'Hence the answer is right' not in report
 
 
 def test_rows_of_every_part(folder):

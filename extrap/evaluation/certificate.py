@@ -17,7 +17,7 @@ Shape key: R replicas, C contexts, V vocabulary, T tokens, B rows of a call.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ import numpy as np
 from extrap.errors import UsageError
 from extrap.evaluation.contexts import Contexts, operation_contexts
 from extrap.evaluation.product_contexts import product_contexts
+from extrap.evaluation.results import Provenance, Result
 from extrap.evaluation.string_contexts import string_contexts
 from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Params, Transformer
@@ -173,6 +174,31 @@ def contexts_of(
   if isinstance(task, Multiplication):
     return product_contexts(task, behind, ahead, **some)
   return operation_contexts(task, behind, ahead, **some)
+
+
+def rows(source: Provenance, certified: Sequence[Certificate]) -> list[Result]:
+  """Verdict, margin and rounding of each replica."""
+  results = []
+  for replica, found in enumerate(certified):
+    row = source.row
+    right = found.contexts - found.wrong
+    numbers = {'margin': found.margin, 'rounding': found.largest_rounding}
+    results += [
+      row(
+        replica,
+        'certificate',
+        'any',
+        'certified',
+        float(found.passed),
+        found.contexts,
+        right,
+      ),
+      *(
+        row(replica, 'certificate', 'any', name, value, found.contexts)
+        for name, value in numbers.items()
+      ),
+    ]
+  return results
 
 
 def _moved(

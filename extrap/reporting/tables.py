@@ -269,3 +269,25 @@ def _range(counts: Iterable[int]) -> str:
   if ordered[0] == ordered[-1]:
     return str(ordered[0])
   return f'{ordered[0]}..{ordered[-1]}'
+
+
+def certificate_table(results: Sequence[Result]) -> str:
+  """Certificates in Markdown, one row a replica."""
+  rows = []
+  for replica in sorted({r.replica for r in results}):
+    one = {r.metric: r for r in results if r.replica == replica}
+    margin, rounding = one['margin'].value, one['rounding'].value
+    found = one['certified']
+    rows.append(
+      [
+        str(found.seed),
+        f'{found.n:,}',
+        str(found.n - found.successes),
+        f'{margin:.3g}',
+        f'{rounding:.2g}',
+        f'{margin / rounding:.2g}',
+        'passed (measured)' if found.value else 'FAILED',
+      ]
+    )
+  headers = ['seed', 'contexts', 'wrong', 'margin', 'rounding', 'ratio']
+  return markdown([*headers, 'verdict'], rows)

@@ -1,0 +1,84 @@
+"""The study of certified operations, small, and what it refuses."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments import certified
+from experiments.certified import TASKS, Config, check
+from extrap import cli
+from extrap.errors import UsageError
+from extrap.evaluation.results import read_csv, select
+from extrap.models import TransformerConfig
+from extrap.models.positions import PlaceBias
+
+SMALL = (
+  '--tasks=parity',
+  '--steps=100',
+  '--replicas=2',
+  '--model.width=32',
+  '--model.ffn_width=32',
+  '--lengths=5,40',
+)
+
+
+def run(*flags):
+  """Runs the study in this process; returns the exit code."""
+  with pytest.raises(SystemExit) as caught:
+    cli.run(certified.main, Config, argv=['certified', *flags])
+  return caught.value.code or 0
+
+
+def test_parity_is_trained_scored_and_certified(tmp_path, quick_compile, capfd):
+  path = tmp_path / 'run'
+  assert run(*SMALL, f'--workdir={path}') == 0
+  assert json.loads((path / 'status.json').read_text())['state'] == 'done'
+  results, comments = read_csv(path / 'results.csv')
+  assert any('commit' in comment for comment in comments)
+  scored = select(results, metric='exact_match')
+  assert {row.size for row in scored} == {'5', '40'}
+  found = select(results, metric='certified')
+  assert [(row.arm, row.n) for row in found] == [('parity', 14)] * 2
+  # 100 steps are enough for 14 contexts, or nothing here is learned.
+  assert [row.value for row in found] == [1.0, 1.0]
+  assert [row.value for row in scored] == [1.0] * 4
+  report = (path / 'report.md').read_text()
+  assert 'passed (measured)' in report
+  assert 'parity, seed 1: passed' in capfd.readouterr().out
+  # Again: nothing is trained or scored anew.
+  assert run(*SMALL, f'--workdir={path}') == 0
+  assert read_csv(path / 'results.csv')[0] == results
+  assert 'train parity' not in capfd.readouterr().err
+
+
+def test_every_task_has_contexts():
+  check(Config())
+  check(Config(base=3))
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'tasks': ()}, 'at least one entry'),
+    (
+      {'tasks': ('sorting',)},
+      '--tasks=sorting: name each once, of',
+    ),
+    ({'tasks': ('parity', 'parity')}, 'name each once'),
+    ({'eval': 'none'}, 'always evaluates'),
+    (
+      {'model': TransformerConfig(position=PlaceBias())},
+      'no hard window of places',
+    ),
+  ],
+)
+def test_bad_input_is_refused_before_training(changes, message):
+  with pytest.raises(UsageError, match=message):
+    check(dataclasses.replace(Config(), **changes))
+
+
+def test_a_base_is_given_to_all_but_parity():
+  bases = {name: Config(base=7).task(name).base for name in TASKS}
+  assert bases.pop('parity') == 2
+  assert set(bases.values()) == {7}
