@@ -2,8 +2,8 @@
 
 Commands:
   python -m experiments.tables               after a change of the CSV files
-  python -m experiments.tables <run folder>  takes the numbers of a full run of
-                                             the addition study first
+  python -m experiments.tables <run folder>  takes the numbers of a run of the
+                                             addition or certified study first
 """
 
 import csv
@@ -46,6 +46,7 @@ def tables() -> dict[str, str]:
     'grid': _grid(grid),
     'carries': carry_table(list(filter(in_carry_suite, results))),
     'certificate': certificate_table(certified),
+    'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
     'decoding': _csv('decoding.csv'),
     'dispatch': _csv('dispatch.csv'),
     'faults': _csv('faults.csv', 'lll'),
@@ -70,6 +71,35 @@ def _grid(results: list[Result]) -> str:
       ]
     )
   return markdown(['seed', 'cells all right', 'sums right', 'share'], rows)
+
+
+def _operations(results: list[Result], comments: list[str]) -> str:
+  """One row a task: every replica's margin, exact match at the longest."""
+  longest = max((r.size for r in results if r.size.isdigit()), key=int)
+  rows = []
+  for task in dict.fromkeys(r.arm for r in results):
+    chosen = select(results, arm=task)
+    found = select(chosen, metric='certified')
+    scored = select(chosen, metric='exact_match', size=longest)
+    right, n = sum(r.successes for r in scored), sum(r.n for r in scored)
+    margins = [r.value for r in select(chosen, metric='margin')]
+    rows.append(
+      [
+        task,
+        f'{found[0].n:,}',
+        f'{sum(r.value == 1 for r in found)} of {len(found)}',
+        ', '.join(f'{margin:.2g}' for margin in margins),
+        f'{right}/{n}',
+        f'{found[0].samples:,}',
+        f'{found[0].flops:.1e}',
+        f'{found[0].seconds:.0f}',
+      ]
+    )
+  headers = [
+    *('task', 'contexts', 'replicas certified', 'margins'),
+    *(f'right at {longest} digits', 'samples', 'FLOPs', 'seconds a replica'),
+  ]
+  return f'{markdown(headers, rows)}\n\n{"; ".join(comments)}'
 
 
 def _longest(row: dict[str, str]) -> bool:
@@ -100,6 +130,9 @@ def readme(text: str) -> str:
 def publish(run: Path) -> None:
   """Takes a run's numbers into experiments/results."""
   results, comments = read_csv(run / 'results.csv')
+  if results[0].study == 'certified':
+    write_csv(RESULTS / 'certified.csv', results, comments)
+    return
   in_grid = [on_grid(row) for row in results]
   grid = [r for r, there in zip(results, in_grid, strict=True) if there]
   rest = [r for r, there in zip(results, in_grid, strict=True) if not there]

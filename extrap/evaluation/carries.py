@@ -7,20 +7,18 @@ uniform sum and wrong on 99..9 + 1.
 Shape key: N places.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from extrap.evaluation.grid import BUCKETS, Sampler, Suite
+from extrap.evaluation.stress import Kind, stress_sampler, stress_suites
 from extrap.randomness import named
 from extrap.tasks.addition import Addition
-from extrap.tasks.task import Batch
 
 # Digits [N] of both numbers; those at and beyond a number's size are cut off.
 Numbers = tuple[jax.Array, jax.Array]
-Draw = Callable[[Addition, jax.Array, jax.Array, int], Numbers]
 
 
 def _uniform(task: Addition, key: jax.Array, places: int) -> jax.Array:
@@ -99,15 +97,6 @@ def _unequal(
   return tuple(_uniform(task, named(key, x), places) for x in ('a', 'b'))
 
 
-@dataclasses.dataclass(frozen=True)
-class Kind:
-  """One way to draw a sum; `cell` gives its sizes for a length."""
-
-  draw: Draw
-  cell: Callable[[int], tuple[int, int]] = lambda length: (length, length)
-  random: bool = True
-
-
 KINDS = {
   'chain': Kind(_chain),
   'nines': Kind(_nines, lambda length: (length, 1), random=False),
@@ -126,29 +115,9 @@ def carry_suites(
   buckets: tuple[int, ...] = BUCKETS,
 ) -> dict[str, Suite]:
   """A suite of each kind, `rows` a length and replica (one if not random)."""
-  return {
-    kind: Suite(
-      name=f'carry:{kind}',
-      cells=tuple(entry.cell(length) for length in lengths),
-      rows=rows if entry.random else 1,
-      sampler=carry_sampler(task, kind),
-      buckets=buckets,
-    )
-    for kind, entry in KINDS.items()
-  }
+  return stress_suites('carry', KINDS, task, lengths, rows, buckets)
 
 
 def carry_sampler(task: Addition, kind: str) -> Sampler:
   """A sampler of one kind for `Suite`; sizes are (digits_a, digits_b)."""
-  draw = KINDS[kind].draw
-
-  def sample(key: jax.Array, size_1S: jax.Array, max_size: int) -> Batch:
-    numbers = draw(task, key, size_1S[0], max_size)
-    place_N = jnp.arange(max_size)
-    a_1N, b_1N = (
-      jnp.where(place_N < size, digit_N, 0)[None].astype(jnp.int32)
-      for digit_N, size in zip(numbers, size_1S[0], strict=True)
-    )
-    return task.encode(a_1N, b_1N, size_1S)
-
-  return sample
+  return stress_sampler(task, KINDS[kind])

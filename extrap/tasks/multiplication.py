@@ -52,11 +52,30 @@ class Multiplication(Operation):
     """Uniform factors of exactly the given lengths; see `Task.sample`."""
     if not self.second_digits:
       return super().sample(key, size_BS, max_size=max_size)
-    second_B1 = jnp.full_like(size_BS, self.second_digits)
-    size_B2 = jnp.concatenate([size_BS, second_B1], axis=1)
     places = max(max_size, self.second_digits)
-    batch = super().sample(key, size_B2, max_size=places)
+    batch = super().sample(key, self.lengths(size_BS), max_size=places)
     return self._cut(batch, max_size)
+
+  def lengths(self, size_BS: jax.Array) -> jax.Array:
+    if not self.second_digits:
+      return size_BS
+    second_B1 = jnp.full_like(size_BS[:, :1], self.second_digits)
+    return jnp.concatenate([size_BS, second_B1], axis=1)
+
+  def encode(
+    self, a_BN: jax.Array, b_BN: jax.Array, size_BS: jax.Array
+  ) -> Batch:
+    """See `Operation.encode`.
+
+    Raises:
+      UsageError: fewer places than the second factor's digits.
+    """
+    places = a_BN.shape[1]
+    if places < self.second_digits:
+      raise UsageError(
+        f'a second factor of {self.second_digits} digits where {places} fit'
+      )
+    return super().encode(a_BN, b_BN, size_BS)
 
   def token_length(self, max_size: int) -> int:
     """Two factors, two delimiters, the product, the end."""

@@ -75,6 +75,10 @@ class NumberTask:
     digit_BN = jnp.where(leading_BN, first_BN, digit_BN)
     return jnp.where(place_N < length_B[:, None], digit_BN, 0)
 
+  def lengths(self, size_BS: jax.Array) -> jax.Array:
+    """Digits of each number; more than the sizes where some are fixed."""
+    return size_BS
+
   def part(self, digit_BN: jax.Array, width_B: jax.Array) -> Part:
     """The first `width_B` places of a number, in the task's order."""
     part = Part(digit_BN, width_B)

@@ -1,0 +1,63 @@
+"""The pattern suite: strings that uniform symbols hardly ever make.
+
+Shape key: N places, S = 1 size axis.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from extrap.evaluation.stress import Draw, Kind
+from extrap.tasks.strings import StringTask
+
+Strings = tuple[jax.Array]
+
+
+def _zeros(
+  task: StringTask, key: jax.Array, size_S: jax.Array, places: int
+) -> Strings:
+  """The first symbol alone."""
+  return (jnp.zeros(places, jnp.int32),)
+
+
+def _largest(
+  task: StringTask, key: jax.Array, size_S: jax.Array, places: int
+) -> Strings:
+  """The last symbol alone: all ones in base 2."""
+  return (jnp.full(places, task.base - 1),)
+
+
+def _single(
+  task: StringTask, key: jax.Array, size_S: jax.Array, places: int
+) -> Strings:
+  """A single one, anywhere."""
+  return (jnp.arange(places) == jax.random.randint(key, (), 0, size_S[0]),)
+
+
+def _periodic(period: int) -> Draw:
+  """A short string over and over."""
+
+  def draw(
+    task: StringTask, key: jax.Array, size_S: jax.Array, places: int
+  ) -> Strings:
+    unit_P = jax.random.randint(key, (period,), 0, task.base)
+    return (unit_P[jnp.arange(places) % period],)
+
+  return draw
+
+
+def _edges(
+  task: StringTask, key: jax.Array, size_S: jax.Array, places: int
+) -> Strings:
+  """Ones at both ends and zeros between."""
+  place_N = jnp.arange(places)
+  return ((place_N == 0) | (place_N == size_S[0] - 1),)
+
+
+PATTERNS = {
+  'zeros': Kind(_zeros, random=False),
+  'largest': Kind(_largest, random=False),
+  'single': Kind(_single),
+  'period 2': Kind(_periodic(2)),
+  'period 3': Kind(_periodic(3)),
+  'edges': Kind(_edges, random=False),
+}

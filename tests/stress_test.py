@@ -1,0 +1,110 @@
+"""Stress suites: every row is a valid problem of the kind it is named for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from extrap.errors import UsageError
+from extrap.evaluation.borrows import BORROWS
+from extrap.evaluation.patterns import PATTERNS
+from extrap.evaluation.products import PRODUCTS
+from extrap.evaluation.stress import stress_sampler, stress_suites
+from extrap.tasks.copying import Copying
+from extrap.tasks.multiplication import Multiplication
+from extrap.tasks.parity import Parity
+from extrap.tasks.prefix_sums import PrefixSums
+from extrap.tasks.subtraction import Subtraction
+
+LENGTHS = (1, 2, 3, 7)
+MAX_SIZE, DRAWS = 9, 3
+
+
+def drawn(task, kind, lengths=LENGTHS):
+  """(length, instance) of every row; each is checked against the oracle."""
+  suite = stress_suites('stress', {'one': kind}, task, lengths, DRAWS)['one']
+  sampler = stress_sampler(task, kind)
+  sample = jax.jit(lambda key, size_1S: sampler(key, size_1S, MAX_SIZE))
+  rows = []
+  for length, cell in zip(lengths, suite.cells, strict=True):
+    for seed in range(suite.rows):
+      batch = sample(jax.random.key(seed), jnp.array([cell]))
+      instance, answer = task.read(np.asarray(batch.tokens[0]))
+      assert answer == task.oracle(instance)
+      rows.append((length, instance))
+  return rows
+
+
+@pytest.mark.parametrize('base', [2, 10])
+@pytest.mark.parametrize('kind', BORROWS)
+def test_differences_are_valid_and_of_their_kind(kind, base):
+  task = Subtraction(base=base)
+  for length, (a, b) in drawn(task, BORROWS[kind]):
+    assert a >= b
+    assert len(task.digits(a)) == length
+    if kind == 'powers':
+      assert (a, b) == (base ** (length - 1), 1)
+    if kind == 'equal':
+      assert a == b
+    if kind == 'chain' and length > 1:
+      # The borrow reaches the leading digit: only nines and ones are left.
+      assert set(task.digits(a - b)) == {base - 1}
+      assert len(task.digits(a - b)) == length - 1
+    if kind == 'alternating' and length > 1:
+      assert task.digits(a)[::-1] == [(1 + i) % 2 for i in range(length)]
+      assert a + b == sum(base**i for i in range(length))
+    if kind == 'short':
+      assert b < base
+
+
+@pytest.mark.parametrize('second_digits', [0, 1, 2])
+@pytest.mark.parametrize('kind', PRODUCTS)
+def test_products_are_valid_and_of_their_kind(kind, second_digits):
+  task = Multiplication(second_digits=second_digits)
+  for length, (a, b) in drawn(task, PRODUCTS[kind]):
+    second = second_digits or length
+    assert [len(str(a)), len(str(b))] == [length, second]
+    if kind in ('nines', 'by nines'):
+      assert b == 10**second - 1
+    if kind == 'nines':
+      assert a == 10**length - 1
+    if kind == 'powers':
+      assert (a, b) == (10 ** (length - 1), 10 ** (second - 1))
+    if kind == 'ones':
+      assert set(str(a) + str(b)) == {'1'}
+    if kind == 'palindromes':
+      assert str(a) == str(a)[::-1]
+      assert str(b) == str(b)[::-1]
+
+
+def test_a_second_factor_that_does_not_fit_is_refused():
+  sampler = stress_sampler(Multiplication(second_digits=2), PRODUCTS['ones'])
+  with pytest.raises(UsageError, match='of 2 digits where 1 fit'):
+    sampler(jax.random.key(0), jnp.array([[1]]), 1)
+
+
+@pytest.mark.parametrize(
+  'task', [Copying(backwards=True), Parity(trace=True), PrefixSums()]
+)
+@pytest.mark.parametrize('kind', PATTERNS)
+def test_strings_are_valid_and_of_their_kind(kind, task):
+  for length, string in drawn(task, PATTERNS[kind]):
+    assert len(string) == length
+    if kind in ('zeros', 'largest'):
+      assert set(string) == {0 if kind == 'zeros' else task.base - 1}
+    if kind == 'single':
+      assert sum(string) == 1
+    if kind.startswith('period'):
+      period = int(kind[-1])
+      assert string[period:] == string[:-period] or length <= period
+    if kind == 'edges':
+      assert string[0] == string[-1] == 1
+      assert sum(string) == min(length, 2)
+
+
+def test_kinds_that_are_not_random_are_drawn_once():
+  suites = stress_suites('pattern', PATTERNS, Parity(), (3, 5), rows=8)
+  assert suites['zeros'].rows == 1
+  assert suites['single'].rows == 8
+  assert suites['zeros'].cells == ((3,), (5,))
+  assert suites['single'].name == 'pattern:single'
