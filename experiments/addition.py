@@ -73,8 +73,8 @@ from extrap.reporting.tables import (
   Table,
   certificate_table,
   exact_match_table,
-  format_percent,
   markdown,
+  suite_table,
 )
 from extrap.reporting.writers import read_jsonl
 from extrap.sequence import SequenceProblem
@@ -506,24 +506,6 @@ def comparison_table(config: Config, results: Sequence[Result]) -> Table:
   )
 
 
-def carry_table(results: Sequence[Result]) -> str:
-  """One row a kind: sums right in all replicas together."""
-  rows = []
-  for kind in dict.fromkeys(r.split for r in results):
-    chosen = select(results, split=kind)
-    right, n = sum(r.successes for r in chosen), sum(r.n for r in chosen)
-    sizes = {r.size for r in chosen}
-    rows.append(
-      [
-        kind.removeprefix('carry:'),
-        str(len(sizes)),
-        f'{right}/{n}',
-        format_percent(right / n),
-      ]
-    )
-  return markdown(['suite', 'lengths', 'right', 'exact match'], rows)
-
-
 def show(
   config: Config,
   arms: Sequence[Arm],
@@ -624,7 +606,7 @@ def _test_sections(
     shown = picture('exact match by length pair', heat, report)
     sections.append(('Grid of length pairs', shown))
   if carry := list(filter(in_carry_suite, results)):
-    sections.append(('Carry suite', carry_table(carry)))
+    sections.append(('Carry suite', suite_table(carry)))
   return sections
 
 

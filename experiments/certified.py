@@ -27,20 +27,30 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 from extrap import cli
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
+from extrap.evaluation.borrows import BORROWS
 from extrap.evaluation.certificate import Certificate
-from extrap.evaluation.grid import Suite, evaluate
+from extrap.evaluation.grid import Cell, Suite, evaluate
+from extrap.evaluation.patterns import PATTERNS
+from extrap.evaluation.products import PRODUCTS
 from extrap.evaluation.results import Result, select, write_csv
+from extrap.evaluation.stress import stress_suites
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceWindow
+from extrap.models.transformer import Params
 from extrap.reporting.progress import Progress
 from extrap.reporting.report import bullets, write_report
-from extrap.reporting.tables import certificate_table, exact_match_table
+from extrap.reporting.tables import (
+  certificate_table,
+  exact_match_table,
+  suite_table,
+)
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
@@ -71,6 +81,15 @@ TASKS: dict[str, NumberTask] = {
   'parity': Parity(trace=True),
   'prefix_sums': PrefixSums(),
 }
+
+STRESS = {
+  'subtraction': ('borrow', BORROWS),
+  'product': ('product', PRODUCTS),
+  'copying': ('pattern', PATTERNS),
+  'parity': ('pattern', PATTERNS),
+  'prefix_sums': ('pattern', PATTERNS),
+}
+STRESS_LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,8 +196,38 @@ def study_of(
   axes = len(problem.task.axes)
   cells = tuple((length,) * axes for length in sorted(set(config.lengths)))
   rows = 1000 if config.eval == 'full' else 100
-  suite = Suite(name='equal', cells=cells, rows=rows)
-  with Progress(len(cells), f'test {name}', unit='lengths') as progress:
+  equal = Suite(name='equal', cells=cells, rows=rows)
+  longest = max(config.lengths)
+  stress = stress_suites(
+    *STRESS[name],
+    problem.task,
+    [length for length in STRESS_LENGTHS if length <= longest],
+    rows=10,
+    buckets=(longest,),  # few rows: padding costs less than compiling
+  )
+  results = []
+  for suite in (equal, *stress.values()):
+    kind = suite.name if suite is not equal else ''
+    counts = score(problem, trained.params, suite, f'test {name} {kind}')
+    for cell, right in counts.items():
+      inside = max(cell) <= config.digits
+      split = 'in_distribution' if inside else 'out_of_distribution'
+      size = str(max(cell))
+      results += source.exact_match(kind or split, size, right, suite.rows)
+  params = distributed.to_host(trained.params)
+  found = certificates.certify(problem.model, params, problem.task)
+  show(config, name, found)
+  return results + certificates.rows(source, found)
+
+
+def score(
+  problem: SequenceProblem, params: Params, suite: Suite, label: str
+) -> dict[Cell, np.ndarray]:
+  """Right answers by cell, with progress."""
+  first = distributed.is_first()
+  with Progress(
+    len(suite.cells), label.strip(), unit='lengths', shown=first
+  ) as progress:
     done = 0
 
     def advance(cells: int) -> None:
@@ -186,18 +235,9 @@ def study_of(
       done += cells
       progress.update(done)
 
-    counts = evaluate(
-      problem.model, trained.params, problem.task, suite, progress=advance
+    return evaluate(
+      problem.model, params, problem.task, suite, progress=advance
     )
-  results = []
-  for cell in cells:
-    inside = cell[0] <= config.digits
-    split = 'in_distribution' if inside else 'out_of_distribution'
-    results += source.exact_match(split, str(cell[0]), counts[cell], rows)
-  params = distributed.to_host(trained.params)
-  found = certificates.certify(problem.model, params, problem.task)
-  show(config, name, found)
-  return results + certificates.rows(source, found)
 
 
 def show(config: Config, name: str, found: Sequence[Certificate]) -> None:
@@ -208,7 +248,11 @@ def show(config: Config, name: str, found: Sequence[Certificate]) -> None:
 
 def summary(config: Config, results: Sequence[Result]) -> str:
   """Exact match by length, one column a task."""
-  scored = [row for row in results if row.metric == 'exact_match']
+  scored = [
+    row
+    for row in results
+    if row.metric == 'exact_match' and ':' not in row.split
+  ]
   table = exact_match_table(
     scored,
     list(config.tasks),
@@ -228,6 +272,8 @@ def write_report_of(
   for name in config.tasks:
     rows = select(results, arm=name, split='certificate')
     sections.append((f'Certificate: {name}', certificate_table(rows)))
+    rows = [row for row in select(results, arm=name) if ':' in row.split]
+    sections.append((f'Stress suite: {name}', suite_table(rows)))
   sections += [
     ('What a certificate says', certificates.STATEMENT),
     ('How it was made', bullets([*provenance()])),

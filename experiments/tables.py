@@ -13,7 +13,6 @@ from pathlib import Path
 
 from experiments.addition import (
   Config,
-  carry_table,
   comparison_table,
   in_carry_suite,
   length_table,
@@ -26,6 +25,7 @@ from extrap.reporting.tables import (
   certificate_table,
   format_percent,
   markdown,
+  suite_table,
   update_block,
 )
 
@@ -44,7 +44,7 @@ def tables() -> dict[str, str]:
     'lengths': length_table(config, results).markdown(),
     'comparison': comparison_table(config, results).markdown(),
     'grid': _grid(grid),
-    'carries': carry_table(list(filter(in_carry_suite, results))),
+    'carries': suite_table(list(filter(in_carry_suite, results))),
     'certificate': certificate_table(certified),
     'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
     'decoding': _csv('decoding.csv'),
@@ -80,8 +80,9 @@ def _operations(results: list[Result], comments: list[str]) -> str:
   for task in dict.fromkeys(r.arm for r in results):
     chosen = select(results, arm=task)
     found = select(chosen, metric='certified')
-    scored = select(chosen, metric='exact_match', size=longest)
-    right, n = sum(r.successes for r in scored), sum(r.n for r in scored)
+    scored = select(chosen, metric='exact_match')
+    stress = [r for r in scored if ':' in r.split]
+    at_longest = [r for r in scored if ':' not in r.split and r.size == longest]
     margins = [r.value for r in select(chosen, metric='margin')]
     rows.append(
       [
@@ -89,7 +90,8 @@ def _operations(results: list[Result], comments: list[str]) -> str:
         f'{found[0].n:,}',
         f'{sum(r.value == 1 for r in found)} of {len(found)}',
         ', '.join(f'{margin:.2g}' for margin in margins),
-        f'{right}/{n}',
+        _right(at_longest),
+        _right(stress),
         f'{found[0].samples:,}',
         f'{found[0].flops:.1e}',
         f'{found[0].seconds:.0f}',
@@ -97,9 +99,15 @@ def _operations(results: list[Result], comments: list[str]) -> str:
     )
   headers = [
     *('task', 'contexts', 'replicas certified', 'margins'),
-    *(f'right at {longest} digits', 'samples', 'FLOPs', 'seconds a replica'),
+    *(f'right at {longest} digits', 'right in the stress suite'),
+    *('samples', 'FLOPs', 'seconds a replica'),
   ]
   return f'{markdown(headers, rows)}\n\n{"; ".join(comments)}'
+
+
+def _right(results: list[Result]) -> str:
+  """How many answers are right, all replicas together."""
+  return f'{sum(r.successes for r in results)}/{sum(r.n for r in results)}'
 
 
 def _longest(row: dict[str, str]) -> bool:

@@ -37,7 +37,11 @@ def test_parity_is_trained_scored_and_certified(tmp_path, quick_compile, capfd):
   results, comments = read_csv(path / 'results.csv')
   assert any('commit' in comment for comment in comments)
   scored = select(results, metric='exact_match')
+  stress = [row for row in scored if ':' in row.split]
+  scored = [row for row in scored if ':' not in row.split]
   assert {row.size for row in scored} == {'5', '40'}
+  assert {row.size for row in stress} == {'1', '2', '3', '5', '10', '20'}
+  assert all(row.value == 1 for row in stress)
   found = select(results, metric='certified')
   assert [(row.arm, row.n) for row in found] == [('parity', 14)] * 2
   # 100 steps are enough for 14 contexts, or nothing here is learned.
@@ -45,6 +49,7 @@ def test_parity_is_trained_scored_and_certified(tmp_path, quick_compile, capfd):
   assert [row.value for row in scored] == [1.0] * 4
   report = (path / 'report.md').read_text()
   assert 'passed (measured)' in report
+  assert 'period 3' in report
   assert 'parity, seed 1: passed' in capfd.readouterr().out
   # Again: nothing is trained or scored anew.
   assert run(*SMALL, f'--workdir={path}') == 0

@@ -291,3 +291,21 @@ def certificate_table(results: Sequence[Result]) -> str:
     )
   headers = ['seed', 'contexts', 'wrong', 'margin', 'rounding', 'ratio']
   return markdown([*headers, 'verdict'], rows)
+
+
+def suite_table(results: Sequence[Result]) -> str:
+  """One row a kind: sums right in all replicas together."""
+  rows = []
+  for kind in dict.fromkeys(r.split for r in results):
+    chosen = [r for r in results if r.split == kind]
+    right, n = sum(r.successes for r in chosen), sum(r.n for r in chosen)
+    sizes = {r.size for r in chosen}
+    rows.append(
+      [
+        kind.partition(':')[2],
+        str(len(sizes)),
+        f'{right}/{n}',
+        format_percent(right / n),
+      ]
+    )
+  return markdown(['suite', 'lengths', 'right', 'exact match'], rows)
