@@ -21,8 +21,9 @@ from extrap.evaluation.certificate import (
   certify,
   check_model,
 )
-from extrap.evaluation.contexts import ABSENT, BELOW, operation_contexts
+from extrap.evaluation.contexts import ABSENT, BELOW
 from extrap.evaluation.grid import Suite, evaluate
+from extrap.evaluation.operation_contexts import operation_contexts
 from extrap.models.config import TransformerConfig
 from extrap.models.positions import NoPosition, PlaceBias, PlaceWindow
 from extrap.models.transformer import Params, Transformer

@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from extrap.errors import UsageError
-from extrap.evaluation.contexts import Contexts, operation_contexts
+from extrap.evaluation.contexts import Contexts
+from extrap.evaluation.operation_contexts import operation_contexts
 from extrap.evaluation.product_contexts import product_contexts
 from extrap.evaluation.results import Provenance, Result
 from extrap.evaluation.string_contexts import string_contexts

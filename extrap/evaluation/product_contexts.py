@@ -14,7 +14,16 @@ import jax
 import numpy as np
 
 from extrap.errors import UsageError
-from extrap.evaluation.contexts import ABSENT, BELOW, MOST, Contexts, states
+from extrap.evaluation.contexts import (
+  ABSENT,
+  Contexts,
+  at_all_places,
+  check_window,
+  realise,
+  some,
+  states,
+  widened,
+)
 from extrap.tasks.multiplication import Multiplication
 
 
@@ -36,19 +45,13 @@ def product_contexts(
       'contexts of products are enumerated for --task.second_digits=1, '
       '--task.order=lsb and --task.answer=trimmed without --task.zero_pad'
     )
-  if behind or ahead < 1:
-    raise UsageError(
-      'contexts of products are enumerated for a window of no place behind '
-      'and at least one ahead'
-    )
-  if (upper := (task.base + 1) ** (ahead + 3)) > MOST:
-    raise UsageError(f'up to {upper:.2g} contexts; {MOST:,} can be enumerated')
-  # Place -1 is '='; from place 1 on, windows only move.
-  places = [1] if shift else range(-1, 2)
-  parts = [_at_place(task, p, ahead, shift, most) for p in places]
-  merged = Contexts.join(parts)
-  _, first = np.unique(merged.shown, axis=0, return_index=True)
-  return merged.select(np.sort(first))
+  upper = (task.base + 1) ** (ahead + 3)
+  check_window(task, behind, ahead, upper, sees_behind=False)
+
+  def at_place(place: int) -> Contexts:
+    return _at_place(task, place, ahead, shift, most)
+
+  return at_all_places(at_place, behind, shift)
 
 
 def _at_place(
@@ -56,44 +59,20 @@ def _at_place(
 ) -> Contexts:
   """All contexts of the query at one place of the product."""
   base, low = task.base, max(0, place)
-  seen = place + ahead - low + 1
-  below = range(base if place == 1 else 1)
-  shown = states(base, seen, starts=low == 0)
-  cases = list(itertools.product(shown, range(base), below))
-  cases = cases[:: len(cases) // (most or len(cases)) | 1]
-  windows = np.array([window for window, _, _ in cases], np.int32)
-  places = ahead + 3 + shift  # the window, one below it, one above
-  under = [digit for *_, digit in cases]
-  a_CN, size_C = _long_factor(windows, under, low + shift, places)
+  shown = states(base, place + ahead - low + 1, starts=low == 0)
+  under = range(base if low else 1)
+  cases = some(list(itertools.product(shown, range(base), under)), most)
+  windows_C1W = np.array([[window] for window, _, _ in cases], np.int32)
+  under_1C = np.array([[digit for *_, digit in cases]])
+  (a_CN,), size_C1 = realise(
+    windows_C1W, under_1C, low + shift, ahead + 3 + shift
+  )
   b_CN = np.zeros_like(a_CN)
   b_CN[:, 0] = [digit for _, digit, _ in cases]
-  size_C2 = np.stack([size_C, np.ones_like(size_C)], axis=1)
-  batch = jax.jit(task.encode)(a_CN, b_CN, size_C2)
-  column = place + 1 + shift
-  seen_C2W = np.full((len(cases), 2, ahead + 1), ABSENT, np.int32)
-  seen_C2W[:, 0] = BELOW
-  seen_C2W[:, 0, ahead + 1 - seen :] = windows
-  seen_C2W[:, 1, 0] = b_CN[:, 0]
-  contexts = Contexts(
-    np.asarray(batch.tokens),
-    np.asarray(batch.queries)[:, column],
-    np.asarray(batch.targets)[:, column],
-    seen_C2W,
-    np.zeros((len(cases), 0), np.int32),
-  )
-  return contexts.select(np.asarray(batch.mask)[:, column])
-
-
-def _long_factor(
-  windows: np.ndarray, below: list[int], low: int, places: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Digits [C, N] and sizes [C] of factors that show given windows."""
-  cases, seen = windows.shape
-  a_CN = np.zeros((cases, places), np.int32)
-  a_CN[:, low : low + seen] = np.maximum(windows, 0)
-  if low:
-    a_CN[:, low - 1] = below
-  present = (windows != ABSENT).sum(axis=1)
-  goes_on = present == seen
-  a_CN[:, low + seen] = goes_on
-  return a_CN, (low + present + goes_on).astype(np.int32)
+  batch = jax.jit(task.encode)(a_CN, b_CN, task.lengths(size_C1))
+  # The short factor is seen from everywhere, whatever the place.
+  seen_C1W = widened(windows_C1W, ahead + 1)
+  short_C1W = np.full_like(seen_C1W, ABSENT)
+  short_C1W[:, 0, 0] = b_CN[:, 0]
+  seen_C2W = np.concatenate([seen_C1W, short_C1W], axis=1)
+  return Contexts.asked(batch, place + 1 + shift, seen_C2W, behind=0)
