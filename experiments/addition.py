@@ -59,7 +59,6 @@ from extrap.evaluation.grid import (
   Cell,
   Suite,
   check_table,
-  evaluate,
   in_table,
 )
 from extrap.evaluation.results import Provenance, Result, select, write_csv
@@ -67,7 +66,7 @@ from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import POSITIONS, PlaceWindow, Position
 from extrap.reporting import plots
 from extrap.reporting.environment import peak_memory_bytes
-from extrap.reporting.progress import Progress, format_duration
+from extrap.reporting.progress import format_duration
 from extrap.reporting.report import bullets, picture, write_report
 from extrap.reporting.tables import (
   Table,
@@ -82,6 +81,7 @@ from extrap.study import (
   Kept,
   StudyConfig,
   account,
+  count_right,
   open_run,
   provenance,
   read_config,
@@ -419,19 +419,10 @@ def score(config: Config, kept: Kept, arm: Arm, suite: Suite) -> list[Result]:
     if inside:
       within = dataclasses.replace(suite, cells=inside)
       label = f'test {arm.name}, {suite.name}'
-      first = distributed.is_first()
-      with Progress(len(inside), label, unit='cells', shown=first) as progress:
-        done = 0
-
-        def advance(cells: int) -> None:
-          nonlocal done
-          kept.check()
-          done += cells
-          progress.update(done)
-
-        counts = evaluate(
-          arm.model, arm.trained.params, arm.task, within, progress=advance
-        )
+      params = arm.trained.params
+      counts = count_right(
+        arm.model, params, arm.task, within, label, kept.check
+      )
     results = []
     for cell in suite.cells:
       special = suite.name.startswith('carry')

@@ -24,10 +24,9 @@ Commands (two CPU cores of an AMD EPYC):
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from extrap import cli
@@ -36,15 +35,13 @@ from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation.borrows import BORROWS
 from extrap.evaluation.certificate import Certificate
-from extrap.evaluation.grid import Cell, Suite, evaluate
+from extrap.evaluation.grid import Cell, Suite
 from extrap.evaluation.patterns import PATTERNS
 from extrap.evaluation.products import PRODUCTS
 from extrap.evaluation.results import Result, select, write_csv
-from extrap.evaluation.stress import stress_suites
+from extrap.evaluation.stress import Kind, stress_suites
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceWindow
-from extrap.models.transformer import Params
-from extrap.reporting.progress import Progress
 from extrap.reporting.report import bullets, write_report
 from extrap.reporting.tables import (
   certificate_table,
@@ -56,6 +53,7 @@ from extrap.study import (
   Kept,
   StudyConfig,
   account,
+  count_right,
   open_run,
   provenance,
   terminated,
@@ -68,26 +66,27 @@ from extrap.tasks.parity import Parity
 from extrap.tasks.prefix_sums import PrefixSums
 from extrap.tasks.subtraction import Subtraction
 from extrap.training import distributed
-from extrap.training.run_folder import RunFolder
 
 STUDY = 'certified'
 CLAIM = 'subtraction, N x 1 products, copies, parity: certified at every length'
 TIME = 'about 10 minutes on two CPU cores'
 
-TASKS: dict[str, NumberTask] = {
-  'subtraction': Subtraction(),
-  'product': Multiplication(second_digits=1),
-  'copying': Copying(),
-  'parity': Parity(trace=True),
-  'prefix_sums': PrefixSums(),
-}
 
-STRESS = {
-  'subtraction': ('borrow', BORROWS),
-  'product': ('product', PRODUCTS),
-  'copying': ('pattern', PATTERNS),
-  'parity': ('pattern', PATTERNS),
-  'prefix_sums': ('pattern', PATTERNS),
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A task with the kinds of problems that its stress suite, `name`, has."""
+
+  task: NumberTask
+  name: str
+  kinds: Mapping[str, Kind]
+
+
+CASES = {
+  'subtraction': Case(Subtraction(), 'borrow', BORROWS),
+  'product': Case(Multiplication(second_digits=1), 'product', PRODUCTS),
+  'copying': Case(Copying(), 'pattern', PATTERNS),
+  'parity': Case(Parity(trace=True), 'pattern', PATTERNS),
+  'prefix_sums': Case(PrefixSums(), 'pattern', PATTERNS),
 }
 STRESS_LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -97,7 +96,7 @@ class Config(StudyConfig):
   """Flags of this study."""
 
   tasks: tuple[str, ...] = option(
-    tuple(TASKS), f'tasks to train, of {", ".join(TASKS)}', identity=False
+    tuple(CASES), f'tasks to train, of {", ".join(CASES)}', identity=False
   )
   base: int = option(
     10, 'base of the digits (parity has 2)', minimum=2, maximum=16
@@ -122,7 +121,7 @@ class Config(StudyConfig):
 
   def task(self, name: str) -> NumberTask:
     """A task in the base asked for."""
-    task = TASKS[name]
+    task = CASES[name].task
     if isinstance(task, Parity):
       return task
     return dataclasses.replace(task, base=self.base)
@@ -140,8 +139,8 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
     for name in config.tasks:
       results += kept.rows(
         name,
-        (config.steps, config.lengths),
-        lambda name=name: study_of(config, run, name, stop),
+        (config.steps, config.lengths, config.eval),
+        lambda name=name: study_of(config, kept, name),
       )
     report = run.path / 'report.md'
     with distributed.shared_fate():
@@ -160,8 +159,8 @@ def check(config: Config) -> None:
   if config.eval == 'none' or config.init_from:
     raise UsageError('this study trains from scratch and always evaluates')
   for name in config.tasks:
-    if name not in TASKS or config.tasks.count(name) > 1:
-      raise UsageError(f'--tasks={name}: name each once, of {", ".join(TASKS)}')
+    if name not in CASES or config.tasks.count(name) > 1:
+      raise UsageError(f'--tasks={name}: name each once, of {", ".join(CASES)}')
   for name in config.tasks:
     problem = make_problem(config, name)
     window = certificates.check_model(problem.model)
@@ -184,60 +183,53 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
   )
 
 
-def study_of(
-  config: Config, run: RunFolder, name: str, stop: Callable[[], bool]
-) -> list[Result]:
+def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Exact match by length, and the certificate, of every replica."""
-  folder = run.path / 'arms' / name
+  folder = kept.run.path / 'arms' / name
   problem = make_problem(config, name)
-  trained = train_arm(problem, config, run, name, stop, folder)
+  trained = train_arm(problem, config, kept.run, name, kept.stop, folder)
   rung = config.model.position.rung
   source = account(STUDY, name, rung, config, problem, trained, folder)
-  axes = len(problem.task.axes)
-  cells = tuple((length,) * axes for length in sorted(set(config.lengths)))
-  rows = 1000 if config.eval == 'full' else 100
-  equal = Suite(name='equal', cells=cells, rows=rows)
-  longest = max(config.lengths)
-  stress = stress_suites(
-    *STRESS[name],
-    problem.task,
-    [length for length in STRESS_LENGTHS if length <= longest],
-    rows=10,
-    buckets=(longest,),  # few rows: padding costs less than compiling
-  )
   results = []
-  for suite in (equal, *stress.values()):
-    kind = suite.name if suite is not equal else ''
-    counts = score(problem, trained.params, suite, f'test {name} {kind}')
+  for suite in suites(config, name):
+    label = f'test {name}, {suite.name}'
+    counts = count_right(
+      problem.model, trained.params, problem.task, suite, label, kept.check
+    )
     for cell, right in counts.items():
-      inside = max(cell) <= config.digits
-      split = 'in_distribution' if inside else 'out_of_distribution'
-      size = str(max(cell))
-      results += source.exact_match(kind or split, size, right, suite.rows)
+      split, size = split_of(config, suite, cell), str(max(cell))
+      results += source.exact_match(split, size, right, suite.rows)
   params = distributed.to_host(trained.params)
   found = certificates.certify(problem.model, params, problem.task)
   show(config, name, found)
   return results + certificates.rows(source, found)
 
 
-def score(
-  problem: SequenceProblem, params: Params, suite: Suite, label: str
-) -> dict[Cell, np.ndarray]:
-  """Right answers by cell, with progress."""
-  first = distributed.is_first()
-  with Progress(
-    len(suite.cells), label.strip(), unit='lengths', shown=first
-  ) as progress:
-    done = 0
+def suites(config: Config, name: str) -> list[Suite]:
+  """Uniform problems of equal lengths, and the stress suite."""
+  lengths, axes = sorted(set(config.lengths)), len(config.task(name).axes)
+  equal = Suite(
+    name='equal',
+    cells=tuple((length,) * axes for length in lengths),
+    rows=1000 if config.eval == 'full' else 100,
+  )
+  stress = stress_suites(
+    CASES[name].name,
+    CASES[name].kinds,
+    config.task(name),
+    [length for length in STRESS_LENGTHS if length <= lengths[-1]],
+    rows=10,
+    buckets=(lengths[-1],),  # few rows: padding costs less than compiling
+  )
+  return [equal, *stress.values()]
 
-    def advance(cells: int) -> None:
-      nonlocal done
-      done += cells
-      progress.update(done)
 
-    return evaluate(
-      problem.model, params, problem.task, suite, progress=advance
-    )
+def split_of(config: Config, suite: Suite, cell: Cell) -> str:
+  """Where a cell lies; a stress suite is a split of its own."""
+  if suite.name != 'equal':
+    return suite.name
+  inside = max(cell) <= config.digits
+  return 'in_distribution' if inside else 'out_of_distribution'
 
 
 def show(config: Config, name: str, found: Sequence[Certificate]) -> None:

@@ -20,12 +20,14 @@ from absl import flags, logging
 from extrap import config as config_lib
 from extrap.config import option
 from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
+from extrap.evaluation.grid import Cell, Suite, evaluate
 from extrap.evaluation.results import (
   Provenance,
   Result,
   read_csv,
   write_csv,
 )
+from extrap.models.transformer import Params, Transformer
 from extrap.reporting.environment import environment, git_state, hardware
 from extrap.reporting.progress import Progress
 from extrap.reporting.writers import (
@@ -35,6 +37,7 @@ from extrap.reporting.writers import (
   read_jsonl,
 )
 from extrap.sequence import SequenceProblem
+from extrap.tasks.task import Task
 from extrap.training import distributed
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
@@ -389,6 +392,33 @@ def account(
     flops=tuple(n * each for n in samples),
     seconds=training_seconds(folder) / config.replicas,
   )
+
+
+def count_right(
+  model: Transformer,
+  params: Params,
+  task: Task,
+  suite: Suite,
+  label: str,
+  check: Callable[[], None],
+) -> dict[Cell, np.ndarray]:
+  """Right answers by cell and replica, with progress; see `grid.evaluate`.
+
+  Args:
+    model: the model; params: of a population, leading replica axis.
+    task: what was learned.
+    suite: the cells.
+    label: names the suite in progress lines.
+    check: called between cells, as `Kept.check`.
+  """
+  first = distributed.is_first()
+  with Progress(len(suite.cells), label, unit='cells', shown=first) as progress:
+
+    def advance(cells: int) -> None:
+      check()
+      progress.advance(cells)
+
+    return evaluate(model, params, task, suite, progress=advance)
 
 
 @dataclasses.dataclass

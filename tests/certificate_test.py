@@ -56,7 +56,7 @@ def _occurring(
   under = ((0, 0), (behind + 1, 0))
   a, b, total = (
     np.pad(_digits(x, base, places), under, constant_values=BELOW)
-    for x in (pairs[:, 0], pairs[:, 1], task.calculate(*pairs.T))
+    for x in (pairs[:, 0], pairs[:, 1], task.oracle(pairs.T))
   )
   if isinstance(task, Subtraction):  # padded to the first number's length
     total = np.where(a >= 0, np.maximum(total, 0), a)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from experiments import certified
-from experiments.certified import TASKS, Config, check
+from experiments.certified import CASES, Config, check
 from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv, select
@@ -55,6 +55,10 @@ def test_parity_is_trained_scored_and_certified(tmp_path, quick_compile, capfd):
   assert run(*SMALL, f'--workdir={path}') == 0
   assert read_csv(path / 'results.csv')[0] == results
   assert 'train parity' not in capfd.readouterr().err
+  # More rows are asked for: those kept are not enough.
+  assert run(*SMALL, f'--workdir={path}', '--eval=full') == 0
+  again = select(read_csv(path / 'results.csv')[0], size='40')
+  assert {row.n for row in again} == {1000}
 
 
 def test_every_task_has_contexts():
@@ -84,6 +88,6 @@ def test_bad_input_is_refused_before_training(changes, message):
 
 
 def test_a_base_is_given_to_all_but_parity():
-  bases = {name: Config(base=7).task(name).base for name in TASKS}
+  bases = {name: Config(base=7).task(name).base for name in CASES}
   assert bases.pop('parity') == 2
   assert set(bases.values()) == {7}

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from task_checks import check_asked, check_gathered
 
 from extrap.errors import UsageError
-from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions import PlaceWindow
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.task import uniform_sizes
 
@@ -56,10 +55,7 @@ def test_sampled_products_are_right_and_of_the_sizes_asked_for(name):
     result = task.split(tokens_T)[0][2]
     digits = len(task.digits(product))
     assert len(result) == (digits if task.answer == 'trimmed' else sum(lengths))
-    tokens = tokens_T.tolist()
-    first, last = tokens.index(task.equals), tokens.index(task.end)
-    asked = batch.queries[row][batch.mask[row]].tolist()
-    assert asked == list(range(first, last))
+    check_asked(task, batch, row)
 
 
 @pytest.mark.parametrize('base', [2, 10, 1000])
@@ -93,22 +89,10 @@ def test_a_window_always_sees_a_short_second_factor(second_digits):
   tokens_BT = task.from_integers(pairs).tokens[:, :14]
   structure = task.structure(tokens_BT)
   assert structure.anchor.sum(axis=1).tolist() == [2 + second_digits] * 2
-  logits, params = {}, None
-  for attention in ('gathered', 'dense'):
-    config = TransformerConfig(
-      position=PlaceWindow(), width=8, heads=2, ffn_width=8, attention=attention
-    )
-    model = Transformer(config, task.vocab_size)
-    if params is None:
-      params = jax.jit(model.init)(jax.random.key(0), tokens_BT, structure)
-    # The prompts differ in one digit, answers do not matter.
-    same_BT = tokens_BT.at[1, 8:].set(tokens_BT[0, 8:])
-    structure = task.structure(same_BT)
-    logits[attention] = jax.jit(model.apply)(params, same_BT, structure)
-  np.testing.assert_allclose(
-    logits['gathered'], logits['dense'], atol=1e-5, rtol=1e-5
-  )
-  assert abs(logits['dense'][0, -1] - logits['dense'][1, -1]).max() > 1e-3
+  # The prompts differ in one digit, answers do not matter.
+  same_BT = tokens_BT.at[1, 8:].set(tokens_BT[0, 8:])
+  logits_BTV = check_gathered(task, same_BT)
+  assert abs(logits_BTV[0, -1] - logits_BTV[1, -1]).max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from task_checks import check_asked, check_causal, check_same_row
 
 from extrap.errors import UsageError
 from extrap.tasks.sorting import Sorting
@@ -57,11 +58,7 @@ def test_sampled_answers_are_right_and_of_the_sizes_asked_for(name):
     assert [tag for tag, _ in items] == (
       [(first + k) % task.tags for k in range(len(items))]
     )
-    tokens = tokens_T.tolist()
-    first, last = tokens.index(task.token('=')), tokens.index(task.end)
-    asked = batch.queries[row][batch.mask[row]].tolist()
-    assert asked == list(range(first, last))
-    assert set(tokens[last + 1 :]) <= {task.pad}
+    check_asked(task, batch, row)
   assert firsts == set(range(task.tags))
 
 
@@ -116,26 +113,12 @@ def test_structure_tells_numbers_of_the_prompt_from_those_of_the_answer():
 
 def test_structure_is_causal():
   task = Sorting(tags=3, trace=True)
-  tokens_T = task.from_integers([[31, 5]]).tokens[0]
-  before = task.structure(tokens_T[None])
-  future_TT = jnp.triu(jnp.ones((len(tokens_T),) * 2, bool), 1)
-  for token in range(0, task.vocab_size, 2):
-    after = task.structure(jnp.where(future_TT, token, tokens_T[None]))
-    for x_1T, y_TT in zip(
-      jax.tree.leaves(before), jax.tree.leaves(after), strict=True
-    ):
-      assert bool(((x_1T == y_TT) | future_TT).all())
+  check_causal(task, task.from_integers([[31, 5]]).tokens[0])
 
 
 @of_every_task
 def test_the_same_row_is_drawn_into_every_shape(name):
-  task, size_12 = TASKS[name], jnp.array([[3, 2]])
-  small, large = (
-    task.sample(jax.random.key(3), size_12, max_size=n).tokens[0].tolist()
-    for n in (3, 5)
-  )
-  spelt = small[: small.index(task.end) + 1]
-  assert large[: len(spelt)] == spelt
+  check_same_row(TASKS[name], [3, 2], 3, 5)
 
 
 def test_more_numbers_than_tags_are_refused():

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from task_checks import check_asked, check_causal, check_same_row
 
 from extrap.errors import UsageError
 from extrap.tasks.copying import Copying
@@ -60,11 +61,7 @@ def test_sampled_answers_are_right_and_of_the_sizes_asked_for(name):
     string, answer = task.read(tokens_T)
     assert len(string) == size_B1[row, 0]
     assert answer == task.oracle(string)
-    tokens = tokens_T.tolist()
-    first, last = tokens.index(task.token('=')), tokens.index(task.end)
-    asked = batch.queries[row][batch.mask[row]].tolist()
-    assert asked == list(range(first, last))
-    assert set(tokens[last + 1 :]) <= {task.pad}
+    check_asked(task, batch, row)
     symbols |= set(string)
   assert symbols == set(range(task.base))
 
@@ -82,15 +79,7 @@ def test_a_given_string_has_the_answer_known(name):
 @of_every_task
 def test_structure_is_causal(name):
   task = TASKS[name]
-  tokens_T = task.from_strings([(1, 0, 1, 1, 0)]).tokens[0]
-  before = task.structure(tokens_T[None])
-  future_TT = jnp.triu(jnp.ones((len(tokens_T),) * 2, bool), 1)
-  for token in range(task.vocab_size):
-    after = task.structure(jnp.where(future_TT, token, tokens_T[None]))
-    for x_1T, y_TT in zip(
-      jax.tree.leaves(before), jax.tree.leaves(after), strict=True
-    ):
-      assert bool(((x_1T == y_TT) | future_TT).all())
+  check_causal(task, task.from_strings([(1, 0, 1, 1, 0)]).tokens[0])
 
 
 def test_a_symbol_and_its_copy_share_a_place():
@@ -107,12 +96,7 @@ def test_a_symbol_and_its_copy_share_a_place():
 
 @of_every_task
 def test_the_same_row_is_drawn_into_every_shape(name):
-  task, size_11 = TASKS[name], jnp.array([[4]])
-  small, large = (
-    task.sample(jax.random.key(3), size_11, max_size=n).tokens[0].tolist()
-    for n in (4, 7)
-  )
-  assert large[: len(small)] == small
+  check_same_row(TASKS[name], [4], 4, 7)
 
 
 def test_long_prefix_sums_do_not_overflow():

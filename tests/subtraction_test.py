@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from task_checks import check_asked, check_causal, check_same_row
 
 from extrap.errors import UsageError
 from extrap.tasks.subtraction import Subtraction
@@ -69,13 +70,7 @@ def test_answer_and_end_are_asked_for_and_nothing_else(form):
   task, (_, batches) = task_of(10, form), drawn(10)
   batch = batches[form]
   for row in range(200):
-    tokens = batch.tokens[row].tolist()
-    first, last = tokens.index(task.equals), tokens.index(task.end)
-    asked = batch.queries[row][batch.mask[row]].tolist()
-    assert asked == list(range(first, last))
-    targets = batch.targets[row][batch.mask[row]].tolist()
-    assert targets == tokens[first + 1 : last + 1]
-    assert set(tokens[last + 1 :]) <= {task.pad}
+    check_asked(task, batch, row)
 
 
 def test_equal_lengths_are_swapped_and_not_drawn_again():
@@ -115,23 +110,9 @@ def test_places_align_and_do_not_know_what_comes_after(order):
     *(0, 1, 2, 3, -1, 0, 1, 2, 3, -1, 0, 1, 2, 3),
     *(-1, *[-1] * (structure.place.shape[1] - 15)),
   ]
-  tokens_BT = np.asarray(batch.tokens)
-  for t in range(1, tokens_BT.shape[1]):
-    changed_BT = tokens_BT.copy()
-    changed_BT[:, t:] = task.pad
-    again = jax.tree.map(np.asarray, task.structure(jnp.asarray(changed_BT)))
-    jax.tree.map(
-      lambda x, y, t=t: np.testing.assert_array_equal(x[:, :t], y[:, :t]),
-      structure,
-      again,
-    )
+  for tokens_T in batch.tokens:
+    check_causal(task, tokens_T)
 
 
 def test_the_same_row_is_drawn_into_every_shape():
-  task, size_1S = Subtraction(), jnp.array([[3, 4]])
-  small, large = (
-    task.sample(jax.random.key(5), size_1S, max_size=n).tokens[0].tolist()
-    for n in (4, 9)
-  )
-  assert large[: len(small)] == small
-  assert set(large[len(small) :]) == {task.pad}
+  check_same_row(Subtraction(), [3, 4], 4, 9)

@@ -10,10 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from task_checks import (
+  check_asked,
+  check_causal,
+  check_gathered,
+  check_same_row,
+)
 
 from extrap.errors import UsageError
-from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions import PlaceWindow
 from extrap.tasks.summation import Summation
 
 FORMATS = tuple(itertools.product(('lsb', 'msb'), (False, True)))
@@ -62,11 +66,7 @@ def test_sampled_sums_are_right_and_of_the_sizes_asked_for(
         == task.digits(task.value(number))[:: 1 if order == 'lsb' else -1]
       )
     counts.add(len(numbers))
-    tokens = tokens_T.tolist()
-    first, last = tokens.index(task.token('=')), tokens.index(task.end)
-    asked = batch.queries[row][batch.mask[row]].tolist()
-    assert asked == list(range(first, last))
-    assert set(tokens[last + 1 :]) <= {task.pad}
+    check_asked(task, batch, row)
   assert counts == set(range(2, operands + 1))
 
 
@@ -109,50 +109,20 @@ def test_roles_are_shared_or_each_number_has_its_own():
 @pytest.mark.parametrize('roles', ['shared', 'own'])
 def test_structure_is_causal(roles):
   task = Summation(roles=roles, trace=True)
-  tokens_BT = task.from_integers([(12, 34, 56), (9, 999, 1)]).tokens
-  structure = task.structure(tokens_BT)
-  length = tokens_BT.shape[1]
-  future_TT = jnp.triu(jnp.ones((length, length), bool), 1)
-  for row in range(2):
-    for token in (0, task.token('='), task.token('>'), task.pad):
-      changed_TT = jnp.where(future_TT, token, tokens_BT[row][None])
-      after = task.structure(changed_TT)
-      for x_BT, y_TT in zip(
-        jax.tree.leaves(structure), jax.tree.leaves(after), strict=True
-      ):
-        same_TT = (x_BT[row][None] == y_TT) | future_TT
-        assert bool(same_TT.all())
+  for tokens_T in task.from_integers([(12, 34, 56), (9, 999, 1)]).tokens:
+    check_causal(task, tokens_T)
 
 
 @pytest.mark.parametrize('roles', ['shared', 'own'])
 def test_gathered_keys_are_those_of_the_dense_window(roles):
   """Numbers that share a role and a place are all seen."""
   task = Summation(roles=roles, operands=4, trace=True)
-  tokens_BT = task.from_integers([(99, 1, 2345, 7), (5, 50, 3)]).tokens
-  structure = task.structure(tokens_BT)
-  logits, params = {}, None
-  for attention in ('gathered', 'dense'):
-    config = TransformerConfig(
-      position=PlaceWindow(), width=8, heads=2, ffn_width=8, attention=attention
-    )
-    model = Transformer(config, task.vocab_size)
-    if params is None:
-      init = jax.jit(model.init)
-      params = init(jax.random.key(0), tokens_BT, structure)
-    logits[attention] = jax.jit(model.apply)(params, tokens_BT, structure)
-  np.testing.assert_allclose(
-    logits['gathered'], logits['dense'], atol=1e-5, rtol=1e-5
-  )
+  batch = task.from_integers([(99, 1, 2345, 7), (5, 50, 3)])
+  check_gathered(task, batch.tokens)
 
 
 def test_the_same_row_is_drawn_into_every_shape():
-  task, size_11 = Summation(operands=4), jnp.array([[4]])
-  small, large = (
-    task.sample(jax.random.key(3), size_11, max_size=n).tokens[0].tolist()
-    for n in (4, 7)
-  )
-  spelt = small[: small.index(task.end) + 1]
-  assert large[: len(spelt)] == spelt
+  check_same_row(Summation(operands=4), [4], 4, 7)
 
 
 @pytest.mark.parametrize(

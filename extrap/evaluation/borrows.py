@@ -6,16 +6,9 @@ Shape key: N places, S = 2 size axes.
 import jax
 import jax.numpy as jnp
 
-from extrap.evaluation.stress import Kind
+from extrap.evaluation.stress import Kind, Numbers, uniform
 from extrap.randomness import named
 from extrap.tasks.subtraction import Subtraction
-
-Numbers = tuple[jax.Array, jax.Array]
-
-
-def _uniform(task: Subtraction, key: jax.Array, places: int) -> jax.Array:
-  """Digits 1 .. base - 1: any of them may lead."""
-  return jax.random.randint(key, (places,), 1, task.base)
 
 
 def _powers(
@@ -31,7 +24,7 @@ def _chain(
 ) -> Numbers:
   """A borrow made at place 0 and passed on by equal digits, to a leading 1."""
   place_N = jnp.arange(places)
-  digit_N = _uniform(task, key, places)
+  digit_N = uniform(task, key, places)
   first_N, leads_N = place_N == 0, place_N == size_S[0] - 1
   a_N = jnp.where(first_N, 0, digit_N)
   b_N = jnp.where(first_N, 1, digit_N)
@@ -42,7 +35,7 @@ def _equal(
   task: Subtraction, key: jax.Array, size_S: jax.Array, places: int
 ) -> Numbers:
   """A number less itself."""
-  digit_N = _uniform(task, key, places)
+  digit_N = uniform(task, key, places)
   return digit_N, digit_N
 
 
@@ -58,7 +51,7 @@ def _short(
   task: Subtraction, key: jax.Array, size_S: jax.Array, places: int
 ) -> Numbers:
   """A long number less a digit."""
-  a_N, b_N = (_uniform(task, named(key, x), places) for x in ('a', 'b'))
+  a_N, b_N = (uniform(task, named(key, x), places) for x in ('a', 'b'))
   return a_N, jnp.where(size_S[0] == 1, jnp.minimum(a_N, b_N), b_N)
 
 

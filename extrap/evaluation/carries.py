@@ -12,18 +12,16 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from extrap.evaluation.grid import BUCKETS, Sampler, Suite
-from extrap.evaluation.stress import Kind, stress_sampler, stress_suites
+from extrap.evaluation.grid import BUCKETS, Suite
+from extrap.evaluation.stress import (
+  Kind,
+  Numbers,
+  palindromes,
+  stress_suites,
+  uniform,
+)
 from extrap.randomness import named
 from extrap.tasks.addition import Addition
-
-# Digits [N] of both numbers; those at and beyond a number's size are cut off.
-Numbers = tuple[jax.Array, jax.Array]
-
-
-def _uniform(task: Addition, key: jax.Array, places: int) -> jax.Array:
-  """Digits 1 .. base - 1: any of them may lead."""
-  return jax.random.randint(key, (places,), 1, task.base)
 
 
 def _chain(
@@ -57,19 +55,6 @@ def _zeros(
   return tuple(leads_N * (jnp.arange(places) == size - 1) for size in size_S)
 
 
-def _palindromes(
-  task: Addition, key: jax.Array, size_S: jax.Array, places: int
-) -> Numbers:
-  """Two numbers that read the same from both ends."""
-  place_N = jnp.arange(places)
-
-  def mirrored(name: str, size: jax.Array) -> jax.Array:
-    digit_N = _uniform(task, named(key, name), places)
-    return digit_N[jnp.minimum(place_N, jnp.abs(size - 1 - place_N))]
-
-  return mirrored('a', size_S[0]), mirrored('b', size_S[1])
-
-
 def _alternating(
   task: Addition, key: jax.Array, size_S: jax.Array, places: int
 ) -> Numbers:
@@ -94,14 +79,14 @@ def _unequal(
   task: Addition, key: jax.Array, size_S: jax.Array, places: int
 ) -> Numbers:
   """Uniform digits; the cell makes one number short."""
-  return tuple(_uniform(task, named(key, x), places) for x in ('a', 'b'))
+  return tuple(uniform(task, named(key, x), places) for x in ('a', 'b'))
 
 
 KINDS = {
   'chain': Kind(_chain),
   'nines': Kind(_nines, lambda length: (length, 1), random=False),
   'zeros': Kind(_zeros, random=False),
-  'palindromes': Kind(_palindromes),
+  'palindromes': Kind(palindromes),
   'alternating': Kind(_alternating, random=False),
   'same': Kind(_same),
   'unequal': Kind(_unequal, lambda length: (1, length)),
@@ -116,8 +101,3 @@ def carry_suites(
 ) -> dict[str, Suite]:
   """A suite of each kind, `rows` a length and replica (one if not random)."""
   return stress_suites('carry', KINDS, task, lengths, rows, buckets)
-
-
-def carry_sampler(task: Addition, kind: str) -> Sampler:
-  """A sampler of one kind for `Suite`; sizes are (digits_a, digits_b)."""
-  return stress_sampler(task, KINDS[kind])

@@ -162,10 +162,11 @@ def certify(
   return certificates
 
 
+@functools.lru_cache(maxsize=8)
 def contexts_of(
   task: NumberTask, behind: int, ahead: int, **some: int
 ) -> Contexts:
-  """All contexts of a task; see `operation_contexts`.
+  """All contexts of a task, kept; see `operation_contexts`.
 
   Raises:
     UsageError: they are not enumerated, or too many.

@@ -6,29 +6,27 @@ Shape key: N places, S = 1 size axis.
 import jax
 import jax.numpy as jnp
 
-from extrap.evaluation.stress import Draw, Kind
+from extrap.evaluation.stress import Draw, Kind, Numbers
 from extrap.tasks.strings import StringTask
-
-Strings = tuple[jax.Array]
 
 
 def _zeros(
   task: StringTask, key: jax.Array, size_S: jax.Array, places: int
-) -> Strings:
+) -> Numbers:
   """The first symbol alone."""
   return (jnp.zeros(places, jnp.int32),)
 
 
 def _largest(
   task: StringTask, key: jax.Array, size_S: jax.Array, places: int
-) -> Strings:
+) -> Numbers:
   """The last symbol alone: all ones in base 2."""
   return (jnp.full(places, task.base - 1),)
 
 
 def _single(
   task: StringTask, key: jax.Array, size_S: jax.Array, places: int
-) -> Strings:
+) -> Numbers:
   """A single one, anywhere."""
   return (jnp.arange(places) == jax.random.randint(key, (), 0, size_S[0]),)
 
@@ -38,7 +36,7 @@ def _periodic(period: int) -> Draw:
 
   def draw(
     task: StringTask, key: jax.Array, size_S: jax.Array, places: int
-  ) -> Strings:
+  ) -> Numbers:
     unit_P = jax.random.randint(key, (period,), 0, task.base)
     return (unit_P[jnp.arange(places) % period],)
 
@@ -47,7 +45,7 @@ def _periodic(period: int) -> Draw:
 
 def _edges(
   task: StringTask, key: jax.Array, size_S: jax.Array, places: int
-) -> Strings:
+) -> Numbers:
   """Ones at both ends and zeros between."""
   place_N = jnp.arange(places)
   return ((place_N == 0) | (place_N == size_S[0] - 1),)

@@ -6,11 +6,8 @@ Shape key: N places, S = 2 factors.
 import jax
 import jax.numpy as jnp
 
-from extrap.evaluation.stress import Kind
-from extrap.randomness import named
+from extrap.evaluation.stress import Kind, Numbers, palindromes, uniform
 from extrap.tasks.multiplication import Multiplication
-
-Numbers = tuple[jax.Array, jax.Array]
 
 
 def _nines(
@@ -25,7 +22,7 @@ def _by_nines(
   task: Multiplication, key: jax.Array, size_S: jax.Array, places: int
 ) -> Numbers:
   """A uniform number times 99..9."""
-  a_N = jax.random.randint(key, (places,), 1, task.base)
+  a_N = uniform(task, key, places)
   return a_N, jnp.full(places, task.base - 1)
 
 
@@ -45,23 +42,10 @@ def _ones(
   return ones_N, ones_N
 
 
-def _palindromes(
-  task: Multiplication, key: jax.Array, size_S: jax.Array, places: int
-) -> Numbers:
-  """Two numbers that read the same from both ends."""
-  place_N = jnp.arange(places)
-
-  def mirrored(name: str, size: jax.Array) -> jax.Array:
-    digit_N = jax.random.randint(named(key, name), (places,), 1, task.base)
-    return digit_N[jnp.minimum(place_N, jnp.abs(size - 1 - place_N))]
-
-  return mirrored('a', size_S[0]), mirrored('b', size_S[1])
-
-
 PRODUCTS = {
   'nines': Kind(_nines, random=False),
   'by nines': Kind(_by_nines),
   'powers': Kind(_powers, random=False),
   'ones': Kind(_ones, random=False),
-  'palindromes': Kind(_palindromes),
+  'palindromes': Kind(palindromes),
 }

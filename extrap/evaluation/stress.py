@@ -13,11 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from extrap.evaluation.grid import BUCKETS, Cell, Sampler, Suite
+from extrap.randomness import named
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.task import Batch
 
-# (task, key, sizes [S], N) -> digits [N] of each number.
-Draw = Callable[[NumberTask, jax.Array, jax.Array, int], tuple[jax.Array, ...]]
+# Digits [N] of each number of a row.
+Numbers = tuple[jax.Array, ...]
+# (task, key, sizes [S], N) -> numbers.
+Draw = Callable[[NumberTask, jax.Array, jax.Array, int], Numbers]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,24 @@ class Kind:
   draw: Draw
   cell: Callable[[int], Cell] | None = None
   random: bool = True
+
+
+def uniform(task: NumberTask, key: jax.Array, places: int) -> jax.Array:
+  """Digits 1 .. base - 1: any of them may lead."""
+  return jax.random.randint(key, (places,), 1, task.base)
+
+
+def palindromes(
+  task: NumberTask, key: jax.Array, size_S: jax.Array, places: int
+) -> Numbers:
+  """Two numbers that read the same from both ends."""
+  place_N = jnp.arange(places)
+
+  def mirrored(name: str, size: jax.Array) -> jax.Array:
+    digit_N = uniform(task, named(key, name), places)
+    return digit_N[jnp.minimum(place_N, jnp.abs(size - 1 - place_N))]
+
+  return mirrored('a', size_S[0]), mirrored('b', size_S[1])
 
 
 def stress_suites(

@@ -41,6 +41,7 @@ class Progress:
     self._label = label
     self._stream = sys.stderr if stream is None else stream
     self._start = start
+    self._step = start
     self._every_seconds = every_seconds
     self._clock = clock
     self._unit = unit
@@ -71,6 +72,7 @@ class Progress:
       step: steps done, counted from the beginning of the whole run.
       **scalars: metrics to show, in order: `loss=0.01`.
     """
+    self._step = step
     if self._bar is not None:
       shown = {name: _number(value) for name, value in scalars.items()}
       self._bar.set_postfix(shown, refresh=False)
@@ -82,6 +84,10 @@ class Progress:
     printed = self._printed_at
     if printed is None or self._clock() - printed >= self._every_seconds:
       self._print()
+
+  def advance(self, steps: int) -> None:
+    """Reports that so many more steps are done."""
+    self.update(self._step + steps)
 
   def __exit__(self, *_: object) -> None:
     if self._bar is not None:

@@ -46,7 +46,8 @@ class Addition(Operation):
     carry_B = jnp.take_along_axis(result_BM, longest_B[:, None], 1)[:, 0] > 0
     return longest_B + carry_B
 
-  def calculate(self, a: int, b: int) -> int:
+  def oracle(self, instance: tuple[int, int]) -> int:
+    a, b = instance
     return a + b
 
   def structure(self, tokens_BT: jax.Array) -> Structure:

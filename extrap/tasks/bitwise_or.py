@@ -73,5 +73,6 @@ class BitwiseOr(Operation):
   def width(self, size_BS: jax.Array, result_BM: jax.Array) -> jax.Array:
     return size_BS.max(axis=1)
 
-  def calculate(self, a: int, b: int) -> int:
+  def oracle(self, instance: tuple[int, int]) -> int:
+    a, b = instance
     return a | b

@@ -119,7 +119,8 @@ class Multiplication(Operation):
       return size_BS.sum(axis=1)
     return digits_of(result_BM)
 
-  def calculate(self, a: int, b: int) -> int:
+  def oracle(self, instance: tuple[int, int]) -> int:
+    a, b = instance
     return a * b
 
   def check_pair(self, a: int, b: int) -> None:

@@ -3,8 +3,8 @@
 Tokens are the digits 0 .. base - 1, then the task's separators, the end and the
 padding. Numbers have no leading zeros unless a task pads them.
 
-Shape key: B examples, T tokens, N places (least significant first, whatever
-the order of the tokens).
+Shape key: B examples, T tokens, K numbers of a row, N places (least significant
+first, whatever the order of the tokens).
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from extrap.config import option
+from extrap.errors import UsageError
 from extrap.randomness import named
 from extrap.tasks.layout import Part
 from extrap.tasks.task import Structure
@@ -115,6 +116,35 @@ class NumberTask:
       number, digit = divmod(number, self.base)
       digits.append(digit)
     return digits
+
+  def spelt(
+    self, rows: Sequence[Sequence[int]], count: int, places: int | None
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Given non-negative Python integers, digit by digit.
+
+    Args:
+      rows: at most `count` numbers each.
+      count: K.
+      places: N; as many as needed if None.
+
+    Returns:
+      Digits int32 [B, K, N], and their numbers int32 [B, K]; 0 for none.
+
+    Raises:
+      UsageError: a number does not fit.
+    """
+    digits = [[self.digits(number) for number in row] for row in rows]
+    needed = max(len(number) for row in digits for number in row)
+    places = needed if places is None else places
+    if needed > places:
+      raise UsageError(f'a number of {needed} digits where {places} fit')
+    digit_BKN = np.zeros((len(rows), count, places), np.int32)
+    size_BK = np.zeros((len(rows), count), np.int32)
+    for b, row in enumerate(digits):
+      for k, number in enumerate(row):
+        digit_BKN[b, k, : len(number)] = number
+        size_BK[b, k] = len(number)
+    return digit_BKN, size_BK
 
   def value(self, tokens: Sequence[int]) -> int | None:
     """The number that tokens spell; None if they are none."""

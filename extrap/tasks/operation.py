@@ -9,10 +9,8 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from extrap.config import option
-from extrap.errors import UsageError
 from extrap.randomness import named
 from extrap.tasks.layout import ask, join, symbol
 from extrap.tasks.numbers import NumberTask
@@ -40,10 +38,6 @@ class Operation(NumberTask):
 
   def width(self, size_BS: jax.Array, result_BM: jax.Array) -> jax.Array:
     """How many digits of the result are written, [B]."""
-    raise NotImplementedError
-
-  def calculate(self, a: int, b: int) -> int:
-    """The result, in Python integers."""
     raise NotImplementedError
 
   def prepare(
@@ -114,19 +108,9 @@ class Operation(NumberTask):
     """
     for a, b in pairs:
       self.check_pair(a, b)
-    numbers = [[self.digits(x) for x in pair] for pair in pairs]
-    size_BS = np.array([[len(x) for x in row] for row in numbers], np.int32)
-    needed = int(size_BS.max())
-    places = needed if max_size is None else max_size
-    if needed > places:
-      raise UsageError(f'a number of {needed} digits where {places} fit')
-    digits = np.zeros((2, len(pairs), places), np.int32)
-    for row, pair in enumerate(numbers):
-      for axis, number in enumerate(pair):
-        digits[axis, row, : len(number)] = number
-    return self.encode(
-      jnp.asarray(digits[0]), jnp.asarray(digits[1]), jnp.asarray(size_BS)
-    )
+    digit_BKN, size_BS = self.spelt(pairs, 2, max_size)
+    a_BN, b_BN = digit_BKN.swapaxes(0, 1)
+    return self.encode(*map(jnp.asarray, (a_BN, b_BN, size_BS)))
 
   def read(
     self, tokens_T: Sequence[int] | jax.Array
@@ -141,7 +125,7 @@ class Operation(NumberTask):
 
   def oracle(self, instance: tuple[int, int]) -> int:
     """The result, in Python integers."""
-    return self.calculate(*instance)
+    raise NotImplementedError
 
 
 def ripple(makes_BN: jax.Array, passes_BN: jax.Array) -> jax.Array:

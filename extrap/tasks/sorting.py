@@ -202,19 +202,15 @@ class Sorting(NumberTask):
     Raises:
       UsageError: a number does not fit, or they are more than the tags.
     """
-    spelt = [[self.digits(x) for x in row] for row in rows]
-    needed = max(max(len(row), *map(len, row)) for row in spelt)
+    longest = max(map(len, rows))
+    digits = max(len(self.digits(x)) for row in rows for x in row)
+    needed = max(longest, digits)
     places = needed if max_size is None else max_size
-    if needed > places or max(map(len, rows)) > self.tags:
+    if needed > places or longest > self.tags:
       raise UsageError(
         f'a size of {needed} where {places} fit, with {self.tags} tags'
       )
-    number_BKN = np.zeros((len(rows), places, places), np.int32)
-    size_BK = np.zeros((len(rows), places), np.int32)
-    for b, row in enumerate(spelt):
-      for k, digits in enumerate(row):
-        number_BKN[b, k, : len(digits)] = digits
-        size_BK[b, k] = len(digits)
+    number_BKN, size_BK = self.spelt(rows, places, places)
     first_B = jnp.full(len(rows), first_tag, jnp.int32)
     return self.encode(jnp.asarray(number_BKN), jnp.asarray(size_BK), first_B)
 

@@ -175,17 +175,7 @@ class Summation(NumberTask):
     for row in rows:
       if not 2 <= len(row) <= self.operands:
         raise UsageError(f'{len(row)} numbers; a row has 2 to {self.operands}')
-    spelt = [[self.digits(x) for x in row] for row in rows]
-    needed = max(len(digits) for row in spelt for digits in row)
-    places = needed if max_size is None else max_size
-    if needed > places:
-      raise UsageError(f'a number of {needed} digits where {places} fit')
-    number_BKN = np.zeros((len(rows), self.operands, places), np.int32)
-    size_BK = np.zeros((len(rows), self.operands), np.int32)
-    for b, row in enumerate(spelt):
-      for k, digits in enumerate(row):
-        number_BKN[b, k, : len(digits)] = digits
-        size_BK[b, k] = len(digits)
+    number_BKN, size_BK = self.spelt(rows, self.operands, max_size)
     return self.encode(jnp.asarray(number_BKN), jnp.asarray(size_BK))
 
   def read(
