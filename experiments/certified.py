@@ -17,6 +17,17 @@ Protocol. Lengths uniform in 1..10; the same steps, batch and learning rate for
 all tasks; exact match of the whole answer and its end, teacher forced (equal to
 greedy decoding). Replicas are seeds, the last checkpoint is scored.
 
+Measured (seeds 0..3, 1,600 steps of 64 problems, 4.2e11 to 5.2e11 FLOPs a
+replica; `results/certified.csv`). All 20 models are certified, with margins of
+3.5 to 17 against rounding below 5e-5; every one of 100 problems a length and
+replica is right at 10 to 1,000 digits (100 times the training length), and
+every problem of the stress suites: borrows through all places, products of
+nines, periodic strings.
+
+Where it differs. The ratios above were reached without being told to look at
+one place and the next; ours says nothing on how that is found. Differences are
+padded: where a trimmed one ends is not local, and no such model could know.
+
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.certified                     all tasks, base 10
   python -m experiments.certified --tasks=subtraction --base=2
@@ -69,7 +80,7 @@ from extrap.training import distributed
 
 STUDY = 'certified'
 CLAIM = 'subtraction, N x 1 products, copies, parity: certified at every length'
-TIME = 'about 10 minutes on two CPU cores'
+TIME = '7 minutes on two CPU cores'
 
 
 @dataclasses.dataclass(frozen=True)

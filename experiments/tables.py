@@ -102,7 +102,9 @@ def _operations(results: list[Result], comments: list[str]) -> str:
     *(f'right at {longest} digits', 'right in the stress suite'),
     *('samples', 'FLOPs', 'seconds a replica'),
   ]
-  return f'{markdown(headers, rows)}\n\n{"; ".join(comments)}'
+  seeds = ', '.join(map(str, sorted({r.seed for r in results})))
+  origin = '; '.join([*comments, f'seeds: {seeds}'])
+  return f'{markdown(headers, rows)}\n\n{origin}'
 
 
 def _right(results: list[Result]) -> str:
