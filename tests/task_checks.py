@@ -39,8 +39,9 @@ def check_causal(task, tokens_T):
 def check_same_row(task, sizes, small, large):
   """A row drawn alone does not depend on the largest size."""
   size_1S = jnp.array([sizes])
+  sample = jax.jit(task.sample, static_argnames='max_size')
   rows = [
-    task.sample(jax.random.key(3), size_1S, max_size=n).tokens[0].tolist()
+    sample(jax.random.key(3), size_1S, max_size=n).tokens[0].tolist()
     for n in (small, large)
   ]
   spelt = rows[0][: rows[0].index(task.end) + 1]

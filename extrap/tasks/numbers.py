@@ -76,6 +76,18 @@ class NumberTask:
     digit_BN = jnp.where(leading_BN, first_BN, digit_BN)
     return jnp.where(place_N < length_B[:, None], digit_BN, 0)
 
+  def numbers(
+    self, key: jax.Array, size_BK: jax.Array, places: int
+  ) -> jax.Array:
+    """Uniform numbers of given lengths, [B, K, places].
+
+    Each has a key of its own: it does not depend on how many there are.
+    """
+    ranks_K = jnp.arange(size_BK.shape[1])
+    key_K = jax.vmap(lambda rank: named(key, 'number', rank))(ranks_K)
+    draw = jax.vmap(self.number, in_axes=(0, 1, None), out_axes=1)
+    return draw(key_K, size_BK, places)
+
   def lengths(self, size_BS: jax.Array) -> jax.Array:
     """Digits of each number; more than the sizes where some are fixed."""
     return size_BS

@@ -84,12 +84,9 @@ class Sorting(NumberTask):
     rows = size_BS.shape[0]
     digits_B, count_B = size_BS[:, 0], size_BS[:, 1]
     size_BK = self._sizes(key, digits_B, count_B, max_size)
-    numbers = [
-      self.number(named(key, f'number {k}'), size_BK[:, k], max_size)
-      for k in range(max_size)
-    ]
     first_B = jax.random.randint(named(key, 'tag'), (rows,), 0, self.tags)
-    return self.encode(jnp.stack(numbers, axis=1), size_BK, first_B)
+    number_BKN = self.numbers(key, size_BK, max_size)
+    return self.encode(number_BKN, size_BK, first_B)
 
   def _sizes(
     self, key: jax.Array, digits_B: jax.Array, count_B: jax.Array, most: int
@@ -98,16 +95,16 @@ class Sorting(NumberTask):
     there_BK = jnp.arange(most)[None] < count_B[:, None]
     if self.lengths == 'equal':
       return jnp.where(there_BK, digits_B[:, None], 0)
-    # One key a number: the numbers of a row do not depend on their most.
-    drawn = [
-      jax.random.randint(
-        named(key, f'size {k}'), digits_B.shape, 1, digits_B + 1
-      )
-      for k in range(most)
-    ]
+
+    def draw(rank: jax.Array) -> jax.Array:
+      # One key a number: the numbers of a row do not depend on their most.
+      own = named(key, 'size', rank)
+      return jax.random.randint(own, digits_B.shape, 1, digits_B + 1)
+
+    drawn_BK = jax.vmap(draw, out_axes=1)(jnp.arange(most))
     full_B = jax.random.randint(named(key, 'full'), count_B.shape, 0, count_B)
     full_BK = jnp.arange(most)[None] == full_B[:, None]
-    size_BK = jnp.where(full_BK, digits_B[:, None], jnp.stack(drawn, axis=1))
+    size_BK = jnp.where(full_BK, digits_B[:, None], drawn_BK)
     return jnp.where(there_BK, size_BK, 0)
 
   def ranked(self, number_BKN: jax.Array, size_BK: jax.Array) -> jax.Array:
@@ -155,21 +152,30 @@ class Sorting(NumberTask):
     self, tag_BK: jax.Array, number_BKN: jax.Array, size_BK: jax.Array
   ) -> list[Part]:
     """`tag : number ,` of each item that is there; the last without ','."""
-    _, items, places = number_BKN.shape
-    count_B = jnp.sum(size_BK > 0, axis=1)
-    place_X = jnp.arange(-2, places + 1)[None]
-    parts = []
-    for k in range(items):
-      digits = self.part(number_BKN[:, k], size_BK[:, k]).tokens
-      item_BX = jnp.pad(digits, ((0, 0), (2, 1)))
-      item_BX = jnp.where(place_X == -2, tag_BK[:, k, None], item_BX)
-      item_BX = jnp.where(place_X == -1, self.token(':'), item_BX)
-      ends_BX = place_X == size_BK[:, k, None]
-      item_BX = jnp.where(ends_BX, self.token(','), item_BX)
-      goes_on_B = (k + 1 < count_B).astype(jnp.int32)
-      part = Part(item_BX, size_BK[:, k] + 2 + goes_on_B)
-      parts.append(part.only(k < count_B))
-    return parts
+    last_B1 = jnp.sum(size_BK > 0, axis=1, keepdims=True) - 1
+    goes_on_BK = jnp.arange(size_BK.shape[1])[None] < last_B1
+    item = jax.vmap(self._item, in_axes=1)
+    items_K = item(tag_BK, number_BKN, size_BK, goes_on_BK)
+    return [
+      jax.tree.map(lambda field, k=k: field[k], items_K)
+      for k in range(size_BK.shape[1])
+    ]
+
+  def _item(
+    self,
+    tag_B: jax.Array,
+    number_BN: jax.Array,
+    size_B: jax.Array,
+    goes_on_B: jax.Array,
+  ) -> Part:
+    """`tag : number`, and ',' where another item follows."""
+    place_X = jnp.arange(-2, number_BN.shape[1] + 1)[None]
+    digits = self.part(number_BN, size_B).tokens
+    item_BX = jnp.pad(digits, ((0, 0), (2, 1)))
+    item_BX = jnp.where(place_X == -2, tag_B[:, None], item_BX)
+    item_BX = jnp.where(place_X == -1, self.token(':'), item_BX)
+    item_BX = jnp.where(place_X == size_B[:, None], self.token(','), item_BX)
+    return Part(item_BX, size_B + 2 + goes_on_B).only(size_B > 0)
 
   def structure(self, tokens_BT: jax.Array) -> Structure:
     """Numbers of the prompt have one role, those of a trace another.

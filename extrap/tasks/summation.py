@@ -101,11 +101,7 @@ class Summation(NumberTask):
     operand_K = jnp.arange(most)[None]
     size_BK = jnp.where(operand_K == full_B[:, None], digits, size_BK)
     size_BK = jnp.where(operand_K < count_B[:, None], size_BK, 0)
-    numbers = [
-      self.number(named(key, f'number {k}'), size_BK[:, k], max_size)
-      for k in range(most)
-    ]
-    return self.encode(jnp.stack(numbers, axis=1), size_BK)
+    return self.encode(self.numbers(key, size_BK, max_size), size_BK)
 
   def running_sums(self, number_BKN: jax.Array) -> jax.Array:
     """Digits [B, K, M] of the sum of the first 1, 2, .. K numbers."""
