@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -51,6 +51,7 @@ from extrap.training.sharding import MeshConfig, check_divides, make_mesh
 
 ConfigT = TypeVar('ConfigT', bound='StudyConfig')
 CACHE = Path('.cache/jax')
+TUNING_SEED = 1_000_000  # Far from the seeds that are scored.
 # A flagfile repeats a run anywhere, on any number of processes.
 OF_THE_PLACE = (
   'workdir',
@@ -195,6 +196,7 @@ def train_arm(
   label: str,
   stop: Callable[[], bool],
   folder: Path | None = None,
+  hparams: Mapping[str, Sequence[float]] | None = None,
 ) -> Fit:
   """Trains with progress, metrics, checkpoints and resumption.
 
@@ -206,6 +208,7 @@ def train_arm(
     stop: whether SIGTERM has come, as from `terminated`; one for the whole
       study, so that none is lost between two arms.
     folder: where a further arm keeps its files; None for the main arm.
+    hparams: numbers of each replica, in place of the config's.
 
   Raises:
     Preempted: after SIGTERM, everything saved.
@@ -226,6 +229,7 @@ def train_arm(
       config.train,
       replicas=config.replicas,
       seed=config.seed,
+      hparams=hparams,
       mesh=make_mesh(config.mesh),
       checkpoints=checkpoints,
       init_from=other,
@@ -251,6 +255,53 @@ def train_arm(
       'try a lower --train.learning_rate'
     )
   return trained
+
+
+def tune(
+  problem: Problem,
+  config: ConfigT,
+  run: RunFolder,
+  label: str,
+  stop: Callable[[], bool],
+  folder: Path,
+  rates: Sequence[float],
+  steps: int,
+) -> tuple[float, dict[str, float]]:
+  """Chooses a learning rate by the training loss of a short run each.
+
+  Every training example is fresh, so that this is the loss in distribution.
+  It is the mean over the last tenth of the run; the seed is not one of the
+  study's.
+
+  Args:
+    problem, run, label, stop: as for `train_arm`.
+    config: the study's.
+    folder: where the short runs are kept.
+    rates: learning rates to try, side by side.
+    steps: steps of each, with a schedule of that length.
+
+  Returns:
+    The best learning rate, and the loss of each.
+
+  Raises:
+    Diverged: all of them.
+  """
+  train = dataclasses.replace(config.train, steps=steps, schedule_steps=steps)
+  short = dataclasses.replace(
+    config,
+    steps=steps,
+    replicas=len(rates),
+    seed=config.seed + TUNING_SEED,
+    train=train,
+  )
+  rates = list(rates)
+  hparams = {'learning_rate': rates}
+  train_arm(problem, short, run, f'{label}, rates', stop, folder, hparams)
+  records = read_jsonl(folder / 'metrics.jsonl')
+  late = [r['train/loss'] for r in records if r['step'] > 0.9 * steps]
+  loss_R = np.nan_to_num(np.mean(late, axis=0), nan=np.inf)
+  best = rates[int(np.argmin(loss_R))]
+  return best, dict(zip(map(str, rates), loss_R.tolist(), strict=True))
 
 
 def restore_arm(

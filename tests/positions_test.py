@@ -20,6 +20,8 @@ from extrap.models.positions import (
   FIRE,
   POSITIONS,
   Abacus,
+  AbacusFIRE,
+  AbacusRotary,
   ALiBi,
   Coupling,
   Learned,
@@ -166,8 +168,10 @@ def test_logits_do_not_depend_on_later_tokens(name, attention):
     ('fire', 0, 2 + 2 * 32 + 32 * 2),
     ('abacus', 128 * 16, 0),
     ('coupling', 128 * 16, 0),
-    # A row a role; a bias a role, difference (-2 .. 2) and head.
-    ('place_bias', 7 * 16, 7 * 5 * 2),
+    ('abacus_fire', 128 * 16, 2 + 2 * 32 + 32 * 2),
+    ('abacus_rotary', 128 * 16, 0),
+    # A row a role; a bias a role, difference (-2 .. 2) and head; and a decay.
+    ('place_bias', 7 * 16, 7 * 5 * 2 + 2),
     ('place_window', 7 * 16, 7 * 5 * 2),
   ],
 )
@@ -192,6 +196,63 @@ def test_without_encoding_one_layer_sees_a_bag_of_tokens(
   logits = forward(model, tokens_BT)
   gap = abs(logits[0, -1] - logits[1, -1]).max()
   assert gap > 1e-2 if knows_order else gap < 1e-5
+
+
+def test_far_places_fade_with_the_logarithm_of_length():
+  ids = along(place=[0, 1, 2, 3, 0], role=[0, 0, 0, 0, 1])
+  plain = dense_bias(PlaceBias(decay=0.0), ids, Table(), 2)
+  given = dense_bias(PlaceBias(decay=1.5, learn_decay=False), ids, Table(), 2)
+  # The last token is the fifth: places 2 and 3 are far from its own, 0.
+  faded = np.array([0, 0, 1, 1, 0]) * 1.5 * np.log(6)
+  np.testing.assert_allclose(
+    plain[0, :, -1] - given[0, :, -1], np.tile(faded, (2, 1)), rtol=1e-5
+  )
+  table = Table()
+  learned = dense_bias(PlaceBias(), ids, table, 2)
+  faded_HK = table.values['decay'][:, None] * faded / 1.5
+  np.testing.assert_allclose(
+    plain[0, :, -1] - learned[0, :, -1], faded_HK, rtol=1e-5
+  )
+
+
+def test_randomised_positions_are_an_ordered_subset_in_training_alone():
+  task = Addition()
+  ids = task.structure(sums(task)[0])
+  position = FIRE(stretch=200)
+  drawn = np.asarray(position.prepare(ids, jax.random.key(0), True).position)
+  assert (np.diff(drawn) > 0).all()
+  assert 0 <= drawn.min() and drawn.max() < 200
+  assert not (drawn[0] == drawn[1]).all()
+  assert position.prepare(ids, jax.random.key(0), False) is ids
+  assert FIRE().prepare(ids, jax.random.key(0), True) is ids
+  with pytest.raises(UsageError, match=r'less than the .* tokens'):
+    FIRE(stretch=3).prepare(ids, jax.random.key(0), True)
+
+
+@pytest.mark.parametrize(
+  ('both', 'one', 'other'),
+  [(AbacusFIRE(), Abacus(), FIRE()), (AbacusRotary(), Abacus(), Rotary())],
+)
+def test_combined_encodings_do_what_each_part_does(both, one, other):
+  task = Addition()
+  ids = both.prepare(task.structure(sums(task)[0]), jax.random.key(0), True)
+  alone = one.prepare(task.structure(sums(task)[0]), jax.random.key(0), True)
+  np.testing.assert_array_equal(ids.place, alone.place)
+  table = Table()
+  np.testing.assert_array_equal(
+    both.embed(ids, table, 8), one.embed(alone, table, 8)
+  )
+  x_BTHD = np.ones((*ids.index.shape, 2, 4), np.float32)
+  np.testing.assert_array_equal(
+    both.rotate(x_BTHD, ids), other.rotate(x_BTHD, ids)
+  )
+  pairs = [
+    p.pair_bias(ids.expand(1, 3), ids.expand(1, 2), table, 2)
+    for p in (both, other)
+  ]
+  assert (pairs[0] is None) == (pairs[1] is None)
+  if pairs[0] is not None:
+    np.testing.assert_array_equal(*pairs)
 
 
 @pytest.mark.parametrize('width', [6, 7])
@@ -424,7 +485,7 @@ def test_largest_id_of_a_table_has_the_last_row(encoding):
 
 @pytest.mark.parametrize('clip', [1, 3])
 def test_place_bias_is_relative_clipped_and_blind_to_anchors_distance(clip):
-  position, heads, table = PlaceBias(clip=clip), 2, Table()
+  position, heads, table = PlaceBias(clip=clip, decay=0.0), 2, Table()
   rng = np.random.default_rng(0)
   place, role = rng.integers(0, 9, 12), np.resize([0, 1, 2], 12)
   role[[3, 7]] = 3, 4

@@ -2,6 +2,7 @@
 
 from extrap.models.positions.absolute import Learned, NoPosition, Sinusoidal
 from extrap.models.positions.bias import FIRE, ALiBi
+from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling
 from extrap.models.positions.place import PlaceBias, PlaceWindow
 from extrap.models.positions.position import POSITIONS, Param, Position
@@ -12,6 +13,8 @@ __all__ = [
   'POSITIONS',
   'ALiBi',
   'Abacus',
+  'AbacusFIRE',
+  'AbacusRotary',
   'Coupling',
   'Learned',
   'NoPosition',

@@ -55,6 +55,7 @@ class _ShiftedTable(Position):
   def prepare(
     self, ids: Structure, key: jax.Array | None, train: bool
   ) -> Structure:
+    ids = super().prepare(ids, key, train)
     if not train or key is None:
       return ids
     rows = ids.place.shape[0] if self.per == 'sample' else 1

@@ -20,9 +20,8 @@ from extrap.models.positions.position import (
 from extrap.tasks.task import Structure
 
 
-@POSITIONS.register('place_bias')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PlaceBias(Position):
+class _PlaceRelative(Position):
   """A learned bias per head, key role and clipped difference of places."""
 
   clip: int = option(
@@ -43,21 +42,57 @@ class PlaceBias(Position):
     self, query: Structure, key: Structure, param: Param, heads: int
   ) -> jax.Array:
     columns = 2 * self.clip + 1
-    # An anchor has no distance: a delimiter takes the middle column of its own
-    # role, a digit the column of its place.
-    own = jnp.where(key.digit, key.place, 0)
-    difference = jnp.where(key.anchor > 0, own, key.place - query.place)
-    difference = jnp.clip(difference, -self.clip, self.clip)
+    difference = self._difference(query, key)
     row = key.role * columns + difference + self.clip
     init = jax.nn.initializers.normal(0.1)
     table_RH = param('bias', init, (key.roles * columns, heads))
     return jnp.moveaxis(lookup(table_RH, row[:, 0]), -1, 1)
 
+  def _difference(self, query: Structure, key: Structure) -> jax.Array:
+    """Clipped difference of places.
+
+    An anchor has no distance: a delimiter takes the middle column of its own
+    role, a digit the column of its place.
+    """
+    own = jnp.where(key.digit, key.place, 0)
+    difference = jnp.where(key.anchor > 0, own, key.place - query.place)
+    return jnp.clip(difference, -self.clip, self.clip)
+
+
+@POSITIONS.register('place_bias')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlaceBias(_PlaceRelative):
+  """Place-relative biases; far places fade with the logarithm of length.
+
+  A key `clip` or more places away gets -c log n, n the tokens so far. The far
+  places then hold a share of attention of about n^(1 - c): for c > 1 it shrinks
+  as problems grow, while the near ones keep their logits among themselves (a
+  scale of all logits would sharpen those, too). No place is masked.
+  """
+
+  decay: float = option(1.0, 'where c starts (0: no decay)', minimum=0.0)
+  learn_decay: bool = option(True, 'whether c is learned, one a head')
+
+  def pair_bias(
+    self, query: Structure, key: Structure, param: Param, heads: int
+  ) -> jax.Array:
+    bias = super().pair_bias(query, key, param, heads)
+    if not self.decay:
+      return bias
+    far = jnp.abs(self._difference(query, key)) == self.clip
+    decay_H = jnp.full(heads, self.decay)
+    if self.learn_decay:
+      init = jax.nn.initializers.constant(self.decay)
+      decay_H = param('decay', init, (heads,))
+    return bias - decay_H[None, :, None, None] * far * jnp.log(
+      query.index + 2.0
+    )
+
 
 @POSITIONS.register('place_window')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PlaceWindow(PlaceBias):
-  """`place_bias` in a hard window: other places are not seen at all."""
+class PlaceWindow(_PlaceRelative):
+  """Place-relative biases in a hard window: no other place is seen at all."""
 
   behind: int = option(0, 'places seen below its own', unit='places', minimum=0)
   ahead: int = option(1, 'places seen above its own', unit='places', minimum=0)
