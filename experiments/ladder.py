@@ -11,12 +11,12 @@ Here. One model (two layers, width 64), one budget (500,000 sums a seed), one
 rung of structure after the other: plain digits; reversed; randomised FIRE;
 Abacus; coupling; place-relative biases without a window; with a hard window.
 
-Protocol. Operand lengths uniform over pairs from 1..N. Each rung's learning rate
-is the best of three by training loss (every sum is fresh: that is the loss in
-distribution) in runs of a fifth of the budget, seeds apart; their cost is
-listed. Ids are met in training up to 6 N by random shifts (Abacus, coupling) and
-by stretched positions (FIRE); place-relative rungs have neither shifts nor a
-table. Exact match at equal lengths, the last checkpoint. Reach is the largest
+Protocol. Operand lengths uniform over pairs from 1..N. Each rung's learning
+rate is the best of three by training loss (every sum is fresh: that is the loss
+in distribution) in runs of a fifth of the budget, seeds apart; their cost is
+listed. Ids are met in training up to 6 N by random shifts (Abacus, coupling)
+and by stretched positions (FIRE); place-relative rungs have neither shifts nor
+a table. Exact match at equal lengths, the last checkpoint. Reach is the largest
 tested length up to which every tested one is at least 99 % (90, 50 %) right; a
 seed below that at N itself is "not learned". Tests stop beyond the length where
 all seeds are below 50 %.
@@ -24,25 +24,21 @@ all seeds are below 50 %.
 Commands (two CPU cores of an AMD EPYC; a rung takes up to an hour):
   python -m experiments.ladder --rungs=abacus     one rung
   python -m experiments.ladder --eval=full        all, 1,000 sums a length
-  python -m experiments.ladder --digits=20 \\
-    --rungs=abacus,coupling,place_bias,place_window
+  python -m experiments.ladder --digits=20 --rungs=abacus,coupling,...
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from extrap import cli
+from extrap.arms import lengths_up_to, score_lengths, train_tuned
 from extrap.config import option
 from extrap.errors import UsageError
-from extrap.evaluation.grid import Suite, in_table
-from extrap.evaluation.reach import THRESHOLDS, is_over, reach
-from extrap.evaluation.results import Result, select, write_csv
+from extrap.evaluation.results import Result, write_csv
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
   FIRE,
@@ -54,19 +50,15 @@ from extrap.models.positions import (
   Position,
 )
 from extrap.reporting import plots
+from extrap.reporting.reach import reach_table
 from extrap.reporting.report import bullets, picture, write_report
-from extrap.reporting.tables import Table, format_percent
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
   StudyConfig,
-  account,
-  count_right,
   open_run,
   provenance,
   terminated,
-  train_arm,
-  tune,
 )
 from extrap.tasks.addition import Addition
 from extrap.training import distributed
@@ -87,8 +79,6 @@ RUNGS = {
 }
 MULTIPLE = 6  # Ids are trained up to so many times the training length.
 RATES = (5e-4, 1.5e-3, 5e-3)
-# Of the training length.
-FACTORS = (0.5, 1, 1.1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 20, 50, 100)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,16 +109,6 @@ class Config(StudyConfig):
     identity=False,
   )
 
-  @property
-  def lengths(self) -> list[int]:
-    """Equal operand lengths to test, in order."""
-    factors = [f for f in FACTORS if f <= self.longest]
-    return sorted({round(f * self.digits) for f in factors})
-
-  @property
-  def tuning_steps(self) -> int:
-    return -(-self.steps // 5)
-
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains and evaluates each rung; returns the exit code."""
@@ -149,7 +129,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
       if distributed.is_first():
         write_csv(run.path / 'results.csv', results, kept.comments)
         report = write_report_of(config, run.path, results)
-        print(f'\n{ladder_table(results).text()}\n\nreport: {report}')
+        print(f'\n{reach_table(results).text()}\n\nreport: {report}')
     run.status('done', config.steps)
   return 0
 
@@ -201,120 +181,19 @@ def make_problem(config: Config, rung: str) -> SequenceProblem:
 
 def study_of(config: Config, kept: Kept, rung: str) -> list[Result]:
   """Exact match by length of every replica of a rung."""
-  folder = kept.run.path / 'arms' / rung
-  problem = make_problem(config, rung)
-  rate, losses = tune(
-    problem,
-    config,
-    kept.run,
+  arm = train_tuned(
+    STUDY,
     rung,
-    kept.stop,
-    folder / 'rates',
+    RUNGS[rung],
+    make_problem(config, rung),
+    config,
+    kept,
     RATES,
-    config.tuning_steps,
+    -(-config.steps // 5),
   )
-  train = dataclasses.replace(config.train, learning_rate=rate)
-  tuned = dataclasses.replace(config, train=train)
-  trained = train_arm(problem, tuned, kept.run, rung, kept.stop, folder)
-  source = account(STUDY, rung, RUNGS[rung], tuned, problem, trained, folder)
-  largest = largest_ids(config, problem)
-  notes = {
-    'learning_rate': rate,
-    'tuning_loss': losses,
-    'tuning_samples': len(RATES) * config.tuning_steps * config.batch_size,
-    'trained_id': largest,
-  }
-  source = dataclasses.replace(source, hparams=json.dumps(notes))
-  results: list[Result] = []
-  scored: dict[int, list[float]] = {}
+  lengths = lengths_up_to(config.digits, config.longest)
   rows = 1000 if config.eval == 'full' else 200
-  for length in config.lengths:
-    inside = length <= config.digits
-    split = 'in_distribution' if inside else 'out_of_distribution'
-    if not in_table(problem.model.config.position, problem.task, length):
-      results += source.exact_match(split, str(length), None, 0)
-      continue
-    suite = Suite(name='equal', cells=((length, length),), rows=rows)
-    label = f'test {rung}, {length} digits'
-    counts = count_right(
-      problem.model, trained.params, problem.task, suite, label, kept.check
-    )
-    right_R = counts[length, length]
-    results += source.exact_match(split, str(length), right_R, rows)
-    scored[length] = (np.asarray(right_R) / rows).tolist()
-    if not inside and is_over(scored, config.digits):
-      break
-  return results
-
-
-def largest_ids(config: Config, problem: SequenceProblem) -> str:
-  """The largest id met in training, in words."""
-  position = problem.model.config.position
-  if isinstance(position, FIRE):
-    return f'position {position.stretch - 1}'
-  if position.table is None:
-    return 'none'
-  largest = problem.task.largest_ids(config.digits)[position.table]
-  return f'place {largest + position.largest_shift}'
-
-
-def by_length(rows: Sequence[Result]) -> dict[int, float]:
-  """Exact match of one replica."""
-  return {int(r.size): r.value for r in rows if r.value is not None}
-
-
-def trained_length(results: Sequence[Result]) -> int:
-  """N: the longest test inside the training region."""
-  inside = select(results, split='in_distribution')
-  return max(int(row.size) for row in inside)
-
-
-def ladder_table(results: Sequence[Result]) -> Table:
-  """One row a rung: what each seed learned and how far it goes."""
-  trained = trained_length(results)
-  rows = []
-  for arm in dict.fromkeys(row.arm for row in results):
-    chosen = select(results, arm=arm, metric='exact_match')
-    replicas = [
-      by_length(select(chosen, replica=replica))
-      for replica in sorted({row.replica for row in chosen})
-    ]
-    inside = [format_percent(one[trained]) for one in replicas]
-    notes = json.loads(chosen[0].hparams)
-    longest = max(max(one) for one in replicas)
-    rows.append(
-      [
-        chosen[0].rung,
-        ', '.join(inside),
-        *(_reaches(replicas, trained, level) for level in THRESHOLDS),
-        notes['trained_id'],
-        f'{longest}',
-        f'{notes["learning_rate"]:g}',
-        f'{chosen[0].samples:,} + {notes["tuning_samples"]:,}',
-        f'{chosen[0].flops:.1e}',
-        f'{chosen[0].seconds:.0f}',
-      ]
-    )
-  headers = [
-    *('rung', f'exact match at {trained}', 'reach at 99 %', 'at 90 %'),
-    *('at 50 %', 'largest id trained', 'longest test', 'learning rate'),
-    *('sums + tuning', 'FLOPs', 'seconds a seed'),
-  ]
-  caption = (
-    f'Every seed, trained to {trained} digits. Reach: digits; - not learned: '
-    'below that at the training length, which says nothing on extrapolation.'
-  )
-  return Table(headers, rows, caption)
-
-
-def _reaches(
-  replicas: Sequence[dict[int, float]], trained: int, level: float
-) -> str:
-  """The reach of every seed, in order."""
-  found = [reach(one, trained, level) for one in replicas]
-  if all(far is None for far in found):
-    return 'not learned'
-  return ', '.join('-' if far is None else str(far) for far in found)
+  return score_lengths(arm, lengths, rows, kept)
 
 
 def write_report_of(
@@ -327,7 +206,7 @@ def write_report_of(
   title = f'Addition, trained on up to {config.digits} digits'
   figure = plots.accuracy_vs_length(results, config.digits, path, title)
   sections = [
-    ('Reach by rung', ladder_table(results).markdown()),
+    ('Reach by rung', reach_table(results).markdown()),
     ('Exact match by length', picture('by rung', figure, report)),
     ('How it was made', bullets([*provenance()])),
   ]

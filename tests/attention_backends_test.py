@@ -352,7 +352,8 @@ def test_replicas_examples_and_heads_lie_on_a_mesh():
   whole = jax.jit(program)(*args_R)
   mesh = make_mesh(MeshConfig(replica=2, data=2, model=2))
   table, states = P('replica', None, 'model'), P('replica', 'data', None)
-  specs = [{'bias': table}, *[P(*states, 'model', None)] * 3, P(*states)]
+  pairs = {'bias': table, 'decay': P('replica', 'model')}
+  specs = [pairs, *[P(*states, 'model', None)] * 3, P(*states)]
   shardings = jax.tree.map(
     lambda spec: NamedSharding(mesh, spec),
     tuple(specs),

@@ -370,7 +370,7 @@ def test_shared_position_parameters_are_declared_once(position):
 
 
 def test_shared_position_parameters_act_in_every_layer():
-  settings = dict(position=PlaceBias(), depth=2)
+  settings = dict(position=PlaceBias(decay=0.0), depth=2)
   shared, own = build(**settings, share_position=True), build(**settings)
   params = random_params(shared)
   table = params['position_bias']

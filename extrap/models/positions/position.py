@@ -129,26 +129,37 @@ class Position:
     Returns:
       [B, Q, H, D].
     """
-    precision = matmul_precision(query_BQHD.dtype)
+    weight_BHQK = self.weights(query_BQHD, key, bias, mask, scale)
+    values = 'BKHD' if value.ndim == 4 else 'BQKHD'
+    return jnp.einsum(
+      f'BHQK,{values}->BQHD',
+      weight_BHQK.astype(value.dtype),
+      value,
+      precision=matmul_precision(query_BQHD.dtype),
+    )
+
+  def weights(
+    self,
+    query_BQHD: jax.Array,
+    key: jax.Array,
+    bias: jax.Array | None,
+    mask: jax.Array,
+    scale: jax.Array,
+  ) -> jax.Array:
+    """Share of each key in what is read, [B, H, Q, K or W], as `attend`."""
     keys = 'BKHD' if key.ndim == 4 else 'BQKHD'
     logits_BHQK = jnp.einsum(
       f'BQHD,{keys}->BHQK',
       query_BQHD,
       key,
-      precision=precision,
+      precision=matmul_precision(query_BQHD.dtype),
       preferred_element_type=jnp.promote_types(query_BQHD.dtype, jnp.float32),
     )
     logits_BHQK = logits_BHQK * scale
     if bias is not None:
       logits_BHQK += bias
-    weight_BHQK = jax.nn.softmax(
+    return jax.nn.softmax(
       jnp.where(mask, logits_BHQK, jnp.finfo(logits_BHQK.dtype).min), axis=-1
-    )
-    return jnp.einsum(
-      f'BHQK,{keys}->BQHD',
-      weight_BHQK.astype(value.dtype),
-      value,
-      precision=precision,
     )
 
 

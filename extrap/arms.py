@@ -1,0 +1,148 @@
+"""Arms of a comparison: tuned alike, trained alike, tested at growing lengths.
+
+Suffix key: R replicas.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from extrap.evaluation.grid import Suite, in_table
+from extrap.evaluation.reach import is_over
+from extrap.evaluation.results import Provenance, Result
+from extrap.sequence import SequenceProblem
+from extrap.study import (
+  Kept,
+  StudyConfig,
+  account,
+  count_right,
+  train_arm,
+  tune,
+)
+from extrap.training.loop import Fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """A trained population and what it has cost."""
+
+  name: str
+  problem: SequenceProblem
+  trained: Fit
+  source: Provenance
+
+
+def train_tuned(
+  study: str,
+  name: str,
+  rung: str,
+  problem: SequenceProblem,
+  config: StudyConfig,
+  kept: Kept,
+  rates: Sequence[float],
+  tuning_steps: int,
+) -> Arm:
+  """Trains with the best of some learning rates, see `study.tune`.
+
+  The rows' `hparams` hold the learning rate, the losses that chose it, the
+  examples that the choice took and the largest id met in training.
+
+  Args:
+    study, name, rung: name the arm in its rows.
+    problem: what is trained.
+    config: the study's.
+    kept: the run folder; files of this arm are in arms/<name>.
+    rates: learning rates to choose from.
+    tuning_steps: steps spent on each.
+  """
+  folder = kept.run.path / 'arms' / name
+  of_run = (kept.run, name, kept.stop)
+  tuning = (folder / 'rates', rates, tuning_steps)
+  rate, losses = tune(problem, config, *of_run, *tuning)
+  train = dataclasses.replace(config.train, learning_rate=rate)
+  config = dataclasses.replace(config, train=train)
+  trained = train_arm(problem, config, *of_run, folder)
+  source = account(study, name, rung, config, problem, trained, folder)
+  notes = {
+    'learning_rate': rate,
+    'tuning_loss': losses,
+    'tuning_samples': len(rates) * tuning_steps * problem.batch_size,
+    'trained_id': largest_trained_id(problem),
+  }
+  source = dataclasses.replace(source, hparams=json.dumps(notes))
+  return Arm(name, problem, trained, source)
+
+
+def largest_trained_id(problem: SequenceProblem) -> str:
+  """The largest id that training meets, in words: 'place 59'."""
+  position = problem.model.config.position
+  if stretch := getattr(position, 'stretch', 0):
+    return f'position {stretch - 1}'
+  return largest_id(problem, problem.max_size, position.largest_shift)
+
+
+def largest_id(problem: SequenceProblem, size: int, shift: int = 0) -> str:
+  """The largest absolute id at a size, in words; 'none' of a relative one."""
+  position = problem.model.config.position
+  if position.table is not None:
+    largest = problem.task.largest_ids(size)[position.table]
+    return f'{position.table} {largest + shift}'
+  if 'position' in position.reads:
+    return f'position {problem.task.token_length(size) - 1}'
+  return 'none'
+
+
+def score_lengths(
+  arm: Arm, lengths: Sequence[int], rows: int, kept: Kept
+) -> list[Result]:
+  """Exact match at equal sizes, until every replica is below 50 %.
+
+  Args:
+    arm: the arm.
+    lengths: what to test, the training length among them.
+    rows: problems a length and replica.
+    kept: hears SIGTERM between lengths.
+  """
+  problem, source, results = arm.problem, arm.source, []
+  scored: dict[int, list[float]] = {}
+  for length in sorted(lengths):
+    inside = length <= problem.max_size
+    split = 'in_distribution' if inside else 'out_of_distribution'
+    right_R, n = None, 0
+    if in_table(problem.model.config.position, problem.task, length):
+      right_R, n = _score(arm, length, rows, kept), rows
+      scored[length] = (right_R / rows).tolist()
+    results += source.exact_match(split, str(length), right_R, n)
+    if not inside and is_over(scored, problem.max_size):
+      break
+  notes = json.loads(source.hparams)
+  notes['tested_id'] = largest_id(problem, max(scored))
+  hparams = json.dumps(notes)
+  return [dataclasses.replace(row, hparams=hparams) for row in results]
+
+
+def _score(arm: Arm, length: int, rows: int, kept: Kept) -> np.ndarray:
+  """Right answers of each replica."""
+  problem = arm.problem
+  cell = (length,) * len(problem.task.axes)
+  suite = Suite(name='equal', cells=(cell,), rows=rows)
+  counts = count_right(
+    problem.model,
+    arm.trained.params,
+    problem.task,
+    suite,
+    f'test {arm.name}, {length} digits',
+    kept.check,
+  )
+  return np.asarray(counts[cell])
+
+
+def lengths_up_to(trained: int, longest: int) -> list[int]:
+  """Lengths to test, from half of the training length to `longest` times it.
+
+  The factors are those at which published reaches differ; 1.5 is among them.
+  """
+  factors = (0.5, 1, 1.1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 20, 50, 100)
+  return sorted({round(f * trained) for f in factors if f <= longest})

@@ -1,0 +1,79 @@
+"""Where attention goes: its share on digits more than a place away.
+
+Shape key: B examples, Q answer queries, K keys, H heads, A applications of a
+layer (depth times recurrences).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from extrap.models.transformer import Params, Transformer
+from extrap.tasks.task import Batch, Structure, Task
+
+
+def attention_weights(
+  model: Transformer, params: Params, tokens_BT: jax.Array, ids: Structure
+) -> list[jax.Array]:
+  """The attention of all tokens to all, [B, H, T, T] an applied layer.
+
+  Runs operation by operation, for a look at few and short sequences.
+
+  Args:
+    model: the model, of any backend; params: of one replica.
+    tokens_BT: sequences.
+    ids: their structure.
+  """
+  seen = []
+  position = model.config.position
+
+  class Watched(type(position)):
+    """The same encoding, which notes what it is asked for."""
+
+    def attend(self, query, key, value, bias, mask, scale):
+      weights = self.weights(query, key, bias, mask, scale)
+      # Flax also traces the initialiser, to check the parameters' shapes.
+      if not isinstance(weights, jax.core.Tracer):
+        seen.append(weights)
+      return super().attend(query, key, value, bias, mask, scale)
+
+  fields = dataclasses.fields(position)
+  watched = Watched(**{f.name: getattr(position, f.name) for f in fields})
+  config = dataclasses.replace(
+    model.config, position=watched, attention='dense'
+  )
+  with jax.disable_jit():
+    Transformer(config, model.vocab_size).apply(
+      {'params': params}, tokens_BT, ids
+    )
+  return seen
+
+
+def far_mass(
+  model: Transformer, params: Params, task: Task, batch: Batch
+) -> np.ndarray:
+  """Share of attention on digits more than one place away, [A, H].
+
+  The mean over the queries that the answer is read from. Delimiters and the
+  query itself are not counted as far.
+
+  Args:
+    model: the model; params: of one replica.
+    task: gives the structure.
+    batch: few examples: memory is quadratic in length.
+  """
+  ids = task.structure(batch.tokens)
+  asking, keys = ids.take(batch.queries).expand(2), ids.expand(1)
+  far_BQK = keys.digit & (jnp.abs(keys.place - asking.place) > 1)
+  far_BQK &= (keys.anchor == 0) & (keys.index != asking.index)
+  share = []
+  for weight_BHTK in attention_weights(model, params, batch.tokens, ids):
+    index_BHQK = batch.queries[:, None, :, None]
+    weight_BHQK = jnp.take_along_axis(weight_BHTK, index_BHQK, axis=2)
+    mass_BHQ = jnp.sum(weight_BHQK * far_BQK[:, None], axis=-1)
+    mask_BHQ = batch.mask[:, None]
+    total_H = jnp.sum(mass_BHQ * mask_BHQ, axis=(0, 2))
+    share.append(total_H / jnp.sum(batch.mask))
+  return np.asarray(share)
