@@ -13,9 +13,21 @@ from flax import linen as nn
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match
 from extrap.evaluation.grid import check_table
+from extrap.models.transformer import Loops
 from extrap.randomness import named
 from extrap.tasks.task import Batch, Task, uniform_sizes
 from extrap.training.problem import Context, Metrics, Params
+
+
+def random_loops(key: jax.Array, recurrences: int) -> Loops:
+  """Loops without and with a gradient, n and k.
+
+  n is uniform in 0 .. R - 1 and k in 1 .. min(R - n, R / 2), as in the code of
+  McLeish et al.
+  """
+  cut = jax.random.randint(named(key, 'cut'), (), 0, recurrences)
+  most = jnp.minimum(recurrences - cut, max(recurrences // 2, 1))
+  return cut, jax.random.randint(named(key, 'trained'), (), 1, most + 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +43,9 @@ class SequenceProblem:
     validation_size: size of the held-out examples that `evaluate` draws,
       1.5 max_size by default: beyond training, short of every test.
     validation_examples: how many.
+    progressive: share of the progressive loss of looped models (McLeish et al.
+      2024, arXiv 2405.17399; Bansal et al. 2022, arXiv 2202.05826): that of a
+      random number of loops with a gradient, after some without one.
   """
 
   task: Task
@@ -40,11 +55,16 @@ class SequenceProblem:
   batch_size: int = 128
   validation_size: int | None = None
   validation_examples: int = 128
+  progressive: float = 0.0
 
   def __post_init__(self) -> None:
     if not 1 <= self.min_size <= self.max_size:
       raise UsageError(
         f'training sizes {self.min_size}..{self.max_size}: sizes start at 1'
+      )
+    if not 0 <= self.progressive <= 1:
+      raise UsageError(
+        f'progressive loss: a share of {self.progressive} is not in 0..1'
       )
     config = getattr(self.model, 'config', None)
     if config is not None:
@@ -68,7 +88,14 @@ class SequenceProblem:
   def loss(
     self, params: Params, batch: Batch, ctx: Context
   ) -> tuple[jax.Array, Metrics]:
-    return self._score(params, batch, ctx.key, train=True)
+    if not self.progressive:
+      return self._score(params, batch, ctx.key, train=True)
+    loops = random_loops(named(ctx.key, 'loops'), self.model.config.recurrences)
+    part, metrics = self._score(params, batch, ctx.key, True, loops)
+    if self.progressive == 1:
+      return part, metrics
+    whole, metrics = self._score(params, batch, ctx.key, True)
+    return whole + self.progressive * (part - whole), metrics
 
   def weight(self, batch: Batch) -> jax.Array:
     """The tokens that the mean loss is over."""
@@ -88,8 +115,14 @@ class SequenceProblem:
     return self.task.sample(named(key, 'examples'), size_BS, max_size=high)
 
   def _score(
-    self, params: Params, batch: Batch, key: jax.Array | None, train: bool
+    self,
+    params: Params,
+    batch: Batch,
+    key: jax.Array | None,
+    train: bool,
+    loops: Loops | None = None,
   ) -> tuple[jax.Array, Metrics]:
+    further = {} if loops is None else {'loops': loops}
     logits_BQV = self.model.apply(
       {'params': params},
       batch.tokens,
@@ -97,6 +130,7 @@ class SequenceProblem:
       batch.queries,
       key=key,
       train=train,
+      **further,
     )
     loss_BQ = optax.softmax_cross_entropy_with_integer_labels(
       logits_BQV, batch.targets

@@ -367,7 +367,9 @@ class _Observer:
     }
     self._writer.write(step, scalars | {'seconds': now - self._time})
     self._time = now
-    self._progress.update(step, loss=np.nanmean(record['train/loss']))
+    loss_R = record['train/loss']
+    if np.isfinite(loss_R).any():  # Some replica still learns.
+      self._progress.update(step, loss=np.nanmean(loss_R))
     if self._run is not None:
       self._run.status('running', step)
 

@@ -349,6 +349,52 @@ def test_a_frozen_replica_is_never_the_best_again() -> None:
   np.testing.assert_array_equal(run.state.best.step, [20, 5])
 
 
+@dataclasses.dataclass(frozen=True)
+class Learning(HeldOut):
+  """Replica r is right from step hparams['right'] on."""
+
+  def evaluate(
+    self, params: dict[str, jax.Array], ctx: Context
+  ) -> dict[str, jax.Array]:
+    right = jnp.where(ctx.step + 1 >= ctx.hparams['right'], 1.0, 0.5)
+    return {'distance': jnp.sum(params['w'] ** 2), 'exact_match': right}
+
+
+def test_a_replica_that_has_learned_stops_alone(tmp_path: Path) -> None:
+  config = _config(steps=40, evaluate_every=4, enough=0.9, best='distance')
+  hparams = {'right': np.array([8.0, 20.0], np.float32)}
+  arguments = (Learning(), config)
+  with Checkpoints(tmp_path / 'checkpoints', 100) as checkpoints:
+    run = fit(*arguments, replicas=2, hparams=hparams, checkpoints=checkpoints)
+  assert np.asarray(run.state.step).tolist() == [8, 20]
+  assert not run.diverged and run.finite.all()
+  assert run.steps < 40
+  whole = fit(
+    Learning(),
+    dataclasses.replace(config, steps=20, enough=0.0),
+    replicas=2,
+    hparams=hparams,
+  )
+  np.testing.assert_array_equal(_w(run)[1], _w(whole)[1])
+  assert (_w(run)[0] != _w(whole)[0]).any()
+  # Resumed, it is over.
+  with Checkpoints(tmp_path / 'checkpoints', 100) as checkpoints:
+    again = fit(
+      *arguments, replicas=2, hparams=hparams, checkpoints=checkpoints
+    )
+  assert np.asarray(again.state.step).tolist() == [8, 20]
+  np.testing.assert_array_equal(_w(again), _w(run))
+
+
+def test_what_is_enough_is_exact_match() -> None:
+  with pytest.raises(UsageError, match='needs a held-out exact_match'):
+    fit(
+      HeldOut(),
+      _config(steps=4, evaluate_every=2, enough=0.9, best='distance'),
+      hparams={'target': 2.0},
+    )
+
+
 def test_stops_when_all_replicas_are_broken() -> None:
   run = fit(
     Regression(breaks='loss'), _config(steps=100), replicas=2,

@@ -437,3 +437,36 @@ def test_attention_gathers_from_a_length_on_or_when_told():
   assert gathers(128, 'auto')
   assert not gathers(128, 'dense')
   assert gathers(60, 'gathered')
+
+
+@pytest.mark.parametrize('depth', [1, 2])
+def test_loops_are_cut_off_and_learn_from_the_last_ones_alone(depth):
+  settings = dict(depth=depth, inject_every=depth)
+  looped = build(recurrences=4, **settings)
+  params = random_params(looped)
+  tokens_BT, ids = sums()
+  queries_BQ = jnp.array([[5, 9]] * len(tokens_BT))
+
+  def read(model, *loops):
+    def logits(params, *loops):
+      out = model.apply(
+        {'params': params}, tokens_BT, ids, queries_BQ, loops=loops or None
+      )
+      return jnp.sum(jnp.sin(out)), out
+
+    grads, out = jax.jit(jax.grad(logits, has_aux=True))(params, *loops)
+    return out, grads['embedding']
+
+  whole, slope = read(looped)
+  same, same_slope = read(looped, jnp.int32(0), jnp.int32(4))
+  np.testing.assert_allclose(whole, same, atol=1e-5)
+  np.testing.assert_allclose(slope, same_slope, atol=1e-4)
+  for loops in (1, 3):
+    short, short_slope = read(build(recurrences=loops, **settings))
+    cut, cut_slope = read(looped, jnp.int32(0), jnp.int32(loops))
+    np.testing.assert_allclose(short, cut, atol=1e-5)
+    np.testing.assert_allclose(short_slope, cut_slope, atol=1e-4)
+  # The same loops, the first without a gradient.
+  cut, cut_slope = read(looped, jnp.int32(2), jnp.int32(1))
+  np.testing.assert_allclose(cut, short, atol=1e-5)
+  assert abs(cut_slope - short_slope).max() > 1e-3

@@ -28,6 +28,7 @@ from extrap.randomness import named
 from extrap.tasks.task import Structure
 
 Params = dict[str, 'jax.Array | Params']
+Loops = tuple[jax.Array, jax.Array]
 
 
 def spread(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -37,6 +38,23 @@ def spread(x: jax.Array, *axes: str | None) -> jax.Array:
   together; otherwise the compiler may well move the activations.
   """
   return nn.with_logical_constraint(x, axes)
+
+
+def _counted(
+  before: jax.Array,
+  after: jax.Array,
+  index: jax.Array | int,
+  loops: Loops | None,
+) -> jax.Array:
+  """What the index-th application of the stack leaves behind.
+
+  All of them are computed, so that the numbers of loops may be traced.
+  """
+  if loops is None:
+    return after
+  cut, trained = loops
+  after = jnp.where(index < cut, jax.lax.stop_gradient(after), after)
+  return jnp.where(index < cut + trained, after, before)
 
 
 class FeedForward(nn.Module):
@@ -144,6 +162,7 @@ class Transformer(nn.Module):
     cache: Cache | None = None,
     key: jax.Array | None = None,
     train: bool = False,
+    loops: Loops | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
     """Predicts the token after each query.
 
@@ -157,6 +176,8 @@ class Transformer(nn.Module):
       cache: what earlier calls read. Only the queries are read then.
       key: of random position shifts; needed when train.
       train: whether encodings shift their ids at random.
+      loops: how many times the stack is applied without, and then with, a
+        gradient; None for `recurrences` times, all with it.
 
     Returns:
       Logits [B, Q, V] in float32 at least, and the cache if one was given.
@@ -172,7 +193,7 @@ class Transformer(nn.Module):
       view = View(ids, ids.take(queries_BQ))
       tokens_BT, queries_BQ = gather(tokens_BT, queries_BQ), None
     x_BTE = self._embed(tokens_BT, view.queries)
-    x_BQE, cache = self._layers(x_BTE, view, cache, queries_BQ)
+    x_BQE, cache = self._layers(x_BTE, view, cache, queries_BQ, loops)
     x_BQE = _norm(config, 'norm')(x_BQE)
     logits_BQV = _dense('logits', self.vocab_size, ('embed', 'vocab'))(x_BQE)
     logits_BQV = spread(logits_BQV, 'batch', None, 'vocab')
@@ -228,6 +249,7 @@ class Transformer(nn.Module):
     view: View,
     cache: Cache | None,
     queries_BQ: jax.Array | None,
+    loops: Loops | None,
   ) -> tuple[jax.Array, Cache | None]:
     """Applies `depth` layers `recurrences` times.
 
@@ -268,19 +290,25 @@ class Transformer(nn.Module):
         (part, steps),
       )
 
-    depth, loops = config.depth, config.recurrences
+    def once_more(x_BTE: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
+      new_BTE, _ = stack(x_BTE, None, 0, depth)
+      return _counted(x_BTE, new_BTE, index, loops), None
+
+    depth, last = config.depth, config.recurrences - 1
     if cache is not None:
       return jax.lax.scan(
         lambda x, cache_L: stack(x, cache_L, 0, depth), x_BTE, cache
       )
-    if loops > 1:
-      x_BTE, _ = jax.lax.scan(
-        lambda x, _: stack(x, None, 0, depth), x_BTE, length=loops - 1
-      )
+    if last:
+      x_BTE, _ = jax.lax.scan(once_more, x_BTE, jnp.arange(last))
+    before_BQE = x_BTE
+    if loops is not None and queries_BQ is not None:
+      before_BQE = gather(x_BTE, queries_BQ)
     if depth > 1:
       x_BTE, _ = stack(x_BTE, None, 0, depth - 1)
     final = jax.tree.map(lambda p: p[-1], params_L)
-    return apply(x_BTE, final, depth - 1, None, queries_BQ)
+    x_BQE, _ = apply(x_BTE, final, depth - 1, None, queries_BQ)
+    return _counted(before_BQE, x_BQE, last, loops), None
 
   def _init_layers(
     self, key: jax.Array, layer: Layer, ids: Structure, shared: Shared | None

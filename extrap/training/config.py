@@ -74,6 +74,13 @@ class TrainConfig:
     'held-out metric whose lowest value makes the best checkpoint; begin '
     'with a - for the highest, as in -exact_match',
   )
+  enough: float = option(
+    0.0,
+    'a replica has learned, and stops, once its held-out exact_match is this '
+    '(0: it goes on)',
+    minimum=0.0,
+    maximum=1.0,
+  )
   save_every: int = option(
     500,
     'checkpoint interval (0: at the end only)',

@@ -256,12 +256,13 @@ class Trainer:
       new = new.replace(
         ema=optax.incremental_update(params, state.ema, 1 - self.config.ema)
       )
-    new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
-    new = new.replace(finite=finite)
+    moves = finite & ~state.learned
+    new = jax.tree.map(lambda new, old: jnp.where(moves, new, old), new, state)
+    new = new.replace(finite=finite | (state.finite & state.learned))
     metrics = {'loss': loss, 'grad_norm': norm} | metrics
     # A frozen replica has no metrics, even if its old parameters still would.
     return new, {
-      f'train/{name}': jnp.where(finite, value, jnp.nan)
+      f'train/{name}': jnp.where(moves, value, jnp.nan)
       for name, value in metrics.items()
     }
 
@@ -342,6 +343,11 @@ class Trainer:
       Best(params, value, step + 1),
       state.best,
     )
+    if self.config.enough:
+      if 'exact_match' not in metrics:
+        raise UsageError('--train.enough needs a held-out exact_match')
+      learned = metrics['exact_match'] >= self.config.enough
+      state = state.replace(learned=state.learned | learned)
     named_metrics = {f'held_out/{name}': v for name, v in metrics.items()}
     return state.replace(best=best), named_metrics
 
@@ -481,13 +487,16 @@ def _drive(
     state, metrics = run(state, first, steps)
     fetch()
     step, pending = first + steps, (first, metrics)
-    if history and not np.isfinite(history[-1]['train/loss']).any():
+    over = history and not np.isfinite(history[-1]['train/loss']).any()
+    if (
+      over and not np.logical_and(*to_host((state.finite, state.learned))).any()
+    ):
       break
     preempted = stop()
     if checkpoints is not None:
-      last = preempted or step == config.steps
+      last = preempted or over or step == config.steps
       checkpoints.save(step, state, force=last)
-    if preempted:
+    if preempted or over:
       break
   fetch()
   finite = to_host(state.finite)

@@ -22,10 +22,11 @@ class TrainState:
   """Everything that a checkpoint holds.
 
   Attributes:
-    step: int32, updates done; a replica that diverged stops counting.
+    step: int32, updates done; one that diverged or has learned stops counting.
     params: parameters after the last finite update.
     opt_state: optax state.
     finite: false from the first loss or gradient that is not finite.
+    learned: true once the held-out exact match was enough.
     ema: running average of params, or None.
     best: by the declared rule, or None where nothing is held out.
   """
@@ -34,6 +35,7 @@ class TrainState:
   params: Params
   opt_state: optax.OptState
   finite: jax.Array
+  learned: jax.Array
   ema: Params | None
   best: Best | None
 
@@ -52,6 +54,7 @@ def create_state(
     params=params,
     opt_state=optimizer.init(params),
     finite=jnp.ones((), bool),
+    learned=jnp.zeros((), bool),
     ema=params if ema else None,
     best=Best(params, jnp.full((), jnp.inf), zero) if best else None,
   )
