@@ -298,7 +298,8 @@ def tune(
   hparams = {'learning_rate': rates}
   train_arm(problem, short, run, f'{label}, rates', stop, folder, hparams)
   records = read_jsonl(folder / 'metrics.jsonl')
-  late = [r['train/loss'] for r in records if r['step'] > 0.9 * steps]
+  trained = [r for r in records if 'train/loss' in r]
+  late = [r['train/loss'] for r in trained if r['step'] > 0.9 * steps]
   loss_R = np.nan_to_num(np.mean(late, axis=0), nan=np.inf)
   best = rates[int(np.argmin(loss_R))]
   return best, dict(zip(map(str, rates), loss_R.tolist(), strict=True))
@@ -367,7 +368,8 @@ class _Observer:
     }
     self._writer.write(step, scalars | {'seconds': now - self._time})
     self._time = now
-    loss_R = record['train/loss']
+    # Held-out values may have a record of their own, between two dispatches.
+    loss_R = record.get('train/loss', np.nan)
     if np.isfinite(loss_R).any():  # Some replica still learns.
       self._progress.update(step, loss=np.nanmean(loss_R))
     if self._run is not None:

@@ -6,8 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from extrap.evaluation import statistics
+from extrap.evaluation.statistics import difference, verdict
 
 
 @pytest.mark.parametrize(
@@ -134,3 +136,21 @@ print(extrap.evaluation.exact_match is exact_match, evaluate.__module__)
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert done.stdout == '2 False\nTrue extrap.evaluation.grid\n'
+
+
+def test_a_difference_is_that_of_means_with_welchs_interval():
+  one, other = [0.9, 0.8, 1.0], [0.5, 0.1, 0.3, 0.3]
+  gap = difference(one, other)
+  assert gap.mean == pytest.approx(0.6)
+  # Standard error and Welch-Satterthwaite degrees of freedom, by hand.
+  parts = np.var(one, ddof=1) / 3, np.var(other, ddof=1) / 4
+  freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
+  half = stats.t.ppf(0.975, freedom) * sum(parts) ** 0.5
+  assert (gap.low, gap.high) == pytest.approx((0.6 - half, 0.6 + half))
+  assert verdict(gap) == 'confirmed'
+  assert verdict(difference(other, one)) == 'refuted'
+  assert verdict(difference(one, [1.0, 0.7])) == 'not resolved at this size'
+  # Equal replicas: a difference without spread.
+  assert difference([1.0, 1.0], [0.0, 0.0]).low == 1
+  with pytest.raises(ValueError, match='two replicas'):
+    difference([1.0], other)

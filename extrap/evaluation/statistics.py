@@ -104,6 +104,42 @@ def across_replicas(
   )
 
 
+def difference(
+  first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+) -> Interval:
+  """Mean of the first less that of the second, with Welch's interval.
+
+  Args:
+    first: one value a replica, two at least; second: likewise.
+    confidence: coverage, between 0 and 1.
+
+  Raises:
+    ValueError: fewer than two replicas of either.
+
+  Source: Welch (1947), The generalization of Student's problem.
+  """
+  from scipy import stats
+
+  if min(len(first), len(second)) < 2:
+    raise ValueError('a difference needs two replicas of each arm')
+  one, other = np.asarray(first, float), np.asarray(second, float)
+  gap = float(np.mean(one) - np.mean(other))
+  middle = float(np.median(one) - np.median(other))
+  low = high = gap
+  if np.ptp(one) or np.ptp(other):
+    found = stats.ttest_ind(one, other, equal_var=False)
+    limits = found.confidence_interval(confidence)
+    low, high = float(limits.low), float(limits.high)
+  return Interval(gap, middle, low, high, len(one) + len(other))
+
+
+def verdict(gap: Interval) -> str:
+  """What a difference says of the claim that it is positive."""
+  if gap.low > 0:
+    return 'confirmed'
+  return 'refuted' if gap.high < 0 else 'not resolved at this size'
+
+
 def _t_limits(sample: np.ndarray, confidence: float) -> tuple[float, float]:
   from scipy import stats
 
