@@ -43,6 +43,8 @@ class SequenceProblem:
     validation_size: size of the held-out examples that `evaluate` draws,
       1.5 max_size by default: beyond training, short of every test.
     validation_examples: how many.
+    watched: further sizes whose held-out exact match is recorded, as
+      'exact_match_<size>'; nothing is chosen by it.
     progressive: share of the progressive loss of looped models (McLeish et al.
       2024, arXiv 2405.17399; Bansal et al. 2022, arXiv 2202.05826): that of a
       random number of loops with a gradient, after some without one.
@@ -55,6 +57,7 @@ class SequenceProblem:
   batch_size: int = 128
   validation_size: int | None = None
   validation_examples: int = 128
+  watched: tuple[int, ...] = ()
   progressive: float = 0.0
 
   def __post_init__(self) -> None:
@@ -70,7 +73,8 @@ class SequenceProblem:
     if config is not None:
       position = config.position
       check_table(position, self.task, self.max_size, train=True)
-      check_table(position, self.task, self._held_out_size)
+      for size in (self._held_out_size, *self.watched):
+        check_table(position, self.task, size)
 
   @property
   def _held_out_size(self) -> int:
@@ -103,10 +107,18 @@ class SequenceProblem:
 
   def evaluate(self, params: Params, ctx: Context) -> Metrics:
     """Loss and exact match at the validation size, the same draw each time."""
-    size = self._held_out_size
+    loss, metrics = self._held_out(params, ctx, self._held_out_size)
+    watched = {
+      f'exact_match_{size}': self._held_out(params, ctx, size)[1]['exact_match']
+      for size in self.watched
+    }
+    return {'loss': loss} | metrics | watched
+
+  def _held_out(
+    self, params: Params, ctx: Context, size: int
+  ) -> tuple[jax.Array, Metrics]:
     batch = self._draw(ctx.key, self.validation_examples, size, size)
-    loss, metrics = self._score(params, batch, None, train=False)
-    return {'loss': loss} | metrics
+    return self._score(params, batch, None, train=False)
 
   def _draw(self, key: jax.Array, rows: int, low: int, high: int) -> Batch:
     size_BS = uniform_sizes(

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from extrap.evaluation.attention_mass import attention_weights, far_mass
+from extrap.evaluation.attention_mass import (
+  attention_weights,
+  far_mass,
+  near_mass,
+)
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import NoPosition, PlaceBias, PlaceWindow
 from extrap.tasks.addition import Addition
@@ -50,6 +54,14 @@ def test_weights_are_those_of_each_applied_layer():
 
 def test_a_window_has_no_far_mass():
   assert not far_mass(*setting(PlaceWindow())).any()
+
+
+def test_digits_are_near_or_far_and_the_rest_is_the_query_and_delimiters():
+  near = near_mass(*setting(NoPosition()))
+  far = far_mass(*setting(NoPosition()))
+  assert (near > 0.05).all() and (near + far < 0.98).all()
+  # Through a window, all that is not near is no digit.
+  assert (near_mass(*setting(PlaceWindow())) > near).all()
 
 
 def test_without_logits_far_mass_is_the_share_of_far_tokens():

@@ -1,4 +1,4 @@
-"""Where attention goes: its share on digits more than a place away.
+"""Where attention goes: its share on digits near a place, and far from it.
 
 Shape key: B examples, Q answer queries, K keys, H heads, A applications of a
 layer (depth times recurrences).
@@ -57,22 +57,35 @@ def far_mass(
   """Share of attention on digits more than one place away, [A, H].
 
   The mean over the queries that the answer is read from. Delimiters and the
-  query itself are not counted as far.
+  query itself are not counted.
 
   Args:
     model: the model; params: of one replica.
     task: gives the structure.
     batch: few examples: memory is quadratic in length.
   """
+  return _mass(model, params, task, batch, near=False)
+
+
+def near_mass(
+  model: Transformer, params: Params, task: Task, batch: Batch
+) -> np.ndarray:
+  """Share of attention on digits at most one place away, as `far_mass`."""
+  return _mass(model, params, task, batch, near=True)
+
+
+def _mass(
+  model: Transformer, params: Params, task: Task, batch: Batch, near: bool
+) -> np.ndarray:
   ids = task.structure(batch.tokens)
   asking, keys = ids.take(batch.queries).expand(2), ids.expand(1)
-  far_BQK = keys.digit & (jnp.abs(keys.place - asking.place) > 1)
-  far_BQK &= (keys.anchor == 0) & (keys.index != asking.index)
+  counted_BQK = (jnp.abs(keys.place - asking.place) <= 1) == near
+  counted_BQK &= keys.digit & (keys.anchor == 0) & (keys.index != asking.index)
   share = []
   for weight_BHTK in attention_weights(model, params, batch.tokens, ids):
     index_BHQK = batch.queries[:, None, :, None]
     weight_BHQK = jnp.take_along_axis(weight_BHTK, index_BHQK, axis=2)
-    mass_BHQ = jnp.sum(weight_BHQK * far_BQK[:, None], axis=-1)
+    mass_BHQ = jnp.sum(weight_BHQK * counted_BQK[:, None], axis=-1)
     mask_BHQ = batch.mask[:, None]
     total_H = jnp.sum(mass_BHQ * mask_BHQ, axis=(0, 2))
     share.append(total_H / jnp.sum(batch.mask))

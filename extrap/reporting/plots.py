@@ -82,6 +82,13 @@ def grid_heatmap(
   return _save(grid_figure(results, train_size, title, **columns), path)
 
 
+def accuracy_vs_step(
+  results: Iterable[Result], path: str | os.PathLike[str], title: str
+) -> Path:
+  """Writes `step_figure`; arguments and errors as there."""
+  return _save(step_figure(results, title), path)
+
+
 def training_curves(
   records: Sequence[Record],
   path: str | os.PathLike[str],
@@ -191,6 +198,35 @@ def grid_figure(
   _size_ticks(axes, sides)
   axes.set_title(title, loc='left', fontweight='bold')
   figure.supxlabel(_grid_note(grid), fontsize='small', color=NOTE_COLOUR)
+  return figure
+
+
+def step_figure(results: Iterable[Result], title: str) -> 'Figure':
+  """Draws exact match against optimizer steps, one line an arm.
+
+  Args:
+    results: rows of one length, of several steps; one a replica and step.
+    title: the title.
+
+  Returns:
+    The figure: the median of the replicas, the band from least to greatest.
+
+  Raises:
+    ExtrapError: there is nothing to draw.
+  """
+  lines: dict[str, dict[int, list[Result]]] = {}
+  for row in results:
+    lines.setdefault(row.arm, {}).setdefault(row.steps, []).append(row)
+  if not lines:
+    raise ExtrapError('there are no results to draw')
+  figure, axes = _canvas()
+  for index, (arm, line) in enumerate(lines.items()):
+    _draw(axes, index, _accuracy_spread(line), arm, marked=False)
+  axes.set_ylim(-3, 103)
+  axes.set_xlabel('optimizer steps')
+  axes.set_ylabel('exact match (%)')
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  _finish(figure, axes, title, _replicas_note(lines))
   return figure
 
 

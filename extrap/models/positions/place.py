@@ -41,12 +41,18 @@ class _PlaceRelative(Position):
   def pair_bias(
     self, query: Structure, key: Structure, param: Param, heads: int
   ) -> jax.Array:
-    columns = 2 * self.clip + 1
     difference = self._difference(query, key)
-    row = key.role * columns + difference + self.clip
+    columns = range(-self.clip, self.clip + 1)
     init = jax.nn.initializers.normal(0.1)
-    table_RH = param('bias', init, (key.roles * columns, heads))
-    return jnp.moveaxis(lookup(table_RH, row[:, 0]), -1, 1)
+    table_RH = param('bias', init, (key.roles * len(columns), heads))
+    of_role = lookup(table_RH.reshape(key.roles, -1), key.role[:, 0])
+    of_role = of_role.reshape(*of_role.shape[:-1], len(columns), heads)
+    # A choice of few columns a key, not a lookup of every pair.
+    of_column = jnp.moveaxis(of_role, (-2, -1), (0, 2))
+    bias = of_column[0]
+    for column, of_key in zip(columns, of_column, strict=True):
+      bias = jnp.where(difference == column, of_key, bias)
+    return bias
 
   def _difference(self, query: Structure, key: Structure) -> jax.Array:
     """Clipped difference of places.
@@ -84,9 +90,8 @@ class PlaceBias(_PlaceRelative):
     if self.learn_decay:
       init = jax.nn.initializers.constant(self.decay)
       decay_H = param('decay', init, (heads,))
-    return bias - decay_H[None, :, None, None] * far * jnp.log(
-      query.index + 2.0
-    )
+    fade = decay_H[None, :, None, None] * jnp.log(query.index + 2.0)
+    return jnp.where(far, bias - fade, bias)
 
 
 @POSITIONS.register('place_window')

@@ -1,0 +1,430 @@
+"""Erosion: what longer training does to sums longer than any trained on.
+
+Claimed elsewhere. An independent study of position coupling saw accuracy beyond
+the training length come and go while accuracy inside it stayed at 100 %, and
+saw logits doubled at inference bring it from 0 to 100 % in one seed of four
+(Supergoatscriptguy/carrybit). The suspected cause is attention that is diluted
+by the further keys of longer sums; scaled logits are the usual remedy (Chiang
+and Cholak 2022, arXiv 2202.12172).
+
+Here. Position coupling, two layers, width 64, trained to N = 10 digits and long
+after it has learned them, at a constant learning rate, so that all steps are
+alike. Arms change one thing each: weight decay of 0 or 0.1 in place of 0.01, an
+average of the weights (0.999), logits with a learned factor, logits times log
+length.
+
+Protocol. Operand lengths uniform over pairs from 1..N; learning rate of three
+by loss in distribution. Exact match on 256 held-out sums each of N, 1.5 N, 2 N
+and 3 N digits every 100 steps. Erosion is measured at 2 N: the step that is
+best at 1.5 N (the latest of the best; 2 N chooses nothing) less the last step,
+a difference for each seed. Dilution makes two predictions. The share of the
+most focused head on digits at most one place away falls from N to 2 N; the head
+is chosen at N. And sharper logits at inference help: exact match of the last
+parameters at 2 N with logits doubled, less without. Either is confirmed or
+refuted by a t interval over seeds.
+
+Commands (two CPU cores of an AMD EPYC):
+  python -m experiments.erosion
+  python -m experiments.erosion --arms=plain,log_length --steps=8000
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from extrap import cli
+from extrap.arms import Arm, train_tuned
+from extrap.config import option
+from extrap.errors import UsageError
+from extrap.evaluation.attention_mass import near_mass
+from extrap.evaluation.grid import Suite
+from extrap.evaluation.results import Result, select, write_csv
+from extrap.evaluation.statistics import (
+  Interval,
+  across_replicas,
+  verdict,
+)
+from extrap.models import Transformer, TransformerConfig
+from extrap.models.positions import Coupling
+from extrap.randomness import named
+from extrap.reporting import plots
+from extrap.reporting.report import bullets, picture, write_report
+from extrap.reporting.tables import Table, format_percent
+from extrap.reporting.writers import read_jsonl
+from extrap.sequence import SequenceProblem
+from extrap.study import (
+  Kept,
+  StudyConfig,
+  count_right,
+  open_run,
+  provenance,
+  terminated,
+)
+from extrap.tasks.addition import Addition
+from extrap.training import distributed
+from extrap.training.config import TrainConfig
+
+STUDY = 'erosion'
+CLAIM = 'what longer training does beyond the training length, and why'
+TIME = '40 minutes on two CPU cores'
+
+RUNG = 'L4 coupling'
+RATES = (5e-4, 1.5e-3, 5e-3)
+MULTIPLE = 6  # Ids are trained up to so many times the training length.
+SUMS = 8  # that attention is looked at on, of each length
+GAINS = (1.0, 1.5, 2.0, 3.0)  # of the logits at inference; 2 is the claim's
+# What each arm changes of the model and of training.
+ARMS = {
+  'plain': ({}, {}),
+  'no_decay': ({}, dict(weight_decay=0.0)),
+  'strong_decay': ({}, dict(weight_decay=0.1)),
+  'averaged': ({}, dict(ema=0.999)),
+  'learned_scale': (dict(logit_scale='learned'), {}),
+  'log_length': (dict(logit_scale='log_length'), {}),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+  """Flags of this study."""
+
+  arms: tuple[str, ...] = option(
+    tuple(ARMS), f'arms to train, of {", ".join(ARMS)}', identity=False
+  )
+  model: TransformerConfig = option(
+    TransformerConfig(depth=2), 'the model; its position is coupling'
+  )
+  steps: int = option(
+    6000, 'optimizer steps', unit='steps', minimum=1, identity=False
+  )
+  train: TrainConfig = option(
+    TrainConfig(schedule='constant', evaluate_every=100, save_every=1000),
+    'training',
+  )
+  digits: int = option(10, 'longest training operand', unit='digits', minimum=2)
+  batch_size: int = option(
+    64, 'sums a step and replica', unit='sums', minimum=1
+  )
+  held_out: int = option(
+    256, 'held-out sums of each length', unit='sums', minimum=1
+  )
+
+  @property
+  def lengths(self) -> tuple[int, int, int, int]:
+    """N, 1.5 N, 2 N and 3 N."""
+    n = self.digits
+    return n, n * 3 // 2, 2 * n, 3 * n
+
+
+def main(config: Config, flag_values: flags.FlagValues) -> int:
+  """Trains each arm and looks into it; returns the exit code."""
+  distributed.initialize(config.cluster)
+  with distributed.shared_fate():
+    check(config)
+  run, config = open_run(STUDY, config, flag_values)
+  results: list[Result] = []
+  with run, terminated() as stop:
+    kept = Kept(run, stop)
+    for name in config.arms:
+      results += kept.rows(
+        name,
+        (config.steps, config.eval),
+        lambda name=name: study_of(config, kept, name),
+      )
+    with distributed.shared_fate():
+      if distributed.is_first():
+        write_csv(run.path / 'results.csv', results, kept.comments)
+        report = write_report_of(config, run.path, results)
+        tables = (erosion_table(results), dilution_table(results))
+        print('', *(table.text() for table in tables), sep='\n\n')
+        print(f'\nreport: {report}')
+    run.status('done', config.steps)
+  return 0
+
+
+def check(config: Config) -> None:
+  """Refuses what would only fail after training."""
+  if not config.arms:
+    raise UsageError('--arms needs at least one entry')
+  if config.eval == 'none' or config.init_from:
+    raise UsageError('this study trains from scratch and always evaluates')
+  if not 0 < config.train.evaluate_every <= config.steps:
+    raise UsageError(
+      f'--train.evaluate_every={config.train.evaluate_every}: this study looks '
+      f'at held-out sums within its --steps={config.steps}'
+    )
+  for name in config.arms:
+    if name not in ARMS or config.arms.count(name) > 1:
+      raise UsageError(f'--arms={name}: name each once, of {", ".join(ARMS)}')
+    make_problem(config, name)
+
+
+def problem(config: Config) -> SequenceProblem:
+  """The first arm; by this name `launch.plan` finds what a study trains."""
+  return make_problem(config, config.arms[0])
+
+
+def make_problem(config: Config, name: str) -> SequenceProblem:
+  """One arm."""
+  largest = MULTIPLE * config.digits
+  position = Coupling(shift=largest - config.digits - 1, max_size=largest + 3)
+  changes = dict(position=position) | ARMS[name][0]
+  inside, half, *beyond = config.lengths
+  return SequenceProblem(
+    task=Addition(),
+    model=Transformer(
+      dataclasses.replace(config.model, **changes), Addition().vocab_size
+    ),
+    max_size=config.digits,
+    batch_size=config.batch_size,
+    validation_size=half,
+    validation_examples=config.held_out,
+    watched=(inside, *beyond),
+  )
+
+
+def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
+  """Exact match by step, by gain of the logits, and near mass of an arm."""
+  train = dataclasses.replace(config.train, **ARMS[name][1])
+  config = dataclasses.replace(config, train=train)
+  arm = train_tuned(
+    STUDY,
+    name,
+    RUNG,
+    make_problem(config, name),
+    config,
+    kept,
+    RATES,
+    -(-config.steps // 10),
+  )
+  if arm.trained.ema is not None:
+    # Held-out sums were scored with the average: so is the rest.
+    state = arm.trained.state.replace(params=arm.trained.ema)
+    arm = dataclasses.replace(
+      arm, trained=dataclasses.replace(arm.trained, state=state)
+    )
+  results = by_step(config, kept, arm)
+  if arm.problem.model.config.logit_scale == 'constant':
+    results += by_gain(config, kept, arm)
+  return results + masses(config, arm)
+
+
+def split_of(config: Config, length: int) -> str:
+  """Whether a length was trained on."""
+  inside = length <= config.digits
+  return 'in_distribution' if inside else 'out_of_distribution'
+
+
+def by_step(config: Config, kept: Kept, arm: Arm) -> list[Result]:
+  """Held-out exact match of every look during training, a row a length."""
+  path = kept.run.path / 'arms' / arm.name / 'metrics.jsonl'
+  name_of = {length: f'exact_match_{length}' for length in config.lengths}
+  name_of[arm.problem.validation_size] = 'exact_match'
+  records = [r for r in read_jsonl(path) if 'held_out/loss' in r]
+  replicas, results = len(arm.source.seeds), []
+  for record in records:
+    steps = (record['step'],) * replicas
+    samples = tuple(step * config.batch_size for step in steps)
+    each = arm.source.flops[0] / arm.source.samples[0]
+    then = dataclasses.replace(
+      arm.source,
+      checkpoint='then',
+      steps=steps,
+      samples=samples,
+      flops=tuple(n * each for n in samples),
+    )
+    for length, metric in name_of.items():
+      right = np.rint(
+        np.array(record[f'held_out/{metric}']) * config.held_out
+      ).astype(int)
+      results += then.exact_match(
+        split_of(config, length), str(length), right, config.held_out
+      )
+  return results
+
+
+def by_gain(config: Config, kept: Kept, arm: Arm) -> list[Result]:
+  """Exact match of the last parameters with sharper logits at inference."""
+  rows = 1000 if config.eval == 'full' else 200
+  cells = tuple((length, length) for length in config.lengths)
+  suite = Suite(name='gain', cells=cells, rows=rows, buckets=(cells[-1][0],))
+  results = []
+  for gain in GAINS:
+    model = arm.problem.model
+    model = model.clone(
+      config=dataclasses.replace(model.config, logit_gain=gain)
+    )
+    label = f'test {arm.name}, logits x {gain:g}'
+    counts = count_right(
+      model, arm.trained.params, Addition(), suite, label, kept.check
+    )
+    notes = json.loads(arm.source.hparams) | {'logit_gain': gain}
+    source = dataclasses.replace(arm.source, hparams=json.dumps(notes))
+    for (length, _), right in counts.items():
+      results += source.exact_match(f'gain:{gain:g}', str(length), right, rows)
+  return results
+
+
+def masses(config: Config, arm: Arm) -> list[Result]:
+  """Near mass by length of the head of each replica that is focused at N."""
+  params_R = distributed.to_host(arm.trained.params)
+  results = []
+  for replica in range(len(arm.source.seeds)):
+    params = jax.tree.map(lambda x, r=replica: x[r], params_R)
+    found = {n: _near(arm, params, n) for n in config.lengths}
+    head = np.argmax(found[config.digits])
+    results += [
+      arm.source.row(
+        replica,
+        split_of(config, length),
+        str(length),
+        'near_mass',
+        float(share_AH.reshape(-1)[head]),
+        SUMS,
+      )
+      for length, share_AH in found.items()
+    ]
+  return results
+
+
+def _near(arm: Arm, params: dict, length: int) -> np.ndarray:
+  key = named(jax.random.key(0), 'near mass', length)
+  size_BS = jnp.full((SUMS, 2), length)
+  batch = Addition().sample(key, size_BS, max_size=length)
+  return near_mass(arm.problem.model, params, Addition(), batch)
+
+
+def trained_length(results: Sequence[Result]) -> int:
+  """N."""
+  return int(select(results, split='in_distribution')[0].size)
+
+
+def _curves(results: Sequence[Result], arm: str, length: int) -> np.ndarray:
+  """Exact match of every look at a length, [looks, R]."""
+  rows = select(results, arm=arm, checkpoint='then', size=str(length))
+  replicas = len({row.replica for row in rows})
+  return np.array([row.value for row in rows]).reshape(-1, replicas)
+
+
+def _eroded(results: Sequence[Result], arm: str) -> dict[str, np.ndarray]:
+  """Of each replica: N at the end, and 2 N at four looks."""
+  n = trained_length(results)
+  inside_KR, half_KR, double_KR = (
+    _curves(results, arm, length) for length in (n, n * 3 // 2, 2 * n)
+  )
+  replica_R = np.arange(inside_KR.shape[1])
+  # The latest of the best: counted from the end.
+  chosen_R = len(half_KR) - 1 - np.argmax(half_KR[::-1], axis=0)
+  return {
+    'inside': inside_KR[-1],
+    'greatest': double_KR.max(axis=0),
+    'chosen': double_KR[chosen_R, replica_R],
+    'last': double_KR[-1],
+  }
+
+
+def erosion_table(results: Sequence[Result]) -> Table:
+  """What is left at 2 N of what was there before, of every seed."""
+  n, rows = trained_length(results), []
+  for arm in dict.fromkeys(row.arm for row in results):
+    found = _eroded(results, arm)
+    lost = across_replicas((found['chosen'] - found['last']).tolist())
+    learned = min(found['inside']) >= 0.99
+    rows.append(
+      [arm]
+      + [', '.join(map(format_percent, values)) for values in found.values()]
+      + [*_points(lost), verdict(lost) if learned else 'not learned']
+    )
+  headers = [
+    *('arm', f'{n} digits, last', f'{2 * n}: greatest'),
+    *(f'chosen at {n * 3 // 2}', 'last', 'lost', '95 %', 'erosion'),
+  ]
+  caption = (
+    f'Every seed, in order. Lost: exact match at {2 * n} digits of the step '
+    f'that is best at {n * 3 // 2}, less that of the last; t interval over '
+    'seeds, in points.'
+  )
+  return Table(headers, rows, caption)
+
+
+def dilution_table(results: Sequence[Result]) -> Table:
+  """The two predictions of diluted attention, for every arm."""
+  n, rows = trained_length(results), []
+  for arm in dict.fromkeys(row.arm for row in results):
+    mass = {
+      length: [
+        row.value
+        for row in select(
+          results, arm=arm, metric='near_mass', size=str(length)
+        )
+      ]
+      for length in (n, 2 * n)
+    }
+    fall = across_replicas(np.subtract(mass[n], mass[2 * n]).tolist())
+    line = [arm, *(_shares(values) for values in mass.values())]
+    rows.append([*line, verdict(fall), *_sharpened(results, arm, 2 * n)])
+  headers = [
+    *('arm', f'near mass at {n}', f'at {2 * n}', 'it falls'),
+    *(f'{2 * n} digits, as trained', 'logits doubled', 'gain', '95 %'),
+    'sharper helps',
+  ]
+  return Table(headers, rows, 'Every seed, in order; gain in points.')
+
+
+def _sharpened(results: Sequence[Result], arm: str, length: int) -> list[str]:
+  """Exact match before and after, their difference and the verdict."""
+  before, after = (
+    [
+      row.value
+      for row in select(
+        results, arm=arm, split=f'gain:{gain:g}', size=str(length)
+      )
+    ]
+    for gain in (1, 2)
+  )
+  if not before:
+    return [''] * 5
+  gain = across_replicas(np.subtract(after, before).tolist())
+  shown = [', '.join(map(format_percent, v)) for v in (before, after)]
+  return [*shown, *_points(gain), verdict(gain)]
+
+
+def _points(interval: Interval) -> list[str]:
+  limits = f'{100 * interval.low:+.1f}..{100 * interval.high:+.1f}'
+  return [f'{100 * interval.mean:+.1f}', limits]
+
+
+def _shares(values: Sequence[float]) -> str:
+  return ', '.join(f'{value:.2f}' for value in values)
+
+
+def write_report_of(
+  config: Config, folder: Path, results: Sequence[Result]
+) -> Path:
+  """report.md, with a figure for each length."""
+  report = folder / 'report.md'
+  sections = [
+    ('What is lost', erosion_table(results).markdown()),
+    ('Diluted attention', dilution_table(results).markdown()),
+  ]
+  for length in config.lengths:
+    figure = plots.accuracy_vs_step(
+      select(results, checkpoint='then', size=str(length)),
+      folder / 'plots' / f'digits_{length}.png',
+      f'Trained on up to {config.digits} digits, tested on {length}',
+    )
+    sections.append((f'{length} digits', picture('by step', figure, report)))
+  sections.append(('How it was made', bullets([*provenance()])))
+  write_report(report, 'Erosion', sections)
+  return report
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))

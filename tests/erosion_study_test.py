@@ -1,0 +1,143 @@
+"""The study of erosion, small, and what its tables say."""
+
+import dataclasses
+
+import pytest
+
+from experiments import erosion
+from experiments.erosion import (
+  ARMS,
+  Config,
+  check,
+  dilution_table,
+  erosion_table,
+  make_problem,
+)
+from extrap import cli
+from extrap.errors import UsageError
+from extrap.evaluation.results import Provenance, read_csv, select
+
+SMALL = (
+  '--arms=plain,averaged',
+  '--steps=20',
+  '--digits=2',
+  '--batch_size=8',
+  '--held_out=4',
+  '--replicas=2',
+  '--train.evaluate_every=10',
+  '--model.depth=1',
+  '--model.width=16',
+  '--model.heads=2',
+  '--model.ffn_width=16',
+)
+
+
+def run(*flags):
+  """Runs the study in this process; returns the exit code."""
+  with pytest.raises(SystemExit) as caught:
+    cli.run(erosion.main, Config, argv=['erosion', *flags])
+  return caught.value.code or 0
+
+
+def test_arms_are_watched_at_every_length(tmp_path, quick_compile, capfd):
+  path = tmp_path / 'run'
+  assert run(*SMALL, f'--workdir={path}') == 0
+  results, _ = read_csv(path / 'results.csv')
+  looks = select(results, arm='plain', checkpoint='then', replica=1)
+  assert {(row.steps, row.size) for row in looks} == {
+    (step, size) for step in (10, 20) for size in ('2', '3', '4', '6')
+  }
+  assert {row.samples for row in looks} == {80, 160}
+  inside = {row.size for row in looks if row.split == 'in_distribution'}
+  assert inside == {'2'}
+  gains = {row.split for row in results if row.split.startswith('gain')}
+  assert gains == {'gain:1', 'gain:1.5', 'gain:2', 'gain:3'}
+  assert len(select(results, metric='near_mass')) == 2 * 2 * 4
+  out = capfd.readouterr().out
+  assert 'not learned' in out and 'it falls' in out
+  assert (path / 'plots' / 'digits_4.png').exists()
+
+
+def test_arms_change_one_thing_each():
+  config = Config()
+  plain = make_problem(config, 'plain').model.config
+  changed = {
+    name: {
+      field.name
+      for field in dataclasses.fields(plain)
+      if getattr(plain, field.name)
+      != getattr(make_problem(config, name).model.config, field.name)
+    }
+    | set(ARMS[name][1])
+    for name in ARMS
+  }
+  assert changed.pop('plain') == set()
+  assert all(len(fields) == 1 for fields in changed.values())
+
+
+def made(arm, curves, mass, gains):
+  """Rows of an arm whose two replicas see the same."""
+  source = Provenance(
+    study='erosion',
+    arm=arm,
+    rung='L4 coupling',
+    seeds=(0, 1),
+    steps=(2, 2),
+    samples=(2, 2),
+    flops=(1.0, 1.0),
+    seconds=1.0,
+  )
+  rows = []
+  for length, curve in curves.items():
+    split = 'in_distribution' if length == 10 else 'out_of_distribution'
+    for step, right in enumerate(curve):
+      then = dataclasses.replace(source, checkpoint='then', steps=(step,) * 2)
+      rows += then.exact_match(split, str(length), right, 100)
+  for length, shares in mass.items():
+    for replica, share in enumerate(shares):
+      row = source.row(replica, 'x', str(length), 'near_mass', share, 8)
+      rows.append(row)
+  for gain, right in gains.items():
+    rows += source.exact_match(f'gain:{gain}', '20', right, 100)
+  return rows
+
+
+def test_what_is_lost_is_counted_from_the_step_chosen_at_half_more():
+  curves = {
+    10: [(100, 100)] * 3,
+    15: [(90, 80), (90, 70), (50, 60)],
+    20: [(99, 60), (80, 70), (40, 20)],
+  }
+  rows = made('a', curves, {10: (0.9, 0.8), 20: (0.5, 0.4)}, {1: (40, 20)})
+  rows += made('b', {n: [(0, 0)] for n in curves}, {}, {})[:6]
+  table = erosion_table(rows)
+  (eroded, unlearned), headers = table.rows, table.headers
+  one = dict(zip(headers, eroded, strict=True))
+  # The latest of the best at 15 digits: steps 1 and 0.
+  assert one['chosen at 15'] == '80.0 %, 60.0 %'
+  assert one['20: greatest'] == '99.0 %, 70.0 %'
+  assert one['last'] == '40.0 %, 20.0 %'
+  assert one['lost'] == '+40.0' and one['erosion'] == 'confirmed'
+  assert unlearned[-1] == 'not learned'
+
+
+def test_dilution_is_judged_by_both_predictions():
+  mass = {10: (0.9, 0.8), 20: (0.5, 0.4)}
+  rows = made('a', {10: [(100, 100)]}, mass, {1: (40, 20), 2: (30, 10)})
+  (line,) = dilution_table(rows).rows
+  assert line[1:4] == ['0.90, 0.80', '0.50, 0.40', 'confirmed']
+  assert line[6] == '-10.0' and line[-1] == 'refuted'
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'arms': ()}, 'at least one entry'),
+    ({'arms': ('none',)}, '--arms=none: name each once'),
+    ({'eval': 'none'}, 'always evaluates'),
+    ({'steps': 50}, 'evaluate_every=100'),
+  ],
+)
+def test_bad_input_is_refused_before_training(changes, message):
+  with pytest.raises(UsageError, match=message):
+    check(dataclasses.replace(Config(), **changes))
