@@ -21,6 +21,20 @@ the last checkpoint; tests stop beyond the length where all seeds are below
 digits more than one place away (delimiters and the query itself aside): the
 greatest head.
 
+Measured (seeds 0..3, 128,000 sums a seed, 7e11 FLOPs; 1,000 sums a length and
+seed, `results/place_relative.csv`). Without decay 99 % is reached up to 15 to
+20 digits (2 N), with all logits scaled up to 20 to 25: at 200 digits far places
+hold 75 to 83 % of attention, against 11 to 21 % at 10. With far keys at
+-c log length all four seeds of all three arms (c frozen at 1, frozen at 2,
+learned) are right in 1,000 of 1,000 sums at every length up to 1,000 digits,
+the longest tested: 100 N. Far mass at 200 digits is then 4 to 6 % for c = 1 and
+at most 0.2 % else. Dilution is confirmed as what limits this rung, and a factor
+of all logits is not the remedy here.
+
+Where it differs. Alignment is given away (rung L5); Abacus and coupling learn
+from ids and have a table that ends. The first two arms were trained before
+biases were computed by column (same numbers, other FLOPs).
+
 Command (two CPU cores of an AMD EPYC):
   python -m experiments.place_relative              200 sums a length and seed
   python -m experiments.place_relative --eval=full  1,000
@@ -62,7 +76,7 @@ from extrap.training.config import TrainConfig
 
 STUDY = 'place_relative'
 CLAIM = 'no window: far places that fade with log length, 100x'
-TIME = '20 minutes on two CPU cores'
+TIME = '20 minutes on two CPU cores (40 with --eval=full)'
 
 RUNG = 'L5 place-relative'
 RATES = (1.5e-3, 5e-3, 1.5e-2)

@@ -2,8 +2,13 @@
 
 Commands:
   python -m experiments.tables               after a change of the CSV files
-  python -m experiments.tables <run folder>  takes the numbers of a run of the
-                                             addition or certified study first
+  python -m experiments.tables <run folder>  takes the numbers of a run first
+  python -m experiments.tables <run folder> <name>
+                                             into results/<name>.csv; by
+                                             default the name of the study
+
+Arms that a run has replace those of the file, the others stay: a study may be
+published arm by arm.
 """
 
 import csv
@@ -19,8 +24,10 @@ from experiments.addition import (
   on_diagonal,
   on_grid,
 )
+from experiments.place_relative import mass_table
 from extrap.evaluation.results import Result, read_csv, select, write_csv
 from extrap.reporting import plots
+from extrap.reporting.reach import reach_table
 from extrap.reporting.tables import (
   certificate_table,
   format_percent,
@@ -38,6 +45,7 @@ def tables() -> dict[str, str]:
   results, comments = read_csv(RESULTS / 'addition.csv')
   grid, _ = read_csv(RESULTS / 'addition_grid.csv')
   certified, _ = read_csv(RESULTS / 'addition_certificate.csv')
+  no_window, origin = read_csv(RESULTS / 'place_relative.csv')
   config = Config()
   return {
     'made': '\n'.join(f'- {line}' for line in comments),
@@ -47,6 +55,8 @@ def tables() -> dict[str, str]:
     'carries': suite_table(list(filter(in_carry_suite, results))),
     'certificate': certificate_table(certified),
     'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
+    'no_window': f'{reach_table(no_window).markdown()} {"; ".join(origin)}',
+    'far_mass': mass_table(no_window).markdown(),
     'decoding': _csv('decoding.csv'),
     'dispatch': _csv('dispatch.csv'),
     'faults': _csv('faults.csv', 'lll'),
@@ -137,12 +147,29 @@ def readme(text: str) -> str:
   return text
 
 
-def publish(run: Path) -> None:
+def publish(run: Path, name: str = '') -> None:
   """Takes a run's numbers into experiments/results."""
   results, comments = read_csv(run / 'results.csv')
-  if results[0].study == 'certified':
-    write_csv(RESULTS / 'certified.csv', results, comments)
-    return
+  if results[0].study == 'addition':
+    publish_addition(run, results, comments)
+  else:
+    merge(RESULTS / f'{name or results[0].study}.csv', results, comments)
+
+
+def merge(path: Path, results: list[Result], comments: list[str]) -> None:
+  """Puts arms into a results file; its other arms stay as they are."""
+  if path.exists():
+    there, notes = read_csv(path)
+    arms = {row.arm for row in results}
+    results = [row for row in there if row.arm not in arms] + results
+    comments = notes + [note for note in comments if note not in notes]
+  write_csv(path, results, comments)
+
+
+def publish_addition(
+  run: Path, results: list[Result], comments: list[str]
+) -> None:
+  """The addition study has files of their own for grid and certificate."""
   in_grid = [on_grid(row) for row in results]
   grid = [r for r, there in zip(results, in_grid, strict=True) if there]
   rest = [r for r, there in zip(results, in_grid, strict=True) if not there]
@@ -166,11 +193,18 @@ def draw() -> None:
   plots.grid_heatmap(
     grid, digits, RESULTS / 'addition_grid.png', 'Exact match by length pair'
   )
+  no_window, _ = read_csv(RESULTS / 'place_relative.csv')
+  plots.accuracy_vs_length(
+    no_window,
+    digits,
+    RESULTS / 'place_relative.png',
+    'No window, trained on up to 10 digits',
+  )
 
 
 def main() -> None:
   if len(sys.argv) > 1:
-    publish(Path(sys.argv[1]))
+    publish(Path(sys.argv[1]), *sys.argv[2:3])
   draw()
   path = ROOT / 'README.md'
   path.write_text(readme(path.read_text(encoding='utf-8')), encoding='utf-8')
