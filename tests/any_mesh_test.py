@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -61,7 +60,7 @@ def losses(mesh: MeshConfig, **settings: object) -> list[list[float]]:
 
 
 @pytest.fixture(scope='module')
-def alone(quick_compile: None) -> np.ndarray:
+def alone() -> np.ndarray:
   """Losses on a single device."""
   found = np.asarray(losses(MeshConfig()))
   assert found.shape == (STEPS, 2)
@@ -116,7 +115,6 @@ def _process(arguments: list[str]) -> None:
       rank=int(given['rank']),
     )
   )
-  jax.config.update('jax_disable_most_optimizations', True)
   found = losses(MeshConfig(data=2, model=2))
   if is_first():
     print(json.dumps(found))

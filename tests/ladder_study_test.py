@@ -33,9 +33,7 @@ def run(*flags):
   return caught.value.code or 0
 
 
-def test_rungs_are_tuned_trained_and_scored_alike(
-  tmp_path, quick_compile, capfd
-):
+def test_rungs_are_tuned_trained_and_scored_alike(tmp_path, capfd):
   path = tmp_path / 'run'
   assert run(*SMALL, f'--workdir={path}') == 0
   results, _ = read_csv(path / 'results.csv')

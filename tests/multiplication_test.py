@@ -12,8 +12,6 @@ from extrap.errors import UsageError
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.task import uniform_sizes
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 MAX_SIZE, ROWS = 6, 1000
 TASKS = {
   'trimmed': Multiplication(),

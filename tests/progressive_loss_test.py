@@ -13,8 +13,6 @@ from extrap.sequence import SequenceProblem, random_loops
 from extrap.tasks.addition import Addition
 from extrap.training.problem import Context
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def looped(progressive=0.0, recurrences=4):
   config = TransformerConfig(

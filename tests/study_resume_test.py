@@ -32,7 +32,7 @@ def run(*flags):
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory, quick_compile):
+def folder(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'run'
   assert run(*TINY, f'--workdir={path}') == 0
   return path
