@@ -64,7 +64,7 @@ def far_mass(
     task: gives the structure.
     batch: few examples: memory is quadratic in length.
   """
-  ids = task.structure(batch.tokens)
+  ids = jax.jit(task.structure)(batch.tokens)
   asking, keys = ids.take(batch.queries).expand(2), ids.expand(1)
   far_BQK = keys.digit & (jnp.abs(keys.place - asking.place) > 1)
   far_BQK &= (keys.anchor == 0) & (keys.index != asking.index)
