@@ -40,6 +40,8 @@ def run(*flags):
 
 def test_arms_are_trained_and_every_region_scored(tmp_path, capfd, monkeypatch):
   monkeypatch.setattr(arms, 'BUCKETS', (11,))  # Padding would take longest.
+  # Learning rates are chosen in the test of the ladder.
+  monkeypatch.setattr(arms, 'tune', lambda *_: (1e-3, {}))
   path = tmp_path / 'run'
   assert run(*SMALL, f'--workdir={path}') == 0
   results, _ = read_csv(path / 'results.csv')

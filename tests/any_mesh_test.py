@@ -70,7 +70,15 @@ def alone() -> np.ndarray:
   return found
 
 
-@pytest.mark.parametrize('sizes', [(1, 8, 1), (1, 4, 2), (2, 2, 2)])
+@pytest.mark.parametrize(
+  'sizes',
+  [
+    (1, 8, 1),
+    (2, 2, 2),
+    # Its axes are split alike by the others, and by parts of a batch below.
+    pytest.param((1, 4, 2), marks=pytest.mark.slow),
+  ],
+)
 def test_simulated_devices(
   alone: np.ndarray, sizes: tuple[int, int, int]
 ) -> None:

@@ -31,6 +31,8 @@ def test_arms_are_scored_and_looked_into(tmp_path, capfd, monkeypatch):
   chosen = {name: ARMS[name] for name in ('no decay', 'frozen at 2')}
   monkeypatch.setattr(place_relative, 'ARMS', chosen)
   monkeypatch.setattr(arms, 'BUCKETS', (4,))  # Padding would take longest.
+  # Learning rates are chosen in the test of the ladder.
+  monkeypatch.setattr(arms, 'tune', lambda *_: (1e-3, {}))
   path = tmp_path / 'run'
   assert run(*SMALL, f'--workdir={path}') == 0
   results, _ = read_csv(path / 'results.csv')
