@@ -12,8 +12,9 @@ NO_PYTHON = $(if $(PYTHON),PYTHON=$(PYTHON) is not,there is no) Python 3.11 or \
 
 # One a core, but each takes about a gigabyte.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 4 ? 4 : n)))
-# A file to a worker: what its tests share is compiled once.
-PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+# Half of the files to each of two workers, hence what the tests of one share is
+# compiled once; who is done first takes over some of the other's.
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 # Compiled programs are kept from one run to the next.
 JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax

@@ -165,6 +165,12 @@ class Config(StudyConfig):
     }
 
   @property
+  def trained(self) -> dict[str, Position]:
+    """The arms that are trained: nothing is compared without evaluation."""
+    arms = list(self.positions.items())
+    return dict(arms[:1] if self.eval == 'none' else arms)
+
+  @property
   def compared_lengths(self) -> list[int]:
     """The lengths that all arms are tested at."""
     return [n for n in self.tested_lengths if n <= self.compare_up_to]
@@ -202,9 +208,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
         f'done already: {report if report.exists() else run.path}'
       )
       return 0
-    # Without evaluation nothing is compared: the main arm, the first, alone.
-    names = list(config.positions)[: 1 if config.eval == 'none' else None]
-    arms = [train(config, run, name, stop) for name in names]
+    arms = [train(config, run, name, stop) for name in config.trained]
     if config.eval != 'none':
       report = evaluate_arms(config, run, arms, stop)
       distributed.say(f'\nreport: {report}')
@@ -267,7 +271,7 @@ def check(config: Config) -> None:
     check_table(config.model.position, config.task, longest)
   # A run that was begun has passed what follows, which takes seconds.
   begun = (run_path(STUDY, config) / 'config.json').exists()
-  for name, position in () if begun else config.positions.items():
+  for name, position in () if begun else config.trained.items():
     main_arm = position is config.model.position
     with _naming('' if main_arm else f'--compare={name}: '):
       trainer = make_trainer(

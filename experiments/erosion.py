@@ -41,6 +41,7 @@ from absl import flags
 
 from extrap import cli
 from extrap.arms import Arm, train_tuned
+from extrap.compilation import jit_once
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.attention_mass import near_mass
@@ -297,7 +298,8 @@ def masses(config: Config, arm: Arm) -> list[Result]:
 def _near(arm: Arm, params: dict, length: int) -> np.ndarray:
   key = named(jax.random.key(0), 'near mass', length)
   size_BS = jnp.full((SUMS, 2), length)
-  batch = Addition().sample(key, size_BS, max_size=length)
+  sample = jit_once(Addition().sample, static_argnames='max_size')
+  batch = sample(key, size_BS, max_size=length)
   return near_mass(arm.problem.model, params, Addition(), batch)
 
 

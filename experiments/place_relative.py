@@ -51,6 +51,7 @@ from absl import flags
 
 from extrap import cli
 from extrap.arms import Arm, lengths_up_to, score_lengths, train_tuned
+from extrap.compilation import jit_once
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.attention_mass import far_mass
@@ -181,7 +182,8 @@ def masses(arm: Arm, length: int) -> list[Result]:
   """Far mass of each replica: the greatest head of any layer."""
   task = arm.problem.task
   key = named(jax.random.key(0), 'far mass', length)
-  batch = task.sample(key, jnp.full((2, 2), length), max_size=length)
+  sample = jit_once(task.sample, static_argnames='max_size')
+  batch = sample(key, jnp.full((2, 2), length), max_size=length)
   params_R = distributed.to_host(arm.trained.params)
   rows = []
   for replica in range(len(arm.source.seeds)):

@@ -23,6 +23,10 @@ from extrap.study import (
 )
 from extrap.training.loop import Fit
 
+# Lengths are tested at these or their own: a thousand long problems take longer
+# to pad than a program to compile.
+BUCKETS = (50, 100)
+
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
@@ -127,8 +131,7 @@ def _score(arm: Arm, length: int, rows: int, kept: Kept) -> np.ndarray:
   """Right answers of each replica."""
   problem = arm.problem
   cell = (length,) * len(problem.task.axes)
-  # A thousand long problems: compiling costs less than padding them.
-  suite = Suite(name='equal', cells=(cell,), rows=rows, buckets=(50, 100))
+  suite = Suite(name='equal', cells=(cell,), rows=rows, buckets=BUCKETS)
   counts = count_right(
     problem.model,
     arm.trained.params,

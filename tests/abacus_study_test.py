@@ -14,7 +14,7 @@ from experiments.abacus import (
   make_problem,
   region_of,
 )
-from extrap import cli
+from extrap import arms, cli
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv, select
 
@@ -38,9 +38,10 @@ def run(*flags):
   return caught.value.code or 0
 
 
-def test_arms_are_trained_and_every_region_scored(
-  tmp_path, quick_compile, capfd
-):
+def test_arms_are_trained_and_every_region_scored(tmp_path, capfd, monkeypatch):
+  monkeypatch.setattr(arms, 'BUCKETS', (11,))  # Padding would take longest.
+  # Learning rates are chosen in the test of the ladder.
+  monkeypatch.setattr(arms, 'tune', lambda *_: (1e-3, {}))
   path = tmp_path / 'run'
   assert run(*SMALL, f'--workdir={path}') == 0
   results, _ = read_csv(path / 'results.csv')

@@ -1,5 +1,6 @@
 """The addition study from flags to report, small, and what goes wrong."""
 
+import dataclasses
 import json
 
 import pytest
@@ -33,7 +34,7 @@ def run(*flags):
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory, quick_compile):
+def folder(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'run'
   assert run(*TINY, '--compare=learned', f'--workdir={path}') == 0
   return path
@@ -118,6 +119,9 @@ def test_each_arm_is_trained_once():
   config = addition.Config(compare=('rotary', 'place_window', 'rotary'))
   assert list(config.positions) == ['place_window', 'rotary']
   assert config.positions['place_window'] is config.model.position
+  assert config.trained == config.positions
+  alone = dataclasses.replace(config, eval='none')
+  assert list(alone.trained) == ['place_window']
 
 
 def test_frozen_replicas_are_marked_in_their_rows():

@@ -45,8 +45,6 @@ from extrap.tasks.task import Structure
 from extrap.training.flops import count_flops
 from extrap.training.sharding import MeshConfig, ShardingRules, make_mesh
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 TASK = Addition()
 UNOPTIMISED = {'xla_backend_optimization_level': 0}
 PAIRS = ((907, 45), (12, 345), (40, 8))

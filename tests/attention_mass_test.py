@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from extrap.evaluation.attention_mass import (
   attention_weights,
@@ -22,20 +23,16 @@ def setting(position, **settings):
   )
   model = Transformer(config, task.vocab_size)
   size_BS = jnp.array([[9, 9], [4, 7]])
-  batch = task.sample(jax.random.key(0), size_BS, max_size=9)
-  params = model.init(
-    jax.random.key(1), batch.tokens, task.structure(batch.tokens)
-  )['params']
-  return (
-    model,
-    jax.tree.map(
-      lambda x: getattr(x, 'value', x),
-      params,
-      is_leaf=lambda x: hasattr(x, 'value'),
-    ),
-    task,
-    batch,
-  )
+
+  @jax.jit
+  def program(key):
+    batch = task.sample(key, size_BS, max_size=9)
+    structure = task.structure(batch.tokens)
+    params = model.init(key, batch.tokens, structure)['params']
+    return nn.unbox(params), batch
+
+  params, batch = program(jax.random.key(0))
+  return model, params, task, batch
 
 
 def test_weights_are_those_of_each_applied_layer():

@@ -5,7 +5,13 @@ import pytest
 from experiments import addition
 from extrap import cli
 
-TINY = ('--steps=4', '--replicas=2', '--batch_size=8', '--model.width=16')
+TINY = (
+  '--steps=4',
+  '--replicas=2',
+  '--batch_size=8',
+  '--model.width=16',
+  '--compare=place_window',
+)
 
 
 def run(*flags):

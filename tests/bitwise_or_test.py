@@ -8,8 +8,6 @@ from task_checks import check_same_row
 from extrap.tasks.bitwise_or import BitwiseOr
 from extrap.tasks.task import uniform_sizes
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 MAX_SIZE, ROWS = 5, 4000
 
 

@@ -72,8 +72,16 @@ def _occurring(
     before = [np.where(x == task.equals, BELOW, x) for x in before]
     window = [*a[:, low : low + width].T, *b[:, low : low + width].T]
     rows = np.stack([total[:, own], *before, *window, answer], axis=1)
-    found.append(np.unique(rows[asked], axis=0))
+    found.append(_distinct(rows[asked]))
   return set(map(tuple, np.concatenate(found).tolist()))
+
+
+def _distinct(rows: np.ndarray) -> np.ndarray:
+  """Each row once; numbers are sorted sooner than whole rows."""
+  low, radix = rows.min(), int(np.ptp(rows)) + 1
+  assert radix ** rows.shape[1] < 2**63
+  spelt = (rows - low) @ radix ** np.arange(rows.shape[1])
+  return rows[np.unique(spelt, return_index=True)[1]]
 
 
 def _enumerated(task: Operation, behind: int, ahead: int) -> list[Seen]:

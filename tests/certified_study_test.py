@@ -30,9 +30,7 @@ def run(*flags):
   return caught.value.code or 0
 
 
-def test_parity_is_trained_scored_and_certified(
-  tmp_path, quick_compile, capfd, monkeypatch
-):
+def test_parity_is_trained_scored_and_certified(tmp_path, capfd, monkeypatch):
   path = tmp_path / 'run'
   assert run(*SMALL, f'--workdir={path}') == 0
   assert json.loads((path / 'status.json').read_text())['state'] == 'done'

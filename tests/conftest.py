@@ -1,4 +1,4 @@
-"""Eight simulated devices, and compiled programs kept between runs."""
+"""Eight simulated devices; programs that compile fast and are kept."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,9 @@ from pathlib import Path
 
 # Inherited by the processes that tests start, hence by environment.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+if os.environ['JAX_PLATFORMS'] == 'cpu':
+  # Programs here are tiny: optimising one takes longer than it ever runs.
+  os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR',
   str(Path(__file__).parents[1] / '.cache' / 'jax'),
@@ -34,9 +37,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
       pytest.skip('needs an accelerator: JAX_PLATFORMS=cuda, or tpu')
 
 
-@pytest.fixture(scope='module')
-def quick_compile() -> Iterator[None]:
-  """For files whose programs are tiny and many: they compile much faster."""
-  jax.config.update('jax_disable_most_optimizations', True)
+@pytest.fixture
+def optimised() -> Iterator[None]:
+  """For what holds bit for bit: programs are those that a user runs."""
+  name = 'jax_disable_most_optimizations'
+  before = jax.config.read(name)
+  jax.config.update(name, False)
   yield
-  jax.config.update('jax_disable_most_optimizations', False)
+  jax.config.update(name, before)

@@ -39,7 +39,7 @@ def run(*flags):
   return caught.value.code or 0
 
 
-def test_arms_are_watched_at_every_length(tmp_path, quick_compile, capfd):
+def test_arms_are_watched_at_every_length(tmp_path, capfd):
   path = tmp_path / 'run'
   assert run(*SMALL, f'--workdir={path}') == 0
   results, _ = read_csv(path / 'results.csv')

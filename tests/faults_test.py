@@ -15,12 +15,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> faults.Bench:
   [
     'kill 2 in a save',
     'processes: one preempted',
-    'checkpoint flipped',
+    # The same without processes is among the tests of resumption.
+    pytest.param('checkpoint flipped', marks=pytest.mark.slow),
     # One process that meets a full disk is among the tests of checkpoints.
     pytest.param('processes: disk full, 300k', marks=pytest.mark.slow),
     'processes: metrics damaged',
     'folder read-only',
-    'folder in use',
+    # Nor is who is refused: tests of run folders hold one in a process.
+    pytest.param('folder in use', marks=pytest.mark.slow),
   ],
 )
 def test_survived(bench: faults.Bench, name: str) -> None:

@@ -21,8 +21,6 @@ from extrap.training.flops import count_flops
 from extrap.training.loop import make_trainer
 from extrap.training.sharding import MeshConfig, make_mesh
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 DOT = (
   '%dot.1 = f32[3,7]{1,0} dot(%a, %b), lhs_contracting_dims={1}, '
   'rhs_contracting_dims={0}'

@@ -24,9 +24,9 @@ COMMAND = ['python', '-m', 'experiments.addition', '--workdir=/mnt/runs/a']
 HARD = ["it's", '$HOME `id`', 'two  words', '"', '\\', '*', '', 'a\nb', '!x']
 
 # Plays back what the tests say, one line a call, and notes every call. HANG
-# goes on until it is killed, SLOW for a while, NUDGE sends SIGTERM to the
-# launcher, INTERRUPT does both, and CTRL-C sends SIGINT to all that a terminal
-# would.
+# goes on until it is killed, SLOW until nine more looks at the state, NUDGE
+# sends SIGTERM to the launcher, INTERRUPT does both, and CTRL-C sends SIGINT to
+# all that a terminal would.
 FAKE = """#!{python} -SE
 import json, os, pathlib, signal, sys, time
 folder = pathlib.Path({folder!r})
@@ -34,6 +34,9 @@ folder = pathlib.Path({folder!r})
 def note(what):
   with open(folder / 'calls', 'a') as calls:
     calls.write(json.dumps(what) + '\\n')
+
+def looks():
+  return (folder / 'calls').read_text().count('"describe"')
 
 def next_of(name, default):
   path = folder / name
@@ -56,7 +59,9 @@ def play(name):
   if code in ('HANG', 'INTERRUPT'):
     time.sleep(60)
   if code == 'SLOW':
-    time.sleep(1)
+    asked, end = looks(), time.monotonic() + 60
+    while looks() < asked + 9 and time.monotonic() < end:
+      time.sleep(0.02)
   return int(code) if code.isdigit() else 0
 
 argv = sys.argv[1:]

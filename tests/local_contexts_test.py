@@ -14,8 +14,6 @@ from extrap.tasks.parity import Parity
 from extrap.tasks.prefix_sums import PrefixSums
 from extrap.tasks.sorting import Sorting
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 START = -5  # what stands for '='
 # What a query sees: its token, the window, the short factor; then the answer.
 Seen = tuple[int, ...]

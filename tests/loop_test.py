@@ -420,7 +420,7 @@ def test_logs_each_dispatch_once() -> None:
   )
 
 
-def test_steps_of_a_dispatch_change_no_bit() -> None:
+def test_steps_of_a_dispatch_change_no_bit(optimised: None) -> None:
   runs = [
     fit(
       HeldOut(noise=0.1),
@@ -449,7 +449,7 @@ def _stop_after(calls: int) -> object:
   return lambda: next(left, None) is None
 
 
-def test_resumes_bit_for_bit(tmp_path: Path) -> None:
+def test_resumes_bit_for_bit(tmp_path: Path, optimised: None) -> None:
   config = _config(
     steps_per_dispatch=4, optimizer='adamw', schedule='cosine', ema=0.9,
     evaluate_every=4, best='distance',
@@ -589,7 +589,9 @@ def _train(problem: SequenceProblem, **changes: object) -> Fit:
   return fit(problem, _config(**changes), replicas=replicas, seed=seed)
 
 
-def test_models_train_alike_alone_and_together(sums: SequenceProblem) -> None:
+def test_models_train_alike_alone_and_together(
+  sums: SequenceProblem, optimised: None
+) -> None:
   together = _train(sums, steps_per_dispatch=20)
   each = _train(sums)
   _assert_same(together.state, each.state)

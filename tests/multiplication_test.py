@@ -12,8 +12,6 @@ from extrap.errors import UsageError
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.task import uniform_sizes
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 MAX_SIZE, ROWS = 6, 1000
 TASKS = {
   'trimmed': Multiplication(),
@@ -75,7 +73,8 @@ def test_products_of_long_numbers_are_exact(base):
 
 def test_a_second_factor_longer_than_the_first_fits():
   task = Multiplication(second_digits=3)
-  batch = task.sample(jax.random.key(0), jnp.ones((20, 1), int), max_size=1)
+  sample = jax.jit(task.sample, static_argnames='max_size')
+  batch = sample(jax.random.key(0), jnp.ones((20, 1), int), max_size=1)
   assert batch.tokens.shape == (20, task.token_length(1))
   for tokens_T in np.asarray(batch.tokens):
     pair, product = task.read(tokens_T)

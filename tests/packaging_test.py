@@ -102,7 +102,7 @@ def test_test_lints_and_leaves_out_slow_tests(project: Path) -> None:
   python = f'PYTHON={project}/python'
   done = _make(project, '-n', python, 'test', 'WORKERS=2')
   assert 'ruff check' in done.stdout and 'ruff format' in done.stdout
-  assert "pytest -q -n 2 --dist loadfile -m 'not slow'" in done.stdout
+  assert "pytest -q -n 2 --dist worksteal -m 'not slow'" in done.stdout
   done = _make(project, '-n', python, 'test-slow')
   assert '-m slow' in done.stdout
 

@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from extrap.errors import UsageError
 from extrap.models import Transformer, TransformerConfig
 from extrap.sequence import SequenceProblem, random_loops
 from extrap.tasks.addition import Addition
 from extrap.training.problem import Context
-
-pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
 def looped(progressive=0.0, recurrences=4):
@@ -43,14 +42,9 @@ def test_loops_are_those_of_the_published_code():
 
 def test_a_share_weighs_random_loops_against_all_of_them():
   problem = looped()
-  params = jax.jit(problem.init)(jax.random.key(0))
-  params = jax.tree.map(
-    lambda x: getattr(x, 'value', x),
-    params,
-    is_leaf=lambda x: hasattr(x, 'value'),
-  )
+  params = nn.unbox(jax.jit(problem.init)(jax.random.key(0)))
   ctx = Context(jax.random.key(3), jnp.int32(0), {})
-  batch = problem.sample(ctx)
+  batch = jax.jit(problem.sample)(ctx)
 
   @jax.jit
   def losses(key):

@@ -69,7 +69,8 @@ def test_custom_encoding_trains_and_becomes_a_flag_value():
     problem = extrap.SequenceProblem(
       task=task, model=model, max_size=3, batch_size=4
     )
-    fitted = extrap.fit(problem, extrap.TrainConfig(steps=3))
+    train = extrap.TrainConfig(steps=3, evaluate_every=0)
+    fitted = extrap.fit(problem, train)
     bias = fitted.params['layers']['attention']['position_slope']
     assert bias.shape == (1, 1, 2)
     assert (bias != slope.start).any()  # It learns.
@@ -85,7 +86,8 @@ def test_custom_task_copies():
   exec(compile(SNIPPETS[2], 'README', 'exec'), names)
   task = names['Copy']()
   sizes = jnp.array([[1], [3], [5]])
-  batch = task.sample(jax.random.key(0), sizes, max_size=5)
+  sample = jax.jit(task.sample, static_argnames='max_size')
+  batch = sample(jax.random.key(0), sizes, max_size=5)
   for size, tokens in zip(sizes[:, 0], batch.tokens, strict=True):
     (number, zero), answer = task.read(tokens)
     assert zero == 0 and answer == number and len(str(number)) == size

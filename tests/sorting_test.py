@@ -15,8 +15,6 @@ from extrap.errors import UsageError
 from extrap.tasks.sorting import Sorting
 from extrap.tasks.task import uniform_sizes
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 MAX_SIZE, ROWS = 4, 1500
 TASKS = {
   'mixed': Sorting(tags=7),

@@ -16,8 +16,6 @@ from extrap.tasks.parity import Parity
 from extrap.tasks.prefix_sums import PrefixSums
 from extrap.tasks.subtraction import Subtraction
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 LENGTHS = (1, 2, 3, 7)
 MAX_SIZE, DRAWS = 9, 3
 

@@ -16,8 +16,6 @@ from extrap.tasks.copying import Copying
 from extrap.tasks.parity import Parity
 from extrap.tasks.prefix_sums import PrefixSums
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 TASKS = {
   'copying': Copying(),
   'reversing': Copying(backwards=True, base=3),

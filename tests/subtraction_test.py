@@ -16,8 +16,6 @@ from extrap.errors import UsageError
 from extrap.tasks.subtraction import Subtraction
 from extrap.tasks.task import uniform_sizes
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 FORMATS = tuple(
   itertools.product(('lsb', 'msb'), (False, True), ('padded', 'trimmed'))
 )

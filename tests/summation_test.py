@@ -20,8 +20,6 @@ from task_checks import (
 from extrap.errors import UsageError
 from extrap.tasks.summation import Summation
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 FORMATS = tuple(itertools.product(('lsb', 'msb'), (False, True)))
 SHAPES = ((2, 12), (10, 5), (10, 2))  # base, numbers of a row
 MAX_SIZE, ROWS = 5, 1500

@@ -77,7 +77,7 @@ def near_mass(
 def _mass(
   model: Transformer, params: Params, task: Task, batch: Batch, near: bool
 ) -> np.ndarray:
-  ids = task.structure(batch.tokens)
+  ids = jax.jit(task.structure)(batch.tokens)
   asking, keys = ids.take(batch.queries).expand(2), ids.expand(1)
   counted_BQK = (jnp.abs(keys.place - asking.place) <= 1) == near
   counted_BQK &= keys.digit & (keys.anchor == 0) & (keys.index != asking.index)
