@@ -28,6 +28,8 @@ Cell = tuple[int, ...]
 # Draws one row: (key, sizes int32 [1, S], static max_size) -> batch of one.
 Sampler = Callable[[jax.Array, jax.Array, int], Batch]
 Progress = Callable[[int], None]
+# Which answers count as right: (logits [N, Q, V], batch of N) -> bool [N].
+Match = Callable[[jax.Array, Batch], jax.Array]
 
 # A compilation costs seconds, as does padding the grid to its longest sums.
 BUCKETS = (50, 100, 1000, 10_000)
@@ -45,6 +47,7 @@ class Suite:
     buckets: sizes that programs are compiled for; a larger cell gets its own.
     shared: whether all replicas see the same rows; otherwise replica r takes
       rows r * rows .. (r + 1) * rows - 1 of each cell, so that replicas add up.
+    match: which answers count as right.
   """
 
   name: str
@@ -53,6 +56,7 @@ class Suite:
   sampler: Sampler | None = None
   buckets: tuple[int, ...] = BUCKETS
   shared: bool = False
+  match: Match = exact_match
 
 
 def check_table(
@@ -130,7 +134,7 @@ def evaluate(
     progress: called with the number of cells done since the last call.
 
   Returns:
-    For each cell the number of exact matches of each replica, int [R].
+    For each cell the number of right answers of each replica, int [R].
 
   Raises:
     UsageError: a size is 0, or beyond the encoding's table.
@@ -159,14 +163,18 @@ def _buckets(suite: Suite) -> Iterator[tuple[int, list[Cell]]]:
 
 
 def teacher_forced_match(
-  model: Transformer, params: Params, task: Task, batch: Batch
+  model: Transformer,
+  params: Params,
+  task: Task,
+  batch: Batch,
+  match: Match = exact_match,
 ) -> jax.Array:
-  """Exact match bool [B] of one replica, in one forward pass."""
+  """Right answers, bool [B], of one replica, in one forward pass."""
   structure = task.structure(batch.tokens)
   logits_BQV = model.apply(
     {'params': params}, batch.tokens, structure, batch.queries
   )
-  return exact_match(logits_BQV, batch)
+  return match(logits_BQV, batch)
 
 
 def _mesh_of(params: Params) -> Mesh | None:
@@ -177,12 +185,14 @@ def _mesh_of(params: Params) -> Mesh | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _scorer(model: Transformer, task: Task, mesh: Mesh | None) -> Callable:
+def _scorer(
+  model: Transformer, task: Task, match: Match, mesh: Mesh | None
+) -> Callable:
   """(params, batch of all replicas) -> right [R, N]; shared by all suites."""
 
   def score(replica: tuple[Params, Batch]) -> jax.Array:
     params, batch = replica
-    return teacher_forced_match(model, params, task, batch)
+    return teacher_forced_match(model, params, task, batch, match)
 
   # One replica after the other: as fast as all at once, in less memory.
   def score_all(params: Params, batch: Batch) -> jax.Array:
@@ -233,7 +243,7 @@ def _run(
 ) -> np.ndarray:
   """Right answers of each cell and replica, [cells, R]."""
   replicas, mesh = jax.tree.leaves(params)[0].shape[0], _mesh_of(params)
-  score = _scorer(model, task, mesh)
+  score = _scorer(model, task, suite.match, mesh)
   draw = _drawer(task, suite, bucket, replicas, mesh)
   rows *= 1 if mesh is None else mesh.size
   cell_XS = np.repeat(np.asarray(cells, np.int32), suite.rows, axis=0)
