@@ -73,25 +73,27 @@ def check_table(
   Raises:
     UsageError: naming the size and the flag.
   """
-  if not in_table(position, task, max_size, train):
-    needed = task.largest_ids(max_size)[position.table]
-    shift = f' and shifts up to {position.largest_shift}' if train else ''
-    raise UsageError(
-      f'size {max_size} needs {position.table} ids up to {needed}{shift}, but '
-      f'the table of {type(position).__name__} ends at {position.max_id}: '
-      'raise its max_size (--model.position.max_size for the main arm) or '
-      'lower the size'
-    )
+  for limit in position.limits:
+    needed = task.largest_ids(max_size)[limit.field]
+    shift = f' and shifts up to {limit.shift}' if train else ''
+    if needed + train * limit.shift > limit.largest:
+      raise UsageError(
+        f'size {max_size} needs {limit.field} ids up to {needed}{shift}, but '
+        f'the table of {type(position).__name__} ends at {limit.largest}: '
+        f'raise its {limit.option} (--model.position.{limit.option} for the '
+        'main arm) or lower the size'
+      )
 
 
 def in_table(
   position: Position, task: Task, max_size: int, train: bool = False
 ) -> bool:
-  """Whether an encoding's table can index everything at max_size."""
-  if position.max_id is None:
-    return True
-  largest = task.largest_ids(max_size)[position.table]
-  return largest + (position.largest_shift if train else 0) <= position.max_id
+  """Whether an encoding's tables can index everything at max_size."""
+  return all(
+    task.largest_ids(max_size)[limit.field] + train * limit.shift
+    <= limit.largest
+    for limit in position.limits
+  )
 
 
 def row_key(suite: str, cell: Sequence[int | jax.Array], row: int) -> jax.Array:
