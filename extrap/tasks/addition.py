@@ -103,11 +103,7 @@ class Addition(Operation):
     numbers, places = self.written(a_BN, b_BN, size_BS), a_BN.shape[1]
     if not self.hints:
       return self.row(numbers, places)
-    if self.hints < self.longest(places):
-      raise UsageError(
-        f'sums of {self.longest(places)} digits need as many hints; '
-        f'--task.hints={self.hints}'
-      )
+    self.check_size(places)
     width_B = numbers[-1].width
     first_B = jnp.zeros_like(width_B)
     if hint_key is not None:
@@ -115,6 +111,14 @@ class Addition(Operation):
       first_B = jax.random.randint(hint_key, width_B.shape, 0, most_B)
     hint = (self.token('hint 0') + first_B, self.order == 'lsb')
     return self.row([hinted(part, *hint) for part in numbers], places)
+
+  def check_size(self, max_size: int) -> None:
+    """Refuses sizes whose sums have more digits than there are hints."""
+    if 0 < self.hints < self.longest(max_size):
+      raise UsageError(
+        f'sums of {self.longest(max_size)} digits need as many hints; '
+        f'--task.hints={self.hints}'
+      )
 
   def largest_ids(self, max_size: int) -> dict[str, int]:
     return super().largest_ids(max_size) | {'role': HINT if self.hints else PAD}
