@@ -1,4 +1,4 @@
-"""Abacus embeddings and looped transformers, small: who wins, and by how much.
+"""Abacus embeddings and looped transformers: who wins, and by how much.
 
 Claimed elsewhere. "Transformers Can Do Arithmetic with the Right Embeddings"
 (McLeish et al. 2024, arXiv 2405.17399): trained on additions of up to 20
@@ -7,45 +7,61 @@ cells of the 100 x 100 grid of length pairs right, with input injection and
 looping 99.1 %; NoPE and FIRE stay far below. Means of three models of 12 to 122
 million parameters, 8 exaFLOP each; no spread over seeds is published.
 
-Here. The same matrix at 1 : 2 in length and 1 : 400,000 in compute: width 64,
-four effective layers (ST: four blocks; II: the same with the input added before
-each; LT: one block, looped four times, with the input and the progressive
-loss), 2e13 FLOPs a seed at most. Sorting, bitwise OR and multiplication at the
-same scale.
+Here. The same matrix in two sizes, see experiments/abacus_settings.py. mini, at
+1 : 2 in length and 1 : 400,000 in compute: width 64, four effective layers (ST:
+four blocks; II: the same with the input added before each; LT: one block,
+looped four times, with the input and the progressive loss), 2e13 FLOPs a seed
+at most. paper: the published recipe, trained to 20 digits, 8e18 FLOPs a seed
+(multiplication 6.4e19), for a GPU or a pod. Sorting, bitwise OR and
+multiplication in both. Every row says which share of its budget it had.
 
 Protocol. Lengths uniform over pairs from 1..N. Arms have the same samples and
 forward FLOPs; parameters are listed. Learning rate of three by loss in
 distribution, in runs of a tenth of the budget, its cost listed. A seed stops
 once all 1,024 held-out problems of N x N are right. Abacus shifts by up to 5 N,
 one shift a batch, as published. Grid of 5 N x 5 N (multiplication 25/15 N,
-sorting 3 N); in distribution: both sizes at most N; the rest is out of
-distribution; extreme: equal lengths 5 N + 1 .. 8 N. The last checkpoint is
-scored, teacher forced (equal to greedy decoding). Intervals: t over seeds;
-differences: Welch.
+sorting 3 N, also by the least number alone); in distribution: both sizes at
+most N; the rest is out of distribution; extreme: equal lengths 5 N + 1 .. 8 N.
+The last checkpoint is scored, teacher forced (equal to greedy decoding).
+Intervals: t over seeds; differences: Welch. At the size paper, as published,
+there is one learning rate, no seed stops early, and cells have 100 problems.
 
 Commands (two CPU cores of an AMD EPYC; 20 to 45 minutes an arm):
   python -m experiments.abacus --arms=abacus_st,abacus_lt
   python -m experiments.abacus --task=sorting
+On eight H100 two hours an arm of three seeds, by the plan:
+  python -m launch.plan --devices=8 -- python -m experiments.abacus \\
+    --size=paper --arms=abacus_st --mesh.data=-1
+  python -m experiments.abacus --size=paper --arms=abacus_st --mesh.data=-1
 """
 
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import jax
 from absl import flags
 
+from experiments.abacus_settings import FORMS, PRESETS, SETTINGS, Setting
 from extrap import cli
 from extrap.arms import Arm, lengths_up_to, score_lengths, train_tuned
-from extrap.config import option
+from extrap.config import option, preset
 from extrap.errors import UsageError
-from extrap.evaluation.grid import Cell, Suite
+from extrap.evaluation.exact_match import exact_match, first_match
+from extrap.evaluation.grid import Cell, Match, Suite, check_table
 from extrap.evaluation.results import Result, select, values, write_csv
 from extrap.evaluation.statistics import across_replicas, difference, verdict
 from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions import POSITIONS, Position
-from extrap.models.positions.digits import Abacus
+from extrap.models.positions import (
+  POSITIONS,
+  Abacus,
+  Coupling,
+  Learned,
+  Position,
+)
 from extrap.reporting.reach import reach_table
 from extrap.reporting.report import bullets, write_report
 from extrap.reporting.tables import Table, format_percent
@@ -58,77 +74,40 @@ from extrap.study import (
   provenance,
   terminated,
 )
-from extrap.tasks.addition import Addition
-from extrap.tasks.bitwise_or import BitwiseOr
-from extrap.tasks.multiplication import Multiplication
-from extrap.tasks.numbers import NumberTask
-from extrap.tasks.sorting import Sorting
 from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops
+from extrap.training.ramp import whole_batches
 
 STUDY = 'abacus'
 CLAIM = 'Abacus embeddings and looped transformers, with error bars'
 TIME = '20 to 45 minutes an arm on two CPU cores'
 
-RATES = (5e-4, 1.5e-3, 5e-3)
-BUDGET = 2e13  # FLOPs a seed.
-# How the four effective layers are made.
-FORMS = {
-  'st': dict(depth=4),
-  'ii': dict(depth=4, inject_every=1),
-  'lt': dict(recurrences=4, inject_every=1),
-}
 POSITION_NAMES = {'nope': 'none'}
+RUNGS = {'abacus': 'L3 Abacus', 'coupling': 'L4 coupling'}
 HEADLINE = ('abacus_st', 'abacus_ii', 'abacus_lt', 'abacus_fire_lt')
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-  """A task, the training sizes and the tests.
-
-  Attributes:
-    task: what is learned.
-    trained: N.
-    grid: side of the grid of sizes.
-    extreme: largest of the equal sizes beyond the grid (0: none).
-    steps: optimizer steps by default.
-    arms: those trained by default.
-  """
-
-  task: NumberTask
-  trained: int
-  grid: int
-  extreme: int
-  steps: int
-  arms: tuple[str, ...]
-
-
-MATRIX = (
-  *(f'{p}_{f}' for p in ('nope', 'fire', 'abacus') for f in FORMS),
-  'abacus_fire_lt',
-  'abacus_rotary_lt',
-)
-THREE = ('fire_st', 'abacus_st', 'abacus_fire_st')
-LOOPED = ('fire_lt', 'abacus_lt', 'abacus_fire_lt')
-SETTINGS = {
-  'addition': Setting(Addition(), 10, 50, 80, 7_600, MATRIX),
-  'sorting': Setting(Sorting(tags=50), 5, 15, 0, 5_700, THREE),
-  'bitwise_or': Setting(BitwiseOr(), 10, 50, 0, 7_900, THREE),
-  'multiplication': Setting(Multiplication(), 7, 12, 0, 8_300, LOOPED),
-}
+REGIONS = ('in distribution', 'out of distribution', 'extreme')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(StudyConfig):
   """Flags of this study."""
 
-  task: str = option('addition', f'the task, of {", ".join(SETTINGS)}')
+  size: Literal['mini', 'paper'] = preset(
+    'mini',
+    PRESETS,
+    'mini: for two cores; paper: the published recipe, for a GPU or a pod, '
+    'which gives other flags its own defaults',
+  )
+  task: str = option('addition', f'the task, of {", ".join(SETTINGS["mini"])}')
   arms: tuple[str, ...] = option(
     (),
-    'arms to train, <encoding>_<form> with the forms st, ii and lt; nope is no '
-    "encoding (default: the task's)",
+    f'arms to train, <encoding>_<form> with the forms {", ".join(FORMS)}; nope '
+    "is no encoding (default: the task's)",
     identity=False,
+  )
+  rates: tuple[float, ...] = option(
+    (), "learning rates to choose from (default: the task's)", minimum=0.0
   )
   model: TransformerConfig = option(
     TransformerConfig(), "the model; position, depth and loops are the arm's"
@@ -153,12 +132,14 @@ class Config(StudyConfig):
   @property
   def setting(self) -> Setting:
     """The task's setting, with what the flags change."""
-    setting = SETTINGS[self.task]
+    setting = SETTINGS[self.size][self.task]
     return dataclasses.replace(
       setting,
       grid=self.grid or setting.grid,
       arms=self.arms or setting.arms,
       extreme=0 if self.grid else setting.extreme,
+      rates=self.rates or setting.rates,
+      fire_rates=self.rates or setting.fire_rates,
     )
 
 
@@ -186,14 +167,20 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
   return 0
 
 
+def resolved(config: Config) -> Config:
+  """The configuration with the task's steps where none are asked for."""
+  if config.task not in SETTINGS[config.size]:
+    known = ', '.join(SETTINGS[config.size])
+    raise UsageError(f'--task={config.task}: one of {known}')
+  return dataclasses.replace(config, steps=config.steps or config.setting.steps)
+
+
 def check(config: Config) -> Config:
   """Refuses what would only fail after training; fixes the steps."""
-  if config.task not in SETTINGS:
-    raise UsageError(f'--task={config.task}: one of {", ".join(SETTINGS)}')
+  config = resolved(config)
   if config.eval == 'none' or config.init_from:
     raise UsageError('this study trains from scratch and always evaluates')
   setting = config.setting
-  config = dataclasses.replace(config, steps=config.steps or setting.steps)
   if 0 < config.grid <= setting.trained:
     raise UsageError(
       f'--grid={config.grid} does not go beyond the training size, '
@@ -203,20 +190,23 @@ def check(config: Config) -> Config:
     if setting.arms.count(name) > 1:
       raise UsageError(f'--arms={name}: name each once')
     problem = make_problem(config, name)
-    flops = config.steps * step_flops(problem)
-    if flops > BUDGET:
+    position = problem.model.config.position
+    check_table(position, setting.task, setting.largest)
+    flops = training_flops(config, problem)
+    if flops > setting.budget:
       raise UsageError(
         f'--steps={config.steps}: {name} would take {flops:.2g} FLOPs a seed, '
-        f'and {BUDGET:.2g} are allowed'
+        f'and {setting.budget:.2g} are allowed'
       )
   return config
 
 
-def step_flops(problem: SequenceProblem) -> float:
-  """FLOPs of a training step of one replica."""
+def training_flops(config: Config, problem: SequenceProblem) -> float:
+  """FLOPs of the training of one replica."""
   key_1 = jax.random.split(jax.random.key(0), 1)
   params = jax.eval_shape(jax.vmap(problem.init), key_1)
-  return count_step_flops(problem, params)
+  train = dataclasses.replace(config.train, steps=config.steps)
+  return whole_batches(train) * count_step_flops(problem, params)
 
 
 def problem(config: Config) -> SequenceProblem:
@@ -224,8 +214,8 @@ def problem(config: Config) -> SequenceProblem:
   return make_problem(config, config.setting.arms[0])
 
 
-def position_of(name: str, trained: int) -> Position:
-  """An arm's encoding; Abacus has the published multiple of shifts."""
+def position_of(name: str, setting: Setting) -> Position:
+  """An arm's encoding; tables of places have the setting's shifts."""
   name = POSITION_NAMES.get(name, name)
   if name not in POSITIONS.names():
     raise UsageError(
@@ -233,8 +223,10 @@ def position_of(name: str, trained: int) -> Position:
       f'{", ".join(POSITIONS.names())}'
     )
   kind = POSITIONS.get(name)
-  if issubclass(kind, Abacus):
-    return kind(shift=5 * trained, max_size=16 * trained)
+  if issubclass(kind, Abacus | Coupling):
+    return kind(shift=setting.shift, max_size=setting.table)
+  if issubclass(kind, Learned):
+    return kind(max_size=setting.task.token_length(setting.largest))
   return kind()
 
 
@@ -242,12 +234,11 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
   """One arm."""
   setting = config.setting
   encoding, _, form = name.rpartition('_')
-  if form not in FORMS:
+  layers = setting.form(form)
+  if layers is None:
     raise UsageError(f'--arms={name}: end it with _{", _".join(FORMS)}')
   model = dataclasses.replace(
-    config.model,
-    position=position_of(encoding, setting.trained),
-    **FORMS[form],
+    config.model, position=position_of(encoding, setting), **layers
   )
   return SequenceProblem(
     task=setting.task,
@@ -256,34 +247,46 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
     batch_size=config.batch_size,
     validation_size=setting.trained,
     validation_examples=1024,
-    progressive=float(form == 'lt'),
+    progressive=float(model.recurrences > 1),
   )
 
 
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Every cell, region and reach of every replica of an arm."""
+  setting, encoding = config.setting, name.split('_')[0]
   arm = train_tuned(
     STUDY,
     name,
-    'L3 Abacus' if name.startswith('abacus') else 'L1 to L2',
+    RUNGS.get(encoding, 'L1 to L2'),
     make_problem(config, name),
     config,
     kept,
-    RATES,
+    setting.rates_of(name),
     -(-config.steps // 10),
   )
-  results = regions(config, kept, arm)
+  results = regions(config, kept, arm, exact_match)
+  if config.task == 'sorting':
+    results += regions(config, kept, arm, first_match)
   if config.task == 'addition':
     rows = 1000 if config.eval == 'full' else 200
-    lengths = lengths_up_to(config.setting.trained, 8)
+    lengths = lengths_up_to(setting.trained, 8)
     results += score_lengths(arm, lengths, rows, kept)
-  return results
+  return [with_share(row, setting.budget) for row in results]
 
 
-def regions(config: Config, kept: Kept, arm: Arm) -> list[Result]:
-  """The mean exact match of each region, over its cells."""
-  setting = config.setting
-  rows = 20
+def with_share(row: Result, budget: float) -> Result:
+  """The row with the share of the FLOPs allowed that it was trained for.
+
+  A run that was stopped early, or whose seed had learned, has a small one.
+  """
+  share = {'budget_share': round(row.flops / budget, 4)}
+  hparams = json.dumps(json.loads(row.hparams) | share)
+  return dataclasses.replace(row, hparams=hparams)
+
+
+def regions(config: Config, kept: Kept, arm: Arm, match: Match) -> list[Result]:
+  """The mean share of right answers in each region, over its cells."""
+  setting, rows = config.setting, config.setting.rows
   if config.eval == 'full' and arm.name in HEADLINE:
     rows = 100
   side = range(1, setting.grid + 1)
@@ -291,9 +294,13 @@ def regions(config: Config, kept: Kept, arm: Arm) -> list[Result]:
   lengths = range(setting.grid + 1, setting.extreme + 1)
   cells += tuple((length, length) for length in lengths)
   suite = Suite(
-    name='grid', cells=cells, rows=rows, buckets=(setting.grid, setting.extreme)
+    name='grid',
+    cells=cells,
+    rows=rows,
+    buckets=(setting.grid, setting.extreme),
+    match=match,
   )
-  label = f'test {arm.name}, grid'
+  label = f'test {arm.name}, grid, {match.__name__}'
   counts = count_right(
     arm.problem.model,
     arm.trained.params,
@@ -303,21 +310,14 @@ def regions(config: Config, kept: Kept, arm: Arm) -> list[Result]:
     kept.check,
   )
   results = []
-  for region in ('in distribution', 'out of distribution', 'extreme'):
+  for region in REGIONS:
     inside = [c for c in cells if region_of(setting, c) == region]
     n = rows * len(inside)
     for replica in range(config.replicas if inside else 0):
       right = sum(int(counts[cell][replica]) for cell in inside)
+      score = (match.__name__, right / n, n, right)
       results.append(
-        arm.source.row(
-          replica,
-          f'region:{region}',
-          str(setting.grid),
-          'exact_match',
-          right / n,
-          n,
-          right,
-        )
+        arm.source.row(replica, f'region:{region}', str(setting.grid), *score)
       )
   return results
 
@@ -329,12 +329,14 @@ def region_of(setting: Setting, cell: Cell) -> str:
   return 'extreme' if max(cell) > setting.grid else 'out of distribution'
 
 
-def region_table(results: Sequence[Result]) -> Table:
-  """Mean exact match of each region: every seed, and the interval."""
-  rows = []
+def region_table(
+  results: Sequence[Result], metric: str = 'exact_match'
+) -> Table:
+  """Mean of a metric in each region: every seed, and the interval."""
+  rows, results = [], select(results, metric=metric)
   for arm in dict.fromkeys(row.arm for row in results):
     line = [arm]
-    for region in ('in distribution', 'out of distribution', 'extreme'):
+    for region in REGIONS:
       found = values(select(results, arm=arm, split=f'region:{region}'))
       line += _summary(found)
     rows.append(line)
@@ -360,7 +362,7 @@ def claims(results: Sequence[Result]) -> Table:
   pairs += [('abacus_st', other) for other in ('nope_st', 'fire_st')]
   pairs += [('abacus_fire_st', 'fire_st')]
   for better, worse in pairs:
-    region = {'split': 'region:out of distribution'}
+    region = {'split': 'region:out of distribution', 'metric': 'exact_match'}
     one = values(select(results, arm=better, **region))
     other = values(select(results, arm=worse, **region))
     if min(len(one), len(other)) < 2:
@@ -385,6 +387,9 @@ def write_report_of(
   """report.md."""
   report = folder / 'report.md'
   sections = [('Regions of the grid', region_table(results).markdown())]
+  least = region_table(results, 'first_match')
+  if least.rows:
+    sections.append(('The least number alone', least.markdown()))
   compared = claims(results)
   if compared.rows:
     sections.append(('The orderings', compared.markdown()))

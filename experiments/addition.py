@@ -269,6 +269,7 @@ def check(config: Config) -> None:
   longest = max(*config.lengths, config.grid, config.carries)
   if config.eval != 'none':
     check_table(config.model.position, config.task, longest)
+    config.task.check_size(longest)
   # A run that was begun has passed what follows, which takes seconds.
   begun = (run_path(STUDY, config) / 'config.json').exists()
   for name, position in () if begun else config.trained.items():
@@ -325,9 +326,10 @@ def train(
 
 def rung_of(task: Addition, position: Position) -> str:
   """The structure rung: the order of digits counts where nothing else does."""
-  if position.rung.startswith('L0') and task.order == 'lsb':
-    return 'L1 reversed'
-  return position.rung
+  rung = position.rung
+  if rung.startswith('L0') and task.order == 'lsb':
+    rung = 'L1 reversed'
+  return f'{rung}, index hints' if task.hints else rung
 
 
 def split_of(config: Config, cell: Cell) -> str:

@@ -22,6 +22,7 @@ from extrap.study import (
   tune,
 )
 from extrap.training.loop import Fit
+from extrap.training.ramp import examples_until
 
 # Lengths are tested at these or their own: a thousand long problems take longer
 # to pad than a program to compile.
@@ -50,6 +51,8 @@ def train_tuned(
 ) -> Arm:
   """Trains with the best of some learning rates, see `study.tune`.
 
+  A single one is taken without a trial.
+
   The rows' `hparams` hold the learning rate, the losses that chose it, the
   examples that the choice took and the largest id met in training.
 
@@ -64,7 +67,12 @@ def train_tuned(
   folder = kept.run.path / 'arms' / name
   of_run = (kept.run, name, kept.stop)
   tuning = (folder / 'rates', rates, tuning_steps)
-  rate, losses = tune(problem, config, *of_run, *tuning)
+  rate, losses, trials = rates[0], {}, 0
+  if len(rates) > 1:
+    rate, losses = tune(problem, config, *of_run, *tuning)
+    short = dataclasses.replace(config.train, schedule_steps=tuning_steps)
+    size = problem.batch_size
+    trials = len(rates) * examples_until(short, tuning_steps, size)
   train = dataclasses.replace(config.train, learning_rate=rate)
   config = dataclasses.replace(config, train=train)
   trained = train_arm(problem, config, *of_run, folder)
@@ -72,7 +80,7 @@ def train_tuned(
   notes = {
     'learning_rate': rate,
     'tuning_loss': losses,
-    'tuning_samples': len(rates) * tuning_steps * problem.batch_size,
+    'tuning_samples': trials,
     'trained_id': largest_trained_id(problem),
   }
   source = dataclasses.replace(source, hparams=json.dumps(notes))

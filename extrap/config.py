@@ -155,6 +155,23 @@ def choice(registry: Registry, default_name: str, help: str) -> Value:
   )
 
 
+def preset(
+  default_name: str, presets: Mapping[str, Mapping[str, Value]], help: str
+) -> str:
+  """A dataclass field whose value gives other flags their defaults.
+
+  Args:
+    default_name: One of the presets.
+    presets: By name, what each makes the default of other flags of the same
+      dataclass and the trees in it, as in {'large': {'model.width': 1024}}. A
+      flag that is given keeps its value. An instance that is made in Python has
+      the defaults of its class instead; `from_arguments` knows presets.
+    help: What `--help` says.
+  """
+  metadata = {'help': help, 'presets': presets}
+  return dataclasses.field(default=default_name, metadata=metadata)
+
+
 def define_flags(
   config_type: type, flag_values: flags.FlagValues, prefix: str = ''
 ) -> None:
@@ -178,9 +195,25 @@ def from_flags(
     UsageError: A value is out of bounds or missing, or a field was given which
       the selected entry of a registry lacks.
   """
+  _set_defaults(config_type, flag_values, _path(prefix))
   config = _build(config_type, _MISSING, flag_values, _path(prefix))
   check_bounds(config, prefix)
   return config
+
+
+def from_arguments(config_type: type[T], *arguments: str) -> T:
+  """Returns what a command line describes, as in '--size=large'.
+
+  Raises:
+    UsageError: As for a program with these arguments.
+  """
+  flag_values = flags.FlagValues()
+  define_flags(config_type, flag_values)
+  try:
+    flag_values(['', *arguments])
+  except flags.Error as error:
+    raise UsageError(str(error)) from error
+  return from_flags(config_type, flag_values)
 
 
 def check_bounds(config: Config, prefix: str = '') -> None:
@@ -533,6 +566,18 @@ def _entry_help(owners: dict[str, _Field], defaults: dict[str, Value]) -> str:
   return '; '.join(
     f'{help} ({", ".join(entries)})'.strip() for help, entries in notes.items()
   )
+
+
+def _set_defaults(
+  owner: type, flag_values: flags.FlagValues, path: str
+) -> None:
+  """Makes the selected presets the defaults of the flags they name."""
+  for field in _fields(owner):
+    presets = field.source.metadata.get('presets')
+    if presets:
+      chosen = presets[flag_values[path + field.name].value]
+      for name, value in chosen.items():
+        flag_values.set_default(path + name, value)
 
 
 def _build(

@@ -46,6 +46,7 @@ from extrap.training.flops import count_step_flops
 from extrap.training.loop import Fit, Record, fit, make_trainer
 from extrap.training.optimizers import check_schedule
 from extrap.training.problem import Problem
+from extrap.training.ramp import examples_until
 from extrap.training.run_folder import RunFolder, default_path
 from extrap.training.sharding import MeshConfig, check_divides, make_mesh
 
@@ -435,7 +436,9 @@ def account(
     folder: where its metrics are.
   """
   steps = tuple(distributed.to_host(trained.state.step).tolist())
-  samples = tuple(step * problem.batch_size for step in steps)
+  samples = tuple(
+    examples_until(config.train, step, problem.batch_size) for step in steps
+  )
   each = count_step_flops(problem, trained.params) / problem.batch_size
   return Provenance(
     study=study,

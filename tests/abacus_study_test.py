@@ -1,33 +1,50 @@
-"""The study of Abacus embeddings, small, and what it refuses."""
+"""The study of Abacus embeddings in both sizes, and what it refuses."""
 
 import dataclasses
+import json
+from collections import Counter
+from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
 
 from experiments import abacus
 from experiments.abacus import (
-  MATRIX,
-  SETTINGS,
   Config,
   check,
   claims,
   make_problem,
   region_of,
+  region_table,
+  resolved,
+  training_flops,
 )
+from experiments.abacus_settings import MATRIX, SETTINGS
 from extrap import arms, cli
+from extrap.arms import Arm
+from extrap.config import from_arguments
 from extrap.errors import UsageError
-from extrap.evaluation.results import read_csv, select
+from extrap.evaluation.exact_match import exact_match, first_match
+from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.planning import measure
+from extrap.planning.hlo import Costs
+from extrap.training.loop import make_trainer
 
-SMALL = (
-  '--arms=abacus_lt',
-  '--steps=20',
-  '--batch_size=4',
+TINY = (
   '--replicas=2',
-  '--grid=11',
   '--model.width=8',
   '--model.heads=2',
   '--model.ffn_width=8',
+)
+SMALL = (
+  *TINY,
+  '--arms=abacus_lt',
+  '--steps=20',
+  '--batch_size=4',
+  '--grid=11',
   '--train.evaluate_every=10',
+  '--rates=1e-3',
 )
 
 
@@ -51,6 +68,12 @@ def test_arms_are_trained_and_every_region_scored(tmp_path, capfd, monkeypatch):
   assert cells['region:in distribution'] == 20 * 100
   assert cells['region:out of distribution'] == 20 * (121 - 100)
   assert {row.samples for row in results} == {80}
+  for row in results:
+    share = json.loads(row.hparams)['budget_share']
+    assert share == pytest.approx(row.flops / 2e13, abs=1e-4)
+    # A single rate is not tried out.
+    assert json.loads(row.hparams)['learning_rate'] == 1e-3
+  assert not (path / 'arms' / 'abacus_lt' / 'rates').exists()
   report = (path / 'report.md').read_text()
   assert '## Reach' in report and 'out of distribution' in report
   assert 'abacus_lt' in capfd.readouterr().out
@@ -73,30 +96,139 @@ def test_the_matrix_is_matched_in_forward_work_and_samples():
   }
 
 
-@pytest.mark.parametrize('task', SETTINGS)
-def test_default_steps_use_the_budget(task):
-  config = check(Config(task=task))
-  most = max(
-    abacus.step_flops(make_problem(config, name)) * config.steps
-    for name in config.setting.arms
+def test_sorting_is_scored_by_its_least_number_too(monkeypatch):
+  source = Provenance(
+    study='abacus', arm='nope_st', rung='', seeds=(0, 1), steps=(20, 10),
+    samples=(80, 40), flops=(2e13, 1e13), seconds=1.0,
+  )  # fmt: skip
+  config = at_size('mini', '--task=sorting', '--grid=6', '--replicas=2')
+  problem = make_problem(config, 'nope_st')
+  arm = Arm('nope_st', problem, SimpleNamespace(params=None), source)
+
+  def count_right(model, params, task, suite, *_):
+    right = {exact_match: [1, 2], first_match: [3, 4]}[suite.match]
+    return {cell: np.array(right) for cell in suite.cells}
+
+  monkeypatch.setattr(abacus, 'train_tuned', lambda *_: arm)
+  monkeypatch.setattr(abacus, 'count_right', count_right)
+  results = abacus.study_of(config, SimpleNamespace(check=None), 'nope_st')
+  shares = [json.loads(row.hparams)['budget_share'] for row in results[:2]]
+  assert shares == [1.0, 0.5]
+  inside = select(results, split='region:in distribution')
+  assert [(row.metric, row.value) for row in inside] == [
+    ('exact_match', 0.05),
+    ('exact_match', 0.1),
+    ('first_match', 0.15),
+    ('first_match', 0.2),
+  ]
+  tables = [
+    region_table(results, m).rows for m in ('exact_match', 'first_match')
+  ]
+  assert [rows[0][1][0] for rows in tables] == ['5', '1']
+
+
+def at_size(size, *arguments):
+  """The configuration that a command describes, with its steps."""
+  return resolved(from_arguments(Config, f'--size={size}', *arguments))
+
+
+@pytest.mark.parametrize('size', SETTINGS)
+@pytest.mark.parametrize('task', SETTINGS['mini'])
+def test_default_steps_use_the_budget(size, task):
+  config = at_size(size, f'--task={task}')
+  # FIRE's network makes its arms the dearest.
+  dearest = next(name for name in config.setting.arms if 'fire' in name)
+  most = training_flops(config, make_problem(config, dearest))
+  assert 0.9 * config.setting.budget < most <= config.setting.budget
+
+
+def test_regions_are_the_published_ones_or_halved():
+  for size, inside, outside in (('mini', 100, 2400), ('paper', 400, 9600)):
+    setting = SETTINGS[size]['addition']
+    side = range(1, setting.grid + 1)
+    found = [region_of(setting, (i, j)) for i in side for j in side]
+    assert found.count('in distribution') == inside
+    assert found.count('out of distribution') == outside
+  lengths = [n for n in range(21, 161) if region_of(setting, (n, n))[0] == 'e']
+  assert lengths == list(range(101, 161))
+
+
+@pytest.mark.parametrize(
+  ('task', 'arm', 'millions', 'layers'),
+  [
+    ('addition', 'abacus_st', 118.1, (16, 1)),
+    ('addition', 'abacus_ii', 118.1, (16, 1)),
+    ('addition', 'abacus_lt', 7.9, (1, 16)),
+    ('addition', 'abacus_lt2', 59.3, (8, 2)),
+    ('multiplication', 'fire_lt4', 29.4, (4, 4)),
+    ('sorting', 'abacus_st', 59.5, (8, 1)),
+    ('bitwise_or', 'nope_st', 117.5, (16, 1)),
+  ],
+)
+def test_the_paper_has_its_sizes(task, arm, millions, layers):
+  config = at_size('paper', f'--task={task}')
+  problem = make_problem(config, arm)
+  params = jax.eval_shape(problem.init, jax.random.key(0))
+  count = sum(leaf.size for leaf in jax.tree.leaves(params))
+  assert count / 1e6 == pytest.approx(millions, abs=0.05)
+  model = problem.model.config
+  assert (model.depth, model.recurrences) == layers
+  assert problem.progressive == (layers[1] > 1)
+
+
+def test_the_paper_trains_by_its_recipe():
+  config = at_size('paper')
+  train = dataclasses.replace(config.train, steps=config.steps)
+  assert (train.b1, train.b2, train.weight_decay) == (0.9, 0.98, 0.01)
+  assert train.resolved_warmup_steps == config.steps // 10
+  for task, arm, rate in (
+    ('addition', 'fire_st', 1e-4),
+    ('multiplication', 'abacus_lt4', 1e-4),
+    ('multiplication', 'abacus_fire_lt4', 6e-5),
+  ):
+    assert SETTINGS['paper'][task].rates_of(arm) == (rate,)
+  given = at_size('paper', '--rates=1e-3', '--task=multiplication')
+  assert given.setting.rates_of('fire_lt4') == (1e-3,)
+  assert at_size('paper', '--model.dtype=float32').model.dtype == 'float32'
+
+
+def test_a_step_of_the_paper_can_be_traced_and_planned(monkeypatch):
+  nothing = Costs(Counter(), 0.0, Counter(), Counter())
+
+  def trace(trainer, simulated):
+    assert simulated
+    make_trainer(
+      trainer.problem,
+      trainer.config,
+      replicas=trainer.replicas,
+      mesh=trainer.mesh,
+    ).check()
+    return 0.0, nothing
+
+  # Compiling it takes a minute; `python -m launch.plan` does.
+  monkeypatch.setattr(measure, '_compile', trace)
+  config = from_arguments(Config, '--size=paper', '--mesh.data=-1')
+  step = measure.measure(abacus, config)
+  assert (step.mesh['data'], step.replicas) == (8, 3)
+  assert step.parameters == 117_536_768 and step.dtype == 'bfloat16'
+  # Steps are small at first: what they cost is less than half.
+  assert step.steps == pytest.approx(
+    0.412 * SETTINGS['paper']['addition'].steps, rel=0.01
   )
-  assert 0.9 * abacus.BUDGET < most <= abacus.BUDGET
 
 
-def test_regions_are_the_published_ones_halved():
-  setting = SETTINGS['addition']
-  side = range(1, 51)
-  found = [region_of(setting, (i, j)) for i in side for j in side]
-  assert found.count('in distribution') == 100
-  assert found.count('out of distribution') == 2400
-  assert region_of(setting, (51, 51)) == 'extreme'
+def test_every_table_holds_every_test():
+  config = at_size('paper', '--arms=learned_st,coupling_lt')
+  assert check(config) == config
+  problem = make_problem(config, 'learned_st')
+  assert problem.model.config.position.max_size == 3 * 160 + 4
 
 
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
     ({'task': 'division'}, '--task=division: one of'),
-    ({'arms': ('abacus_xl',)}, 'end it with _st, _ii, _lt'),
+    ({'arms': ('abacus_xl',)}, 'end it with _st, _ii, _lt, _lt2'),
     ({'arms': ('abacos_st',)}, "no encoding 'abacos'"),
     ({'arms': ('nope_st', 'nope_st')}, 'name each once'),
     ({'grid': 10}, 'does not go beyond'),

@@ -8,6 +8,8 @@ import pytest
 from experiments import addition
 from extrap import cli
 from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.models.positions import FIRE, Coupling2, NoPosition
+from extrap.tasks.addition import Addition
 
 TINY = (
   '--steps=12',
@@ -138,3 +140,17 @@ def test_frozen_replicas_are_marked_in_their_rows():
   first, second = source.exact_match('beyond', '9', [1, 2], 4)
   assert (first.seed, first.steps, first.samples, first.flops) == (5, 3, 24, 1)
   assert (second.seed, second.steps, second.value) == (6, 12, 0.5)
+
+
+@pytest.mark.parametrize(
+  ('task', 'position', 'rung'),
+  [
+    (Addition(order='msb'), NoPosition(), 'L0 none'),
+    (Addition(), NoPosition(), 'L1 reversed'),
+    (Addition(), Coupling2(), 'L4 coupling'),
+    (Addition(hints=9), NoPosition(), 'L1 reversed, index hints'),
+    (Addition(hints=9), FIRE(), 'L2 smooth relative, index hints'),
+  ],
+)
+def test_rows_name_what_is_given_away(task, position, rung):
+  assert addition.rung_of(task, position) == rung

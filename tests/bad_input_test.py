@@ -39,6 +39,7 @@ def run(*flags):
     (['--init_from=/nowhere'], ['/nowhere']),
     (['--mesh.data=64'], ['--mesh.data']),
     (['--train.best=acc'], ['--train.best', 'exact_match']),
+    (['--task.hints=99', '--lengths=100'], ['--task.hints=99', '1001 digits']),
     (['--compare_up_to=0'], ['--compare_up_to']),
     (['--compare=abacus', '--digits=50'], ['--compare=abacus', '50']),
     (['--model.attention=gathered', '--model.position=none'], ['gathered']),

@@ -1,6 +1,7 @@
 """Tests of configurations as flags and as JSON."""
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from absl import flags
 
 from extrap import config as config_lib
-from extrap.config import Registry, choice, option
+from extrap.config import Registry, choice, from_arguments, option, preset
 from extrap.errors import ExtrapError, UsageError
 
 POSITIONS = Registry('position')
@@ -79,6 +80,41 @@ def parse(*args, config_type=Study, prefix=''):
 
 def model_with(**fields):
   return Study(model=Model(depth=4, **fields))
+
+
+# Presets.
+
+
+@dataclasses.dataclass(frozen=True)
+class Sized:
+  """Two sizes, of which one changes a leaf and a field of a tree."""
+
+  size: Literal['small', 'large'] = preset(
+    'small', {'small': {}, 'large': {'steps': 9, 'model.depth': 7}}, 'Size'
+  )
+  steps: int = option(1, 'Training')
+  model: Model = dataclasses.field(default_factory=lambda: Model(depth=4))
+
+
+def test_a_preset_gives_defaults_and_what_is_given_counts():
+  read = functools.partial(from_arguments, Sized)
+  assert read() == Sized()
+  assert read('--size=large') == Sized('large', 9, Model(depth=7))
+  given = read('--size=large', '--steps=1', '--model.depth=4')
+  assert given == Sized('large', 1, Model(depth=4))
+
+
+def test_a_flagfile_of_a_preset_gives_the_same_again(tmp_path):
+  config, flag_values = parse('--size=large', config_type=Sized)
+  path = tmp_path / 'flags.txt'
+  path.write_text(config_lib.flags_text(Sized, flag_values))
+  assert '--steps=9' in path.read_text()
+  assert from_arguments(Sized, f'--flagfile={path}') == config
+
+
+def test_an_unknown_preset_is_refused():
+  with pytest.raises(UsageError, match='size'):
+    from_arguments(Sized, '--size=huge')
 
 
 # Registry.

@@ -15,6 +15,7 @@ import pytest
 
 from extrap.errors import UsageError
 from extrap.evaluation.carries import KINDS, carry_suites
+from extrap.evaluation.exact_match import first_match
 from extrap.evaluation.grid import (
   Cell,
   Suite,
@@ -126,6 +127,18 @@ def test_counts_do_not_depend_on_the_size_of_a_call(
   counts, _ = _evaluated(tokens_per_call=tokens_per_call)
   for cell, count in _evaluated()[0].items():
     np.testing.assert_array_equal(counts[cell], count)
+
+
+def test_the_first_token_of_an_answer_may_be_what_counts() -> None:
+  suite = dataclasses.replace(SUITE, match=first_match)
+  counts = evaluate(Solver(), _params(), TASK, suite)
+  # Where only an end is wrong.
+  assert all((right_R == SUITE.rows).all() for right_R in counts.values())
+  batch = draw_rows(TASK, SUITE, np.array([[2, 2]]), np.array([0]), 10)
+  logits = jax.nn.one_hot(batch.targets, TASK.vocab_size)
+  assert first_match(logits, batch).all()
+  assert not first_match(logits.at[:, 0].set(jnp.nan), batch).any()
+  assert not first_match(jnp.roll(logits, 1, axis=-1), batch).any()
 
 
 def test_counts_do_not_depend_on_other_cells() -> None:

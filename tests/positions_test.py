@@ -15,6 +15,7 @@ import pytest
 from flax import linen as nn
 
 from extrap.errors import UsageError
+from extrap.evaluation.grid import check_table, in_table
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
   FIRE,
@@ -24,6 +25,7 @@ from extrap.models.positions import (
   AbacusRotary,
   ALiBi,
   Coupling,
+  Coupling2,
   Learned,
   NoPosition,
   PlaceBias,
@@ -34,6 +36,7 @@ from extrap.models.positions import (
 )
 from extrap.models.positions.bias import alibi_slopes
 from extrap.tasks.addition import Addition
+from extrap.tasks.summation import Summation
 from extrap.tasks.task import Structure
 
 FORMATS = tuple(itertools.product(('lsb', 'msb'), (False, True)))
@@ -168,6 +171,7 @@ def test_logits_do_not_depend_on_later_tokens(name, attention):
     ('fire', 0, 2 + 2 * 32 + 32 * 2),
     ('abacus', 128 * 16, 0),
     ('coupling', 128 * 16, 0),
+    ('coupling2', (128 + 64) * 16, 0),
     ('abacus_fire', 128 * 16, 2 + 2 * 32 + 32 * 2),
     ('abacus_rotary', 128 * 16, 0),
     # A row a role; a bias a role, difference (-2 .. 2) and head; and a decay.
@@ -215,18 +219,29 @@ def test_far_places_fade_with_the_logarithm_of_length():
   )
 
 
-def test_randomised_positions_are_an_ordered_subset_in_training_alone():
+@pytest.mark.parametrize(
+  ('encoding', 'position'),
+  [(FIRE, FIRE(stretch=200)), (Learned, Learned(stretch=200, max_size=200))],
+)
+def test_randomised_positions_are_an_ordered_subset_in_training_alone(
+  encoding, position
+):
   task = Addition()
   ids = task.structure(sums(task)[0])
-  position = FIRE(stretch=200)
   drawn = np.asarray(position.prepare(ids, jax.random.key(0), True).position)
   assert (np.diff(drawn) > 0).all()
   assert 0 <= drawn.min() and drawn.max() < 200
   assert not (drawn[0] == drawn[1]).all()
   assert position.prepare(ids, jax.random.key(0), False) is ids
-  assert FIRE().prepare(ids, jax.random.key(0), True) is ids
+  assert encoding().prepare(ids, jax.random.key(0), True) is ids
   with pytest.raises(UsageError, match=r'less than the .* tokens'):
-    FIRE(stretch=3).prepare(ids, jax.random.key(0), True)
+    encoding(stretch=3).prepare(ids, jax.random.key(0), True)
+
+
+def test_randomised_positions_stay_in_a_learned_table():
+  assert Learned(stretch=128).max_id == 127
+  with pytest.raises(UsageError, match=r'stretch=129 goes beyond .*max_size'):
+    Learned(stretch=129)
 
 
 @pytest.mark.parametrize(
@@ -481,6 +496,90 @@ def test_largest_id_of_a_table_has_the_last_row(encoding):
   at_limit = along(place=[position.max_id])
   assert placed(position, at_limit).item() == 19
   assert placed(position, along(place=[position.max_id - 1])).item() == 18
+
+
+def running_sums(**settings):
+  """Ids of `12 + 34 + 56 = 46 > 102 <end>`, least significant first."""
+  task = Summation(trace=True, **settings)
+  tokens_BT = task.from_integers([(12, 34, 56), (9, 7, 5)]).tokens
+  return task, task.structure(tokens_BT)
+
+
+def rows_of(position, ids):
+  """Rows of the tables of places and of numbers, each [B, T]."""
+
+  def param(kept):
+    return lambda name, init, shape: (
+      row_numbers(name, init, shape) * (name == kept)
+    )
+
+  return [
+    np.asarray(position.embed(ids, param(name), 1))[..., 0].astype(int)
+    for name in ('table', 'operands')
+  ]
+
+
+def test_two_levels_couple_places_and_each_number_with_its_sum():
+  _, ids = running_sums()
+  position = Coupling2()
+  place, operand = rows_of(position, position.prepare(ids, None, False))
+  #                               2  1  +  4  3  +  6  5  =  6  4  >  2  0  1
+  assert place[0, :15].tolist() == [2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 4]
+  assert operand[0, :15].tolist() == (
+    [0, 0, 1, 1, 1, 2, 2, 2, 1, 1, 1, 2, 2, 2, 2]
+  )
+  assert operand[0].max() == 3  # the end's
+  # Two numbers are a sum of one step.
+  _, ids = sums(Addition())
+  _, operand = rows_of(position, position.prepare(ids, None, False))
+  assert operand[0, :10].tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_both_levels_are_shifted_at_random_and_apart():
+  _, ids = running_sums()
+  position = Coupling2(shift=3, operand_shift=2)
+  plain = rows_of(position, position.prepare(ids, None, True))
+
+  @jax.jit
+  @jax.vmap
+  def draw(key):
+    drawn = position.prepare(ids, key, True)
+    return drawn.place, drawn.operand
+
+  keys = jax.random.split(jax.random.key(0), 60)
+  place_KBT, operand_KBT = map(np.asarray, draw(keys))
+  shifts = [
+    place_KBT - (plain[0] - 2)[None],
+    operand_KBT - plain[1][None],
+  ]
+  for shift_KBT, most in zip(shifts, (3, 2), strict=True):
+    assert (shift_KBT == shift_KBT[..., :1]).all()
+    assert set(np.unique(shift_KBT)) == set(range(most + 1))
+  both = np.stack([shift_KBT[..., 0].ravel() for shift_KBT in shifts])
+  assert len(np.unique(both, axis=1).T) == 12
+  # Each sample draws its own.
+  assert (shifts[1][:, 0, 0] != shifts[1][:, 1, 0]).any()
+  for same in (position.prepare(ids, keys[0], False), ids):
+    np.testing.assert_array_equal(same.place, ids.place)
+  batch = dataclasses.replace(position, per='batch')
+  operand_BT = batch.prepare(ids, keys[0], True).operand - plain[1]
+  assert len(np.unique(operand_BT)) == 1
+
+
+def test_tables_of_both_levels_are_checked_before_training():
+  task, ids = running_sums()
+  runs = task.largest_ids(5)['run']
+  fits = Coupling2(operands=runs + 21, operand_shift=20)
+  check_table(fits, task, 5, train=True)
+  prepared = fits.prepare(ids, jax.random.key(0), True)
+  assert int(prepared.operand.max()) < fits.operands
+  small = dataclasses.replace(fits, operands=runs + 20)
+  check_table(small, task, 5)
+  with pytest.raises(UsageError, match=r'run ids .*--model.position.operands'):
+    check_table(small, task, 5, train=True)
+  with pytest.raises(UsageError, match=r'place ids .*--model.position.max_si'):
+    check_table(fits, task, 30, train=True)
+  assert not in_table(Coupling2(operands=3), task, 5)
 
 
 @pytest.mark.parametrize('clip', [1, 3])

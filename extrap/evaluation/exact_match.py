@@ -20,9 +20,25 @@ def exact_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
 
   Logits that are not finite are wrong.
   """
+  import jax.numpy as jnp
+
+  right_BQ = _right(logits_BQV, batch)
+  return jnp.all(right_BQ | ~batch.mask, axis=-1)
+
+
+def first_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
+  """bool [B]: the answer's first token is right, whatever follows.
+
+  Of sorting it is the least number's tag, "minimum only" in McLeish et al. 2024
+  (arXiv 2405.17399).
+  """
+  return _right(logits_BQV, batch)[:, 0]
+
+
+def _right(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
+  """bool [B, Q]: the argmax is the target."""
   # Here: the package imports this module, and launchers import the package.
   import jax.numpy as jnp
 
   right_BQ = jnp.argmax(logits_BQV, axis=-1) == batch.targets
-  right_BQ &= jnp.isfinite(logits_BQV).all(axis=-1)
-  return jnp.all(right_BQ | ~batch.mask, axis=-1)
+  return right_BQ & jnp.isfinite(logits_BQV).all(axis=-1)

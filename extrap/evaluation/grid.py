@@ -28,6 +28,8 @@ Cell = tuple[int, ...]
 # Draws one row: (key, sizes int32 [1, S], static max_size) -> batch of one.
 Sampler = Callable[[jax.Array, jax.Array, int], Batch]
 Progress = Callable[[int], None]
+# Which answers count as right: (logits [N, Q, V], batch of N) -> bool [N].
+Match = Callable[[jax.Array, Batch], jax.Array]
 
 # A compilation costs seconds, as does padding the grid to its longest sums.
 BUCKETS = (50, 100, 1000, 10_000)
@@ -45,6 +47,7 @@ class Suite:
     buckets: sizes that programs are compiled for; a larger cell gets its own.
     shared: whether all replicas see the same rows; otherwise replica r takes
       rows r * rows .. (r + 1) * rows - 1 of each cell, so that replicas add up.
+    match: which answers count as right.
   """
 
   name: str
@@ -53,6 +56,7 @@ class Suite:
   sampler: Sampler | None = None
   buckets: tuple[int, ...] = BUCKETS
   shared: bool = False
+  match: Match = exact_match
 
 
 def check_table(
@@ -69,25 +73,27 @@ def check_table(
   Raises:
     UsageError: naming the size and the flag.
   """
-  if not in_table(position, task, max_size, train):
-    needed = task.largest_ids(max_size)[position.table]
-    shift = f' and shifts up to {position.largest_shift}' if train else ''
-    raise UsageError(
-      f'size {max_size} needs {position.table} ids up to {needed}{shift}, but '
-      f'the table of {type(position).__name__} ends at {position.max_id}: '
-      'raise its max_size (--model.position.max_size for the main arm) or '
-      'lower the size'
-    )
+  for limit in position.limits:
+    needed = task.largest_ids(max_size)[limit.field]
+    shift = f' and shifts up to {limit.shift}' if train else ''
+    if needed + train * limit.shift > limit.largest:
+      raise UsageError(
+        f'size {max_size} needs {limit.field} ids up to {needed}{shift}, but '
+        f'the table of {type(position).__name__} ends at {limit.largest}: '
+        f'raise its {limit.option} (--model.position.{limit.option} for the '
+        'main arm) or lower the size'
+      )
 
 
 def in_table(
   position: Position, task: Task, max_size: int, train: bool = False
 ) -> bool:
-  """Whether an encoding's table can index everything at max_size."""
-  if position.max_id is None:
-    return True
-  largest = task.largest_ids(max_size)[position.table]
-  return largest + (position.largest_shift if train else 0) <= position.max_id
+  """Whether an encoding's tables can index everything at max_size."""
+  return all(
+    task.largest_ids(max_size)[limit.field] + train * limit.shift
+    <= limit.largest
+    for limit in position.limits
+  )
 
 
 def row_key(suite: str, cell: Sequence[int | jax.Array], row: int) -> jax.Array:
@@ -130,7 +136,7 @@ def evaluate(
     progress: called with the number of cells done since the last call.
 
   Returns:
-    For each cell the number of exact matches of each replica, int [R].
+    For each cell the number of right answers of each replica, int [R].
 
   Raises:
     UsageError: a size is 0, or beyond the encoding's table.
@@ -159,14 +165,18 @@ def _buckets(suite: Suite) -> Iterator[tuple[int, list[Cell]]]:
 
 
 def teacher_forced_match(
-  model: Transformer, params: Params, task: Task, batch: Batch
+  model: Transformer,
+  params: Params,
+  task: Task,
+  batch: Batch,
+  match: Match = exact_match,
 ) -> jax.Array:
-  """Exact match bool [B] of one replica, in one forward pass."""
+  """Right answers, bool [B], of one replica, in one forward pass."""
   structure = task.structure(batch.tokens)
   logits_BQV = model.apply(
     {'params': params}, batch.tokens, structure, batch.queries
   )
-  return exact_match(logits_BQV, batch)
+  return match(logits_BQV, batch)
 
 
 def _mesh_of(params: Params) -> Mesh | None:
@@ -177,12 +187,14 @@ def _mesh_of(params: Params) -> Mesh | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _scorer(model: Transformer, task: Task, mesh: Mesh | None) -> Callable:
+def _scorer(
+  model: Transformer, task: Task, match: Match, mesh: Mesh | None
+) -> Callable:
   """(params, batch of all replicas) -> right [R, N]; shared by all suites."""
 
   def score(replica: tuple[Params, Batch]) -> jax.Array:
     params, batch = replica
-    return teacher_forced_match(model, params, task, batch)
+    return teacher_forced_match(model, params, task, batch, match)
 
   # One replica after the other: as fast as all at once, in less memory.
   def score_all(params: Params, batch: Batch) -> jax.Array:
@@ -233,7 +245,7 @@ def _run(
 ) -> np.ndarray:
   """Right answers of each cell and replica, [cells, R]."""
   replicas, mesh = jax.tree.leaves(params)[0].shape[0], _mesh_of(params)
-  score = _scorer(model, task, mesh)
+  score = _scorer(model, task, suite.match, mesh)
   draw = _drawer(task, suite, bucket, replicas, mesh)
   rows *= 1 if mesh is None else mesh.size
   cell_XS = np.repeat(np.asarray(cells, np.int32), suite.rows, axis=0)

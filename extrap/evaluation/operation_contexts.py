@@ -56,9 +56,10 @@ def operation_contexts(
       f'contexts of {type(task).__name__} are not enumerated: only those of '
       'Addition, and of Subtraction with --task.answer=padded'
     )
-  if task.order != 'lsb' or task.zero_pad:
+  if task.order != 'lsb' or task.zero_pad or task.digit_tokens > 1:
     raise UsageError(
-      'contexts are enumerated for --task.order=lsb without --task.zero_pad'
+      'contexts are enumerated for --task.order=lsb without --task.zero_pad '
+      'and without --task.hints'
     )
   upper = 2 * (task.base + 1) ** (2 * (behind + ahead + 1))
   check_window(task, behind, ahead, upper, sees_behind=True)

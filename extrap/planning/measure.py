@@ -8,7 +8,8 @@ is a step of the study's main arm without held-out evaluation. The number of
 simulated devices is that of the environment (`launch.plan` sets it).
 
 A module can be planned if it has `Config`, a `StudyConfig`, and
-`problem(config)`, the `Problem` of its main arm.
+`problem(config)`, the `Problem` of its main arm; `resolved(config)`, where it
+has that, fills in what flags leave open, such as the steps.
 """
 
 import dataclasses
@@ -37,6 +38,7 @@ from extrap.planning.step import Exchange, Step
 from extrap.reporting.environment import peak_memory_bytes
 from extrap.study import StudyConfig
 from extrap.training.loop import Trainer, make_trainer
+from extrap.training.ramp import whole_batches
 from extrap.training.sharding import AXES, make_mesh
 
 
@@ -81,9 +83,12 @@ def measure(
   """
   began = time.perf_counter()
   mesh = _mesh(config, topology)
+  if hasattr(study, 'resolved'):
+    config = study.resolved(config)
+  train = dataclasses.replace(config.train, steps=config.steps)
   trainer = make_trainer(
     study.problem(config),
-    dataclasses.replace(config.train, steps=config.steps),
+    train,
     replicas=config.replicas,
     seed=config.seed,
     mesh=mesh,
@@ -95,7 +100,8 @@ def measure(
   optimizer_bytes = _bytes(state.opt_state)
   return Step(
     mesh=dict(mesh.shape),
-    steps=config.steps,
+    # Of batches that grow a whole one is compiled.
+    steps=round(whole_batches(train)),
     replicas=config.replicas,
     dtype=getattr(getattr(config, 'model', None), 'dtype', 'float32'),
     parameters=parameters // config.replicas,

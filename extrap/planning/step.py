@@ -28,7 +28,7 @@ class Step:
 
   Attributes:
     mesh: devices along each axis.
-    steps: length of the run.
+    steps: length of the run, in steps of a whole batch.
     replicas: trained side by side.
     dtype: of the model's activations, where it says so.
     parameters: of one replica.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from extrap.config import option
 from extrap.randomness import named
-from extrap.tasks.layout import ask, join, symbol
+from extrap.tasks.layout import Part, ask, join, symbol
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.task import Batch
 
@@ -53,9 +53,15 @@ class Operation(NumberTask):
   def equals(self) -> int:
     return self.token('=')
 
+  @property
+  def digit_tokens(self) -> int:
+    """How many tokens write a digit."""
+    return 1
+
   def token_length(self, max_size: int) -> int:
     """Two operands, two delimiters, the result, the end."""
-    return 2 * max_size + self.longest(max_size) + 3
+    digits = 2 * max_size + self.longest(max_size)
+    return self.digit_tokens * digits + 3
 
   def largest_ids(self, max_size: int) -> dict[str, int]:
     return {
@@ -80,22 +86,32 @@ class Operation(NumberTask):
     self, a_BN: jax.Array, b_BN: jax.Array, size_BS: jax.Array
   ) -> Batch:
     """The batch of given digits (least significant first, zero beyond size)."""
-    rows, max_size = a_BN.shape
+    return self.row(self.written(a_BN, b_BN, size_BS), a_BN.shape[1])
+
+  def written(
+    self, a_BN: jax.Array, b_BN: jax.Array, size_BS: jax.Array
+  ) -> list[Part]:
+    """Both operands and the result, as they are written."""
     result_BM = self.result(a_BN, b_BN)
     operand_BS = size_BS
     if self.zero_pad:
       longest_B1 = size_BS.max(axis=1, keepdims=True)
       operand_BS = jnp.broadcast_to(longest_B1, size_BS.shape)
-    parts = (
+    return [
       self.part(a_BN, operand_BS[:, 0]),
-      symbol(self.base, rows),
       self.part(b_BN, operand_BS[:, 1]),
-      symbol(self.equals, rows),
       self.part(result_BM, self.width(size_BS, result_BM)),
-      symbol(self.end, rows),
+    ]
+
+  def row(self, numbers: Sequence[Part], max_size: int) -> Batch:
+    """Operands and result with what stands between and after them."""
+    (a, b, result), rows = numbers, numbers[0].width.shape[0]
+    sign, equals, end = (
+      symbol(token, rows) for token in (self.base, self.equals, self.end)
     )
+    parts = (a, sign, b, equals, result, end)
     tokens_BT, start_BP = join(parts, self.token_length(max_size), self.pad)
-    most = self.longest(max_size) + 1
+    most = self.digit_tokens * self.longest(max_size) + 1
     return ask(tokens_BT, start_BP[:, RESULT + 2], most, self.pad)
 
   def from_integers(

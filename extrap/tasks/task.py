@@ -45,6 +45,8 @@ class Structure:
       delimiter it is. Numbers may share a role.
     run: which run of digits a token is of, counted from 0; `runs` if of none.
     anchor: 1 for delimiters that a windowed encoding always sees.
+    operand: which number a token is of or leads to, for encodings that fill it
+      in while they prepare.
     runs: most digit runs; roles: number of roles; anchors: most anchors.
   """
 
@@ -54,6 +56,7 @@ class Structure:
   role: jax.Array
   run: jax.Array
   anchor: jax.Array
+  operand: jax.Array | None = None
   runs: int = struct.field(pytree_node=False, default=1)
   roles: int = struct.field(pytree_node=False, default=1)
   anchors: int = struct.field(pytree_node=False, default=0)

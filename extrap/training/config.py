@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from extrap.config import option
+from extrap.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,12 @@ class TrainConfig:
     'cosine', 'learning rate after the warm-up'
   )
   warmup_steps: int = option(100, 'linear warm-up', unit='steps', minimum=0)
+  warmup_fraction: float = option(
+    0.0,
+    'its share of the schedule, where that is longer',
+    minimum=0.0,
+    maximum=1.0,
+  )
   cooldown_fraction: float = option(
     0.1, "share of the trapezoid's linear end", minimum=0.0, maximum=1.0
   )
@@ -49,6 +56,13 @@ class TrainConfig:
     1,
     'parts that a batch is split into, one after the other, to save memory',
     minimum=1,
+  )
+  ramp: float = option(
+    0.0,
+    'share of the examples over which a step grows from one of those parts to '
+    'all of them (0: it is whole from the start)',
+    minimum=0.0,
+    maximum=1.0,
   )
   ema: float = option(
     0.0,
@@ -88,6 +102,18 @@ class TrainConfig:
     minimum=0,
     identity=False,
   )
+
+  def __post_init__(self) -> None:
+    if self.ramp and self.accumulate == 1:
+      raise UsageError(
+        f'--train.ramp={self.ramp:g} grows a batch by its parts: give '
+        '--train.accumulate'
+      )
+
+  @property
+  def resolved_warmup_steps(self) -> int:
+    share = round(self.warmup_fraction * self.resolved_schedule_steps)
+    return max(self.warmup_steps, share)
 
   @property
   def resolved_schedule_steps(self) -> int:

@@ -35,6 +35,7 @@ from extrap.training.problem import (
   Problem,
   optional,
 )
+from extrap.training.ramp import parts_at
 from extrap.training.sharding import (
   ShardingRules,
   check_divides,
@@ -279,7 +280,8 @@ class Trainer:
     """Loss, metrics and gradient, of the whole batch or summed over parts.
 
     Each part has its own key; parts count by `problem.weight`, so that without
-    randomness in the loss the gradient is that of the whole batch.
+    randomness in the loss the gradient is that of the whole batch, or of as
+    much of it as a ramp has reached.
     """
     differentiate = jax.value_and_grad(self.problem.loss, has_aux=True)
     parts = self.config.accumulate
@@ -287,17 +289,28 @@ class Trainer:
       return differentiate(params, batch, ctx)
     weigh = optional(self.problem, 'weight') or (lambda rows: jnp.ones(()))
     split = jax.tree.map(self._split, batch)
+    taken = parts
+    if self.config.ramp:
+      taken = parts_at(self.config, ctx.step)
     share_P = jax.lax.map(weigh, split)
+    share_P = jnp.where(jnp.arange(parts) < taken, share_P, 0)
     share_P = share_P / jnp.sum(share_P)
 
-    def add(total: tuple, part: tuple) -> tuple[tuple, None]:
+    def add(total: tuple, part: tuple) -> tuple:
       index, share, rows = part
       own = ctx.replace(key=named(ctx.key, 'part', index))
       (loss, metrics), grads = differentiate(params, rows, own)
       # Parts have equally many rows, which is what metrics are means of.
-      metrics = jax.tree.map(lambda x: x / (parts * share), metrics)
+      metrics = jax.tree.map(lambda x: x / (taken * share), metrics)
       result = (loss, metrics), grads
-      return jax.tree.map(lambda t, x: t + share * x, total, result), None
+      return jax.tree.map(lambda t, x: t + share * x, total, result)
+
+    def add_taken(total: tuple, part: tuple) -> tuple[tuple, None]:
+      if not self.config.ramp:
+        return add(total, part), None
+      # The condition is the same for all replicas: what is left out is free.
+      goes = part[0] < taken
+      return jax.lax.cond(goes, add, lambda total, _: total, total, part), None
 
     shapes = jax.eval_shape(differentiate, params, batch, ctx)
     zero = jax.tree.map(
@@ -305,7 +318,7 @@ class Trainer:
       shapes,
     )
     parts_P = (jnp.arange(parts), share_P, split)
-    return jax.lax.scan(add, zero, parts_P)[0]
+    return jax.lax.scan(add_taken, zero, parts_P)[0]
 
   def _split(self, leaf: jax.Array) -> jax.Array:
     """[B, ...] -> [parts, B / parts, ...], every device keeping its rows."""

@@ -8,6 +8,7 @@ import optax
 
 from extrap.errors import UsageError
 from extrap.training.config import TrainConfig
+from extrap.training.ramp import elapsed
 
 HParams = Mapping[str, jax.Array]
 
@@ -21,9 +22,12 @@ def default_hparams(config: TrainConfig) -> dict[str, float]:
 
 
 def schedule(config: TrainConfig) -> Callable[[jax.Array], jax.Array]:
-  """Factor of the learning rate, 0..1, at each step."""
+  """Factor of the learning rate, 0..1, at each step.
+
+  Where batches grow it follows the examples seen, not the steps.
+  """
   total = config.resolved_schedule_steps
-  warmup = min(config.warmup_steps, total)
+  warmup = min(config.resolved_warmup_steps, total)
   if config.schedule == 'constant':
     parts = [optax.constant_schedule(1.0)]
     ends = []
@@ -40,8 +44,9 @@ def schedule(config: TrainConfig) -> Callable[[jax.Array], jax.Array]:
     ]
     ends = [flat]
   # The first step already moves: the warm-up starts at 1 / warmup_steps.
-  ramp = optax.linear_schedule(1 / max(warmup, 1), 1.0, max(warmup - 1, 1))
-  return optax.join_schedules([ramp, *parts], [warmup, *ends])
+  rise = optax.linear_schedule(1 / max(warmup, 1), 1.0, max(warmup - 1, 1))
+  joined = optax.join_schedules([rise, *parts], [warmup, *ends])
+  return lambda step: joined(elapsed(config, step))
 
 
 def check_schedule(config: TrainConfig) -> None:

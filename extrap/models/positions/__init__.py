@@ -3,7 +3,7 @@
 from extrap.models.positions.absolute import Learned, NoPosition, Sinusoidal
 from extrap.models.positions.bias import FIRE, ALiBi
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
-from extrap.models.positions.digits import Abacus, Coupling
+from extrap.models.positions.digits import Abacus, Coupling, Coupling2
 from extrap.models.positions.place import PlaceBias, PlaceWindow
 from extrap.models.positions.position import POSITIONS, Param, Position
 from extrap.models.positions.rotary import Rotary
@@ -16,6 +16,7 @@ __all__ = [
   'AbacusFIRE',
   'AbacusRotary',
   'Coupling',
+  'Coupling2',
   'Learned',
   'NoPosition',
   'Param',

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from extrap.config import option
+from extrap.errors import UsageError
 from extrap.models.positions.position import (
   POSITIONS,
   Param,
   Position,
   lookup,
 )
+from extrap.models.positions.stretched import Stretched
 from extrap.tasks.task import Structure
 
 
@@ -44,10 +46,17 @@ class Sinusoidal(Position):
 
 @POSITIONS.register('learned')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Learned(Position):
+class Learned(Stretched):
   """A learned row for each position."""
 
   max_size: int = option(128, 'rows of the table', unit='tokens', minimum=1)
+
+  def __post_init__(self) -> None:
+    if self.stretch > self.max_size:
+      raise UsageError(
+        f'--model.position.stretch={self.stretch} goes beyond the table, '
+        f'--model.position.max_size={self.max_size}'
+      )
 
   reads: ClassVar[tuple[str, ...]] = ('position',)
   table: ClassVar[str | None] = 'position'

@@ -8,28 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from extrap.config import option
-from extrap.errors import UsageError
 from extrap.models.positions.position import (
   POSITIONS,
   Param,
   Position,
   matmul_precision,
 )
-from extrap.randomness import named
+from extrap.models.positions.stretched import Stretched
 from extrap.tasks.task import Structure
-
-
-def ordered_subset(key: jax.Array, ids: Structure, among: int) -> jax.Array:
-  """Positions [B, T]: for each example T of 0 .. among - 1, in order."""
-  examples, tokens = ids.index.shape
-  if tokens > among:
-    raise UsageError(
-      f'--model.position.stretch={among} is less than the {tokens} tokens of '
-      'a training sequence'
-    )
-  draw = lambda key: jax.random.permutation(key, among)[:tokens]  # noqa: E731
-  drawn_BT = jax.vmap(draw)(jax.random.split(key, examples))
-  return jnp.sort(drawn_BT, axis=-1)
 
 
 def alibi_slopes(heads: int) -> np.ndarray:
@@ -58,7 +44,7 @@ class ALiBi(Position):
 
 @POSITIONS.register('fire')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FIRE(Position):
+class FIRE(Stretched):
   """A small network of the relative distance (arXiv 2310.04418).
 
   bias(i, j) = MLP(log(1 + c (i - j)) / log(1 + c max(i, L))), with learned c
@@ -70,26 +56,8 @@ class FIRE(Position):
     512.0, 'start of the learned length threshold', unit='tokens', minimum=1.0
   )
 
-  stretch: int = option(
-    0,
-    'training spreads the tokens at random over so many positions, in order '
-    '(0: they follow one another)',
-    unit='tokens',
-    minimum=0,
-  )
-
   reads: ClassVar[tuple[str, ...]] = ('position',)
   rung: ClassVar[str] = 'L2 smooth relative'
-
-  def prepare(
-    self, ids: Structure, key: jax.Array | None, train: bool
-  ) -> Structure:
-    """Randomised positions (Ruoss et al. 2023, arXiv 2305.16843)."""
-    ids = super().prepare(ids, key, train)
-    if not (self.stretch and train and key is not None):
-      return ids
-    drawn_BT = ordered_subset(named(key, 'stretch'), ids, self.stretch)
-    return ids.replace(position=drawn_BT)
 
   def pair_bias(
     self, query: Structure, key: Structure, param: Param, heads: int

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from extrap.config import option
 from extrap.models.positions.position import (
   POSITIONS,
+  Limit,
   Param,
   Position,
   lookup,
@@ -111,3 +112,67 @@ class Coupling(_ShiftedTable):
 
   def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
     return super().embed(ids.replace(place=ids.place + 1), param, width)
+
+
+@POSITIONS.register('coupling2')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Coupling2(Coupling):
+  """Position coupling of two levels (Cho et al. 2025, arXiv 2410.15787).
+
+  For sums of several numbers with a trace of running sums: beside the place, a
+  second table couples each number with the running sum that first takes it in.
+  Each sample shifts both ids at random. All delimiters have ids: the place
+  before their number, and that number.
+  """
+
+  operands: int = option(
+    64, 'rows of the table of numbers', unit='numbers', minimum=2
+  )
+  operand_shift: int = option(
+    20,
+    'largest random shift of the ids of numbers in training',
+    unit='numbers',
+    minimum=0,
+  )
+
+  reads: ClassVar[tuple[str, ...]] = ('place', 'run')
+
+  @property
+  def limits(self) -> tuple[Limit, ...]:
+    """A row has fewer ids of numbers than runs: its sums share theirs."""
+    second = ('run', self.operands - 1, self.operand_shift, 'operands')
+    return (*super().limits, Limit(*second))
+
+  def _placed(self, ids: Structure) -> jax.Array:
+    # What follows the answer's end counts as a delimiter, and nobody asks it.
+    return ids.index >= 0
+
+  def prepare(
+    self, ids: Structure, key: jax.Array | None, train: bool
+  ) -> Structure:
+    operand_BT = operands(ids)
+    ids = super().prepare(ids, key, train)
+    if train and key is not None:
+      rows = ids.place.shape[0] if self.per == 'sample' else 1
+      operand_BT += jax.random.randint(
+        named(key, 'operand shift'), (rows, 1), 0, self.operand_shift + 1
+      )
+    return ids.replace(operand=operand_BT)
+
+  def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
+    init = jax.nn.initializers.normal(1.0)
+    table_NE = param('operands', init, (self.operands, width))
+    place_BTE = super().embed(ids, param, width)
+    return place_BTE + lookup(table_NE, ids.operand)
+
+
+def operands(ids: Structure) -> jax.Array:
+  """Which number a token is of, [B, T]; a delimiter leads to the next one.
+
+  Numbers count from 0, and from 1 after every anchor: the first sum after '='
+  has the id of the second number, which it takes in.
+  """
+  last_BT = jax.lax.cummax(jnp.where(ids.digit, ids.run, 0), axis=1)
+  restarts_BT = (ids.anchor > 0) & ~ids.digit
+  before_BT = jax.lax.cummax(jnp.where(restarts_BT, last_BT, 0), axis=1)
+  return last_BT - before_BT + ~ids.digit

@@ -14,7 +14,7 @@ declared on a single pair: their shapes do not depend on the number of tokens.
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,22 @@ Param = Callable[
 ]
 
 POSITIONS = Registry('position')
+
+
+class Limit(NamedTuple):
+  """What a table can index.
+
+  Attributes:
+    field: the structure field that is looked up.
+    largest: its largest id.
+    shift: the largest random shift that training adds.
+    option: the setting that makes the table larger.
+  """
+
+  field: str
+  largest: int
+  shift: int
+  option: str = 'max_size'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +68,13 @@ class Position:
   def largest_shift(self) -> int:
     """Largest random shift that training adds to an id of its table."""
     return 0
+
+  @property
+  def limits(self) -> tuple[Limit, ...]:
+    """What each of its tables can index."""
+    if self.max_id is None:
+      return ()
+    return (Limit(self.table, self.max_id, self.largest_shift),)
 
   @property
   def place_window(self) -> tuple[int, int] | None:
