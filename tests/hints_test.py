@@ -24,8 +24,6 @@ from extrap.tasks.addition import HINT, Addition
 from extrap.tasks.operation import END, EQUALS, PAD, RESULT, SIGN, A, B
 from extrap.tasks.task import uniform_sizes
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 FORMATS = tuple(itertools.product(('lsb', 'msb'), (False, True)))
 HINTS, MAX_SIZE, ROWS = 9, 4, 600
 
