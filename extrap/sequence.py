@@ -68,6 +68,8 @@ class SequenceProblem:
       )
     config = getattr(self.model, 'config', None)
     if config is not None:
+      if self.progressive and config.loops != 'fixed':
+        raise UsageError('progressive loss: it needs a fixed number of loops')
       position = config.position
       check_table(position, self.task, self.max_size, train=True)
       check_table(position, self.task, self._held_out_size)

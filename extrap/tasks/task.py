@@ -45,6 +45,7 @@ class Structure:
       delimiter it is. Numbers may share a role.
     run: which run of digits a token is of, counted from 0; `runs` if of none.
     anchor: 1 for delimiters that a windowed encoding always sees.
+    stride: tokens from one to the next that a window holds; None stands for 1.
     runs: most digit runs; roles: number of roles; anchors: most anchors.
   """
 
@@ -54,6 +55,7 @@ class Structure:
   role: jax.Array
   run: jax.Array
   anchor: jax.Array
+  stride: jax.Array | None = None
   runs: int = struct.field(pytree_node=False, default=1)
   roles: int = struct.field(pytree_node=False, default=1)
   anchors: int = struct.field(pytree_node=False, default=0)
