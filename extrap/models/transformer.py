@@ -104,6 +104,11 @@ def _dense(name: str, width: int, axes: tuple[str, str]) -> _Dense:
   return _Dense(width, axes, name=name)
 
 
+def final_norm(config: TransformerConfig) -> nn.Module:
+  """What stands before the logits."""
+  return _norm(config, 'norm')
+
+
 def _norm(config: TransformerConfig, name: str) -> nn.Module:
   kind = nn.RMSNorm if config.norm == 'rmsnorm' else nn.LayerNorm
   return kind(name=name, dtype=config.dtype, epsilon=1e-6)
@@ -201,7 +206,7 @@ class Transformer(nn.Module):
       x_BQE, cache = self._layers(x_BTE, view, cache, queries_BQ, loops)
     else:
       x_BQE = self._growing(x_BTE, view.ids, queries_BQ)
-    x_BQE = _norm(config, 'norm')(x_BQE)
+    x_BQE = final_norm(config)(x_BQE)
     logits_BQV = _dense('logits', self.vocab_size, ('embed', 'vocab'))(x_BQE)
     logits_BQV = spread(logits_BQV, 'batch', None, 'vocab')
     logits_BQV = logits_BQV.astype(jnp.promote_types(config.dtype, 'float32'))

@@ -121,3 +121,15 @@ def uniform_sizes(
 ) -> jax.Array:
   """Sizes int32 [B, S], every ordered tuple in low..high equally likely."""
   return jax.random.randint(key, (batch, axes), low, high + 1)
+
+
+def log_uniform_sizes(
+  key: jax.Array, batch: int, axes: int, low: int, high: int
+) -> jax.Array:
+  """Sizes int32 [B, S] in low..high, n with weight log((n + 1) / n).
+
+  Short problems are many: what is learned on them carries over to longer ones.
+  """
+  limits = dict(minval=jnp.log(low), maxval=jnp.log(high + 1.0))
+  size_BS = jnp.exp(jax.random.uniform(key, (batch, axes), **limits))
+  return jnp.clip(size_BS.astype(jnp.int32), low, high)
