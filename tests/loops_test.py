@@ -129,6 +129,27 @@ def test_a_state_of_unit_mean_square():
   np.testing.assert_allclose(x_E[0] / x_E[1], -0.75, rtol=1e-5)
 
 
+def test_noise_is_for_training_alone():
+  model, params = build(loops='doubling', carry_noise=0.5)
+  tokens_BT = TASK.from_strings(STRINGS).tokens
+
+  @jax.jit
+  def apply(key):
+    structure = TASK.structure(tokens_BT)
+    return [
+      model.apply({'params': params}, tokens_BT, structure, key=key, train=t)
+      for t in (True, False)
+    ]
+
+  noisy, still = apply(jax.random.key(0))
+  other, again = apply(jax.random.key(1))
+  np.testing.assert_array_equal(still, again)
+  assert np.abs(noisy - still).max() > 1e-3
+  assert np.abs(noisy - other).max() > 1e-3
+  # What is not updated gets none.
+  np.testing.assert_allclose(noisy[:, 0], still[:, 0], atol=1e-6)
+
+
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [

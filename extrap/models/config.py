@@ -34,6 +34,12 @@ class TransformerConfig:
     'what loops that are not fixed hand on: the state as it is, with unit mean '
     'square, or the signs of its entries',
   )
+  carry_noise: float = option(
+    0.0,
+    'largest noise that training adds to each entry of such a state before it '
+    'is handed on, or its signs are taken',
+    minimum=0.0,
+  )
   inject_every: int = option(
     0, 'add the embedded input before every k-th layer (0: never)', minimum=0
   )

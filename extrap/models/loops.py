@@ -41,12 +41,28 @@ def neighbours_of(rule: str, ids: Structure, loop: jax.Array) -> Structure:
   return ids.replace(stride=jnp.full_like(ids.index, 1 << loop))
 
 
-def carry(kind: str, x_BTE: jax.Array) -> jax.Array:
+def noise(
+  key: jax.Array | None, largest: float, x_BTE: jax.Array
+) -> jax.Array | float:
+  """Uniform noise like x, none without a key.
+
+  A model that is right in spite of it keeps its states apart: what one loop
+  leaves of an error, the next one corrects.
+  """
+  if key is None or not largest:
+    return 0.0
+  shape, limits = x_BTE.shape, (-largest, largest)
+  return jax.random.uniform(key, shape, x_BTE.dtype, *limits)
+
+
+def carry(
+  kind: str, x_BTE: jax.Array, noise_BTE: jax.Array | float = 0.0
+) -> jax.Array:
   """A state as it enters the next loop; `sign` has a straight gradient."""
   if kind == 'plain':
-    return x_BTE
+    return x_BTE + noise_BTE
   square_BT1 = jnp.mean(jnp.square(x_BTE), axis=-1, keepdims=True)
-  x_BTE = x_BTE * jax.lax.rsqrt(square_BT1 + 1e-6)
+  x_BTE = x_BTE * jax.lax.rsqrt(square_BT1 + 1e-6) + noise_BTE
   if kind == 'norm':
     return x_BTE
   # Entries far from 0 do not learn: they would only grow.

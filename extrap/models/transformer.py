@@ -22,7 +22,13 @@ from extrap.models.attention import (
 )
 from extrap.models.backends import choose, hardware
 from extrap.models.config import TransformerConfig
-from extrap.models.loops import carry, most_loops, neighbours_of, takes_part
+from extrap.models.loops import (
+  carry,
+  most_loops,
+  neighbours_of,
+  noise,
+  takes_part,
+)
 from extrap.models.positions.position import (
   Position,
   lookup,
@@ -183,8 +189,8 @@ class Transformer(nn.Module):
       structure: the task's structure of tokens_BT.
       queries_BQ: indices of the tokens to predict from; None for all.
       cache: what earlier calls read. Only the queries are read then.
-      key: of random position shifts; needed when train.
-      train: whether encodings shift their ids at random.
+      key: of random position shifts and of noise; needed when train.
+      train: whether encodings shift their ids, and loops add noise, at random.
       loops: how many times the stack is applied without, and then with, a
         gradient; None for `recurrences` times, all with it.
 
@@ -192,9 +198,8 @@ class Transformer(nn.Module):
       Logits [B, Q, V] in float32 at least, and the cache if one was given.
     """
     config, position = self.config, self.config.position
-    if key is not None:
-      key = named(key, 'position')
-    ids = position.prepare(structure, key, train)
+    shift_key = None if key is None else named(key, 'position')
+    ids = position.prepare(structure, shift_key, train)
     view = self._view(ids)
     if cache is not None:
       if queries_BQ is None:
@@ -205,7 +210,8 @@ class Transformer(nn.Module):
     if config.loops == 'fixed':
       x_BQE, cache = self._layers(x_BTE, view, cache, queries_BQ, loops)
     else:
-      x_BQE = self._growing(x_BTE, view.ids, queries_BQ)
+      noise_key = named(key, 'carry') if train else None
+      x_BQE = self._growing(x_BTE, view.ids, queries_BQ, noise_key)
     x_BQE = final_norm(config)(x_BQE)
     logits_BQV = _dense('logits', self.vocab_size, ('embed', 'vocab'))(x_BQE)
     logits_BQV = spread(logits_BQV, 'batch', None, 'vocab')
@@ -329,7 +335,11 @@ class Transformer(nn.Module):
     return _counted(before_BQE, x_BQE, last, loops), None
 
   def _growing(
-    self, x_BTE: jax.Array, ids: Structure, queries_BQ: jax.Array | None
+    self,
+    x_BTE: jax.Array,
+    ids: Structure,
+    queries_BQ: jax.Array | None,
+    key: jax.Array | None,
   ) -> jax.Array:
     """Applies `depth` layers as often as the place of each token asks."""
     config, shared = self.config, self._shared(ids)
@@ -347,7 +357,9 @@ class Transformer(nn.Module):
         return layer.apply({'params': step[0]}, x_BTE, view, None, shared)
 
       new_BTE, _ = jax.lax.scan(apply, x_BTE, (params_L, index_L))
-      new_BTE = carry(config.carry, new_BTE)
+      here = None if key is None else jax.random.fold_in(key, number)
+      noise_BTE = noise(here, config.carry_noise, new_BTE)
+      new_BTE = carry(config.carry, new_BTE, noise_BTE)
       updated_BT1 = takes_part(config.loops, ids.index, number)[..., None]
       return jnp.where(updated_BT1, new_BTE, x_BTE), None
 
