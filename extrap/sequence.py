@@ -4,6 +4,7 @@ Shape key: B examples, Q answer queries, S size axes, V vocabulary.
 """
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,12 @@ from extrap.evaluation.exact_match import exact_match
 from extrap.evaluation.grid import check_table
 from extrap.models.transformer import Loops
 from extrap.randomness import named
-from extrap.tasks.task import Batch, Task, uniform_sizes
+from extrap.tasks.task import (
+  Batch,
+  Task,
+  log_uniform_sizes,
+  uniform_sizes,
+)
 from extrap.training.problem import Context, Metrics, Params
 
 
@@ -37,8 +43,10 @@ class SequenceProblem:
   Attributes:
     task: what is learned.
     model: called as model(tokens, structure, queries, key=, train=).
-    max_size: largest training size; every tuple of sizes is equally likely.
+    max_size: largest training size.
     min_size: smallest training size.
+    sizes: how training sizes are drawn: every tuple equally likely, or short
+      ones more often, each size of a tuple log-uniform.
     batch_size: examples a step.
     validation_size: size of the held-out examples that `evaluate` draws,
       1.5 max_size by default: beyond training, short of every test.
@@ -54,6 +62,7 @@ class SequenceProblem:
   model: nn.Module
   max_size: int
   min_size: int = 1
+  sizes: Literal['uniform', 'log_uniform'] = 'uniform'
   batch_size: int = 128
   validation_size: int | None = None
   validation_examples: int = 128
@@ -71,6 +80,8 @@ class SequenceProblem:
       )
     config = getattr(self.model, 'config', None)
     if config is not None:
+      if self.progressive and config.loops != 'fixed':
+        raise UsageError('progressive loss: it needs a fixed number of loops')
       position = config.position
       check_table(position, self.task, self.max_size, train=True)
       for size in (self._held_out_size, *self.watched):
@@ -121,9 +132,8 @@ class SequenceProblem:
     return self._score(params, batch, None, train=False)
 
   def _draw(self, key: jax.Array, rows: int, low: int, high: int) -> Batch:
-    size_BS = uniform_sizes(
-      named(key, 'sizes'), rows, len(self.task.axes), low, high
-    )
+    draw = uniform_sizes if self.sizes == 'uniform' else log_uniform_sizes
+    size_BS = draw(named(key, 'sizes'), rows, len(self.task.axes), low, high)
     return self.task.sample(named(key, 'examples'), size_BS, max_size=high)
 
   def _score(

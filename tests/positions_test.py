@@ -136,7 +136,9 @@ def encodings():
 @pytest.mark.parametrize(('name', 'attention'), encodings())
 def test_logits_do_not_depend_on_later_tokens(name, attention):
   task = Addition()
-  model = build(POSITIONS.get(name)(), depth=2, attention=attention)
+  # Through a window of two tokens news takes a layer a token.
+  depth = 9 if name == 'previous' else 2
+  model = build(POSITIONS.get(name)(), depth=depth, attention=attention)
   tokens_BT = np.asarray(sums(task)[0])[:3]
   rows, length = tokens_BT.shape
   past_TT = np.tril(np.ones((length, length), bool))
@@ -177,6 +179,8 @@ def test_logits_do_not_depend_on_later_tokens(name, attention):
     # A row a role; a bias a role, difference (-2 .. 2) and head; and a decay.
     ('place_bias', 7 * 16, 7 * 5 * 2 + 2),
     ('place_window', 7 * 16, 7 * 5 * 2),
+    # A row a role; a bias for itself and one for the other token, each head.
+    ('previous', 7 * 16, 2 * 2),
   ],
 )
 def test_number_of_parameters(name, once, each_layer):

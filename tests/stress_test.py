@@ -1,5 +1,7 @@
 """Stress suites: every row is a valid problem of the kind it is named for."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,6 +102,11 @@ def test_strings_are_valid_and_of_their_kind(kind, task):
     if kind == 'edges':
       assert string[0] == string[-1] == 1
       assert sum(string) == min(length, 2)
+    if kind in ('first', 'last'):
+      assert string.index(1) == (0 if kind == 'first' else length - 1)
+      assert sum(string) == 1
+    if kind == 'runs':
+      assert sum(a != b for a, b in itertools.pairwise(string)) <= 1
 
 
 def test_kinds_that_are_not_random_are_drawn_once():

@@ -51,6 +51,27 @@ def _edges(
   return ((place_N == 0) | (place_N == size_S[0] - 1),)
 
 
+def _end(last: bool) -> Draw:
+  """A single one at an end."""
+
+  def draw(
+    task: StringTask, key: jax.Array, size_S: jax.Array, places: int
+  ) -> Numbers:
+    return (jnp.arange(places) == (size_S[0] - 1 if last else 0),)
+
+  return draw
+
+
+def _runs(
+  task: StringTask, key: jax.Array, size_S: jax.Array, places: int
+) -> Numbers:
+  """Two long runs: one symbol up to a random place, another from there."""
+  key_2 = jax.random.split(key)
+  turn = jax.random.randint(key_2[0], (), 0, size_S[0])
+  symbol_2 = jax.random.randint(key_2[1], (2,), 0, task.base)
+  return (jnp.where(jnp.arange(places) < turn, *symbol_2),)
+
+
 PATTERNS = {
   'zeros': Kind(_zeros, random=False),
   'largest': Kind(_largest, random=False),
@@ -58,4 +79,7 @@ PATTERNS = {
   'period 2': Kind(_periodic(2)),
   'period 3': Kind(_periodic(3)),
   'edges': Kind(_edges, random=False),
+  'first': Kind(_end(last=False), random=False),
+  'last': Kind(_end(last=True), random=False),
+  'runs': Kind(_runs),
 }

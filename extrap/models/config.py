@@ -23,6 +23,23 @@ class TransformerConfig:
   recurrences: int = option(
     1, 'times that the stack of layers is applied', minimum=1
   )
+  loops: Literal['fixed', 'length', 'doubling'] = option(
+    'fixed',
+    'how often a token is updated. fixed: `recurrences` times; length: as '
+    'often as there are tokens before it; doubling: about log2 of that, the '
+    'neighbours of a window twice as far apart in each loop',
+  )
+  carry: Literal['plain', 'norm', 'sign'] = option(
+    'norm',
+    'what loops that are not fixed hand on: the state as it is, with unit mean '
+    'square, or the signs of its entries',
+  )
+  carry_noise: float = option(
+    0.0,
+    'largest noise that training adds to each entry of such a state before it '
+    'is handed on, or its signs are taken',
+    minimum=0.0,
+  )
   inject_every: int = option(
     0, 'add the embedded input before every k-th layer (0: never)', minimum=0
   )
@@ -65,6 +82,16 @@ class TransformerConfig:
     if self.width % self.heads:
       raise UsageError(
         f'--model.heads={self.heads} does not divide --model.width={self.width}'
+      )
+    if self.loops != 'fixed' and self.recurrences > 1:
+      raise UsageError(
+        f'--model.loops={self.loops} does not go with --model.recurrences='
+        f'{self.recurrences}: the number of loops follows from the length'
+      )
+    if self.loops == 'doubling' and 'stride' not in self.position.reads:
+      raise UsageError(
+        '--model.loops=doubling needs an encoding whose window can be '
+        'stretched: --model.position=previous'
       )
 
   @property

@@ -1,5 +1,7 @@
 """A decoder transformer: standard, with input injection, or looped.
 
+Loops are of a fixed number or grow with length (`extrap.models.loops`).
+
 Shape key: B examples, T tokens, Q queries, E model width, F feed-forward
 width, V vocabulary, L layers, R recurrences.
 """
@@ -8,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from extrap.errors import UsageError
 from extrap.models.attention import (
   Attention,
   Cache,
@@ -19,6 +22,13 @@ from extrap.models.attention import (
 )
 from extrap.models.backends import choose, hardware
 from extrap.models.config import TransformerConfig
+from extrap.models.loops import (
+  carry,
+  most_loops,
+  neighbours_of,
+  noise,
+  takes_part,
+)
 from extrap.models.positions.position import (
   Position,
   lookup,
@@ -100,6 +110,11 @@ def _dense(name: str, width: int, axes: tuple[str, str]) -> _Dense:
   return _Dense(width, axes, name=name)
 
 
+def final_norm(config: TransformerConfig) -> nn.Module:
+  """What stands before the logits."""
+  return _norm(config, 'norm')
+
+
 def _norm(config: TransformerConfig, name: str) -> nn.Module:
   kind = nn.RMSNorm if config.norm == 'rmsnorm' else nn.LayerNorm
   return kind(name=name, dtype=config.dtype, epsilon=1e-6)
@@ -174,8 +189,8 @@ class Transformer(nn.Module):
       structure: the task's structure of tokens_BT.
       queries_BQ: indices of the tokens to predict from; None for all.
       cache: what earlier calls read. Only the queries are read then.
-      key: of random position shifts; needed when train.
-      train: whether encodings shift their ids at random.
+      key: of random position shifts and of noise; needed when train.
+      train: whether encodings shift their ids, and loops add noise, at random.
       loops: how many times the stack is applied without, and then with, a
         gradient; None for `recurrences` times, all with it.
 
@@ -183,9 +198,8 @@ class Transformer(nn.Module):
       Logits [B, Q, V] in float32 at least, and the cache if one was given.
     """
     config, position = self.config, self.config.position
-    if key is not None:
-      key = named(key, 'position')
-    ids = position.prepare(structure, key, train)
+    shift_key = None if key is None else named(key, 'position')
+    ids = position.prepare(structure, shift_key, train)
     view = self._view(ids)
     if cache is not None:
       if queries_BQ is None:
@@ -193,15 +207,27 @@ class Transformer(nn.Module):
       view = View(ids, ids.take(queries_BQ))
       tokens_BT, queries_BQ = gather(tokens_BT, queries_BQ), None
     x_BTE = self._embed(tokens_BT, view.queries)
-    x_BQE, cache = self._layers(x_BTE, view, cache, queries_BQ, loops)
-    x_BQE = _norm(config, 'norm')(x_BQE)
+    if config.loops == 'fixed':
+      x_BQE, cache = self._layers(x_BTE, view, cache, queries_BQ, loops)
+    else:
+      noise_key = named(key, 'carry') if train else None
+      x_BQE = self._growing(x_BTE, view.ids, queries_BQ, noise_key)
+    x_BQE = final_norm(config)(x_BQE)
     logits_BQV = _dense('logits', self.vocab_size, ('embed', 'vocab'))(x_BQE)
     logits_BQV = spread(logits_BQV, 'batch', None, 'vocab')
     logits_BQV = logits_BQV.astype(jnp.promote_types(config.dtype, 'float32'))
     return logits_BQV if cache is None else (logits_BQV, cache)
 
   def empty_cache(self, examples: int, tokens: int) -> Cache:
-    """A cache with room for `tokens` tokens."""
+    """A cache with room for `tokens` tokens.
+
+    Raises:
+      UsageError: the number of loops, each with a cache, is not fixed.
+    """
+    if self.config.loops != 'fixed':
+      raise UsageError(
+        f'--model.loops={self.config.loops}: loops that grow have no cache'
+      )
     gated = type(self.config.position).gate is not Position.gate
     return empty_cache(self.config, examples, tokens, gated)
 
@@ -266,9 +292,7 @@ class Transformer(nn.Module):
       cache: Cache | None,
       queries_BQ: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-      if config.inject_every:
-        injected = index % config.inject_every == 0
-        x_BTE = x_BTE + jnp.where(injected, input_BTE, 0)
+      x_BTE = self._inject(x_BTE, input_BTE, index)
       return layer.apply(
         {'params': params}, x_BTE, view, cache, shared, queries_BQ
       )
@@ -309,6 +333,50 @@ class Transformer(nn.Module):
     final = jax.tree.map(lambda p: p[-1], params_L)
     x_BQE, _ = apply(x_BTE, final, depth - 1, None, queries_BQ)
     return _counted(before_BQE, x_BQE, last, loops), None
+
+  def _growing(
+    self,
+    x_BTE: jax.Array,
+    ids: Structure,
+    queries_BQ: jax.Array | None,
+    key: jax.Array | None,
+  ) -> jax.Array:
+    """Applies `depth` layers as often as the place of each token asks."""
+    config, shared = self.config, self._shared(ids)
+    layer = Layer(config, parent=None)
+    params_L = self.param('layers', self._init_layers, layer, ids, shared)
+    input_BTE, index_L = x_BTE, jnp.arange(config.depth)
+
+    def loop(x_BTE: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
+      view = self._view(neighbours_of(config.loops, ids, number))
+
+      def apply(
+        x_BTE: jax.Array, step: tuple[Params, jax.Array]
+      ) -> tuple[jax.Array, None]:
+        x_BTE = self._inject(x_BTE, input_BTE, step[1])
+        return layer.apply({'params': step[0]}, x_BTE, view, None, shared)
+
+      new_BTE, _ = jax.lax.scan(apply, x_BTE, (params_L, index_L))
+      here = None if key is None else jax.random.fold_in(key, number)
+      noise_BTE = noise(here, config.carry_noise, new_BTE)
+      new_BTE = carry(config.carry, new_BTE, noise_BTE)
+      updated_BT1 = takes_part(config.loops, ids.index, number)[..., None]
+      return jnp.where(updated_BT1, new_BTE, x_BTE), None
+
+    loop = jax.checkpoint(loop) if config.remat else loop
+    loops = most_loops(config.loops, ids.index.shape[1])
+    x_BTE = carry(config.carry, x_BTE)
+    x_BTE, _ = jax.lax.scan(loop, x_BTE, jnp.arange(loops))
+    return x_BTE if queries_BQ is None else gather(x_BTE, queries_BQ)
+
+  def _inject(
+    self, x_BTE: jax.Array, input_BTE: jax.Array, index: jax.Array | int
+  ) -> jax.Array:
+    """The state as a layer finds it, with the input where it is added."""
+    every = self.config.inject_every
+    if not every:
+      return x_BTE
+    return x_BTE + jnp.where(index % every == 0, input_BTE, 0)
 
   def _init_layers(
     self, key: jax.Array, layer: Layer, ids: Structure, shared: Shared | None

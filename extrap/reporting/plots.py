@@ -100,7 +100,11 @@ def training_curves(
 
 
 def accuracy_figure(
-  results: Iterable[Result], train_size: int, title: str, **columns: Columns
+  results: Iterable[Result],
+  train_size: int,
+  title: str,
+  unit: str = 'digits',
+  **columns: Columns,
 ) -> 'Figure':
   """Draws exact match against length, one line an arm.
 
@@ -110,8 +114,9 @@ def accuracy_figure(
 
   Args:
     results: rows; sizes with operands of different lengths are left out.
-    train_size: largest size of the training region, in digits.
+    train_size: largest size of the training region.
     title: the title.
+    unit: of lengths.
     **columns: selection of rows, see `exact_match_cells`.
 
   Returns:
@@ -133,14 +138,15 @@ def accuracy_figure(
     color=TRAINED_COLOUR,
     lw=0,
     zorder=0,
-    label=f'trained, up to {train_size} digits',
+    label=f'trained, up to {train_size} {unit}',
   )
   axes.set_xlim(left, right)
   for index, (arm, line) in enumerate(lines.items()):
     _draw(axes, index, _accuracy_spread(line), arm + _missing_note(line))
   axes.set_ylim(-3, 103)
   axes.set_yticks(range(0, 101, 20))
-  axes.set_xlabel('length of the operands (digits)')
+  what = 'the operands' if unit == 'digits' else 'the problem'
+  axes.set_xlabel(f'length of {what} ({unit})')
   axes.set_ylabel('exact match (%)')
   _finish(figure, axes, title, _replicas_note(lines))
   return figure

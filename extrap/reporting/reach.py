@@ -8,11 +8,12 @@ from extrap.evaluation.results import Result, select
 from extrap.reporting.tables import Table, format_percent
 
 
-def reach_table(results: Sequence[Result]) -> Table:
+def reach_table(results: Sequence[Result], unit: str = 'digits') -> Table:
   """One row an arm: what each seed learned and how far it goes.
 
   Args:
     results: rows of `extrap.arms.score_lengths`, of one training length.
+    unit: of lengths.
   """
   trained = trained_length(results)
   rows = [
@@ -25,7 +26,7 @@ def reach_table(results: Sequence[Result]) -> Table:
     *('learning rate', 'samples', 'tuning', 'FLOPs', 'seconds'),
   ]
   caption = (
-    f'Trained to {trained} digits; every seed, in order. Reach: the largest '
+    f'Trained to {trained} {unit}; every seed, in order. Reach: the largest '
     'length up to which every tested one is so good; - where the training '
     'length is not (not learned: nothing follows on extrapolation). Samples, '
     'FLOPs and seconds of a seed; tuning: samples that chose the learning rate.'

@@ -47,6 +47,7 @@ class Structure:
     anchor: 1 for delimiters that a windowed encoding always sees.
     operand: which number a token is of or leads to, for encodings that fill it
       in while they prepare.
+    stride: tokens from one to the next that a window holds; None stands for 1.
     runs: most digit runs; roles: number of roles; anchors: most anchors.
   """
 
@@ -57,6 +58,7 @@ class Structure:
   run: jax.Array
   anchor: jax.Array
   operand: jax.Array | None = None
+  stride: jax.Array | None = None
   runs: int = struct.field(pytree_node=False, default=1)
   roles: int = struct.field(pytree_node=False, default=1)
   anchors: int = struct.field(pytree_node=False, default=0)
@@ -122,3 +124,15 @@ def uniform_sizes(
 ) -> jax.Array:
   """Sizes int32 [B, S], every ordered tuple in low..high equally likely."""
   return jax.random.randint(key, (batch, axes), low, high + 1)
+
+
+def log_uniform_sizes(
+  key: jax.Array, batch: int, axes: int, low: int, high: int
+) -> jax.Array:
+  """Sizes int32 [B, S] in low..high, n with weight log((n + 1) / n).
+
+  Short problems are many: what is learned on them carries over to longer ones.
+  """
+  limits = dict(minval=jnp.log(low), maxval=jnp.log(high + 1.0))
+  size_BS = jnp.exp(jax.random.uniform(key, (batch, axes), **limits))
+  return jnp.clip(size_BS.astype(jnp.int32), low, high)

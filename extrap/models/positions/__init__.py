@@ -6,6 +6,7 @@ from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling, Coupling2
 from extrap.models.positions.place import PlaceBias, PlaceWindow
 from extrap.models.positions.position import POSITIONS, Param, Position
+from extrap.models.positions.previous import Previous
 from extrap.models.positions.rotary import Rotary
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
   'PlaceBias',
   'PlaceWindow',
   'Position',
+  'Previous',
   'Rotary',
   'Sinusoidal',
 ]
