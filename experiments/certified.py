@@ -35,7 +35,7 @@ Commands (two CPU cores of an AMD EPYC):
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -46,11 +46,12 @@ from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation.borrows import BORROWS
 from extrap.evaluation.certificate import Certificate
-from extrap.evaluation.grid import Cell, Suite
+from extrap.evaluation.grid import Cell, Sampler, Suite
 from extrap.evaluation.patterns import PATTERNS
 from extrap.evaluation.products import PRODUCTS
 from extrap.evaluation.results import Result, select, write_csv
 from extrap.evaluation.stress import Kind, stress_suites
+from extrap.evaluation.sums import SUMS, sum_sampler
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceWindow
 from extrap.reporting.report import bullets, write_report
@@ -76,6 +77,7 @@ from extrap.tasks.numbers import NumberTask
 from extrap.tasks.parity import Parity
 from extrap.tasks.prefix_sums import PrefixSums
 from extrap.tasks.subtraction import Subtraction
+from extrap.tasks.summation import Summation
 from extrap.training import distributed
 
 STUDY = 'certified'
@@ -83,21 +85,58 @@ CLAIM = 'subtraction, N x 1 products, copies, parity: certified at every length'
 TIME = '7 minutes on two CPU cores'
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-  """A task with the kinds of problems that its stress suite, `name`, has."""
+  """A task, and what it needs.
+
+  Attributes:
+    task: what is learned.
+    name: of its stress suite.
+    kinds: the problems of that suite.
+    longer: how many times --steps it trains.
+    window: what is particular to its window of places.
+    sampler: draws problems of a kind; None for the usual one.
+  """
 
   task: NumberTask
   name: str
   kinds: Mapping[str, Kind]
+  longer: int = 1
+  window: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  sampler: Callable[[NumberTask, Kind], Sampler] | None = None
+
+
+def _sum(longer: int, **task: int) -> Case:
+  window = {'own_step': True} if task.get('trace') else {}
+  return Case(
+    task=Summation(**task),
+    name='sum',
+    kinds=SUMS,
+    longer=longer,
+    window=window,
+    sampler=sum_sampler,
+  )
 
 
 CASES = {
-  'subtraction': Case(Subtraction(), 'borrow', BORROWS),
-  'product': Case(Multiplication(second_digits=1), 'product', PRODUCTS),
-  'copying': Case(Copying(), 'pattern', PATTERNS),
-  'parity': Case(Parity(trace=True), 'pattern', PATTERNS),
-  'prefix_sums': Case(PrefixSums(), 'pattern', PATTERNS),
+  'subtraction': Case(task=Subtraction(), name='borrow', kinds=BORROWS),
+  'product': Case(
+    task=Multiplication(second_digits=1), name='product', kinds=PRODUCTS
+  ),
+  'copying': Case(task=Copying(), name='pattern', kinds=PATTERNS),
+  'parity': Case(task=Parity(trace=True), name='pattern', kinds=PATTERNS),
+  'prefix_sums': Case(task=PrefixSums(), name='pattern', kinds=PATTERNS),
+  'sum_3': _sum(3, operands=3),
+  'sum_4': _sum(4, operands=4),
+  'sum_5': _sum(6, operands=5),
+  'running_sums': _sum(1, operands=10, trace=True),
+  'product_2': Case(
+    task=Multiplication(second_digits=2),
+    name='product',
+    kinds=PRODUCTS,
+    longer=6,
+    window={'behind': 1},
+  ),
 }
 STRESS_LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -137,6 +176,26 @@ class Config(StudyConfig):
       return task
     return dataclasses.replace(task, base=self.base)
 
+  def model_of(self, name: str) -> TransformerConfig:
+    """The model, with the window that a task needs."""
+    position, window = self.model.position, CASES[name].window
+    if isinstance(position, PlaceWindow):
+      position = dataclasses.replace(position, **window)
+    return dataclasses.replace(self.model, position=position)
+
+  def longer(self, name: str) -> 'Config':
+    """The same with the steps of a task."""
+    times, train = CASES[name].longer, self.train
+    return dataclasses.replace(
+      self,
+      steps=self.steps * times,
+      train=dataclasses.replace(
+        train,
+        steps=train.steps * times,
+        schedule_steps=train.resolved_schedule_steps * times,
+      ),
+    )
+
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains, evaluates and certifies each task; returns the exit code."""
@@ -174,8 +233,7 @@ def check(config: Config) -> None:
       raise UsageError(f'--tasks={name}: name each once, of {", ".join(CASES)}')
   for name in config.tasks:
     problem = make_problem(config, name)
-    window = certificates.check_model(problem.model)
-    certificates.contexts_of(problem.task, *window)
+    certificates.contexts_for(problem.model, problem.task)
 
 
 def problem(config: Config) -> SequenceProblem:
@@ -188,7 +246,7 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
   task = config.task(name)
   return SequenceProblem(
     task=task,
-    model=Transformer(config.model, task.vocab_size),
+    model=Transformer(config.model_of(name), task.vocab_size),
     max_size=config.digits,
     batch_size=config.batch_size,
   )
@@ -197,7 +255,7 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Exact match by length, and the certificate, of every replica."""
   folder = kept.run.path / 'arms' / name
-  problem = make_problem(config, name)
+  problem, config = make_problem(config, name), config.longer(name)
   trained = train_arm(problem, config, kept.run, name, kept.stop, folder)
   rung = config.model.position.rung
   source = account(STUDY, name, rung, config, problem, trained, folder)
@@ -231,6 +289,7 @@ def suites(config: Config, name: str) -> list[Suite]:
     [length for length in STRESS_LENGTHS if length <= lengths[-1]],
     rows=10,
     buckets=(lengths[-1],),  # few rows: padding costs less than compiling
+    sampler=CASES[name].sampler,
   )
   return [equal, *stress.values()]
 

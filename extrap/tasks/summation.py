@@ -158,7 +158,26 @@ class Summation(NumberTask):
       number_BT = jnp.minimum(structure.run, total - 1)
     digit_BT = jnp.where(summed_BT, total, number_BT)
     role_BT = jnp.where(structure.digit, digit_BT, total + 1 + kind_BT)
-    return structure.replace(role=role_BT, roles=total + 1 + kinds)
+    structure = structure.replace(role=role_BT, roles=total + 1 + kinds)
+    return self._in_steps(structure, tokens_BT) if self.trace else structure
+
+  def _in_steps(self, structure: Structure, tokens_BT: jax.Array) -> Structure:
+    """Which step of the trace reads a token, and which one writes the next.
+
+    A step adds one number to the sum before; the first one adds two. A '+' is
+    an anchor, read by the step before its number: it says that one follows.
+    """
+    plus_BT = tokens_BT == self.token('+')
+    begins_BT = (tokens_BT == self.token('=')) | (tokens_BT == self.token('>'))
+    number_BT = jnp.cumsum(plus_BT, axis=1)
+    step_BT = jnp.cumsum(begins_BT, axis=1)
+    given_BT = jnp.where(plus_BT, number_BT - 1, jnp.maximum(number_BT, 1))
+    return structure.replace(
+      asks=step_BT,
+      read=jnp.where(step_BT > 0, step_BT + 1, given_BT),
+      anchor=plus_BT.astype(jnp.int32),
+      anchors=self.operands - 1,
+    )
 
   def from_integers(
     self, rows: Sequence[Sequence[int]], max_size: int | None = None

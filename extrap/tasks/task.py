@@ -46,6 +46,8 @@ class Structure:
     run: which run of digits a token is of, counted from 0; `runs` if of none.
     anchor: 1 for delimiters that a windowed encoding always sees.
     runs: most digit runs; roles: number of roles; anchors: most anchors.
+    asks: which step of a trace a token asks in; None without a trace.
+    read: which step of it reads a token, likewise.
   """
 
   index: jax.Array
@@ -57,6 +59,8 @@ class Structure:
   runs: int = struct.field(pytree_node=False, default=1)
   roles: int = struct.field(pytree_node=False, default=1)
   anchors: int = struct.field(pytree_node=False, default=0)
+  asks: jax.Array | None = None
+  read: jax.Array | None = None
 
   def take(self, index_BX: jax.Array) -> 'Structure':
     """The structure of the tokens at index_BX; [B, X] or [B, X, W]."""
