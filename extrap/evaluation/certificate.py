@@ -12,7 +12,8 @@ is compared with the largest difference that float64 arithmetic, another order
 of summation, gathered keys, or a shift of all places makes in any logit. This
 is *measured*, not derived: the certificate says so.
 
-Shape key: R replicas, C contexts, V vocabulary, T tokens, B rows of a call.
+Shape key: R replicas, C contexts, V vocabulary, T tokens, B rows of a call, X
+tokens that a query sees.
 """
 
 import dataclasses
@@ -37,6 +38,7 @@ from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.strings import StringTask
 from extrap.tasks.summation import Summation
+from extrap.tasks.task import Structure
 
 SAFETY = 100  # how many times the largest difference the margin must be
 SHIFT, SHIFTED = 300, 500  # places moved, and contexts checked so
@@ -207,14 +209,20 @@ class _Rounding:
       'summation order': functools.partial(
         _logits, model, _permute(params), task
       ),
-      'gathered keys': functools.partial(_logits, gathered, params, task),
+      'gathered keys': functools.partial(
+        _logits, gathered, params, task, near=False
+      ),
     }
     self.found = {cause: np.zeros(1) for cause in self.others}
     here, moved = (
       contexts_for(model, task, shift=shift, most=SHIFTED).whole()
       for shift in (0, SHIFT)
     )
-    self._keep(f'{SHIFT} places further', logits(here), logits(moved))
+    self._keep(
+      f'{SHIFT} places further',
+      logits(here, near=False),
+      logits(moved, near=False),
+    )
 
   def add(self, contexts: Contexts, logits_RCV: np.ndarray) -> None:
     """Takes some contexts into account, and what the model says there."""
@@ -313,10 +321,22 @@ def _margins(logits_CV: np.ndarray, target_C: np.ndarray) -> np.ndarray:
 
 
 def _logits(
-  model: Transformer, params: Params, task: NumberTask, contexts: Contexts
+  model: Transformer,
+  params: Params,
+  task: NumberTask,
+  contexts: Contexts,
+  near: bool = True,
 ) -> np.ndarray:
-  """Logits [R, C, V] of the one query asked in each context."""
-  run = _program(model, task)
+  """Logits [R, C, V] of the one query asked in each context.
+
+  Args:
+    model: one layer, hard window of places.
+    params: of all replicas.
+    task: gives the structure.
+    contexts: what is asked.
+    near: leave out the tokens that the query does not see.
+  """
+  run = _program(model, task, near)
   rows = max(1, TOKENS // contexts.tokens.shape[1])
   parts = []
   for first in range(0, len(contexts), rows):
@@ -328,18 +348,39 @@ def _logits(
 
 
 @functools.lru_cache(maxsize=8)
-def _program(model: Transformer, task: NumberTask) -> Callable:
+def _program(model: Transformer, task: NumberTask, near: bool) -> Callable:
   """(params of all replicas, tokens, query) -> logits [R, B, V]."""
 
   @jax.jit
   @functools.partial(jax.vmap, in_axes=(0, None, None))
   def run(params: Params, tokens_BT: jax.Array, query_B1: jax.Array):
-    logits_B1V = model.apply(
-      {'params': params}, tokens_BT, task.structure(tokens_BT), query_B1
-    )
-    return logits_B1V[:, 0]
+    asked = tokens_BT, task.structure(tokens_BT), query_B1
+    if near:
+      asked = _near(model.config.position, *asked)
+    return model.apply({'params': params}, *asked)[:, 0]
 
   return run
+
+
+def _near(
+  position: PlaceWindow,
+  tokens_BT: jax.Array,
+  structure: Structure,
+  query_B1: jax.Array,
+) -> tuple[jax.Array, Structure, jax.Array]:
+  """The same rows without the tokens that the query does not see."""
+  key, query = structure.expand(1), structure.take(query_B1).expand(2)
+  seen_B1T = position.visible(query, key) & (key.index <= query.index)
+  most = structure.runs * (position.behind + position.ahead + 1)
+  rank_X1 = jnp.arange(most + structure.anchors + 1)[None, :, None]
+  is_it_BXT = seen_B1T & (jnp.cumsum(seen_B1T, axis=2) - 1 == rank_X1)
+  token_BX, there_BX = jnp.argmax(is_it_BXT, axis=2), is_it_BXT.any(axis=2)
+  near = structure.take(token_BX)
+  # What is not there comes after the query, which then does not see it.
+  index_BX = jnp.where(there_BX, near.index, tokens_BT.shape[1])
+  tokens_BX = jnp.take_along_axis(tokens_BT, token_BX, axis=1)
+  last_B1 = there_BX.sum(axis=1, keepdims=True) - 1
+  return tokens_BX, near.replace(index=index_BX), last_B1
 
 
 def _in_float64(
