@@ -253,10 +253,8 @@ def contexts_for(
   Raises:
     UsageError: they are not finite, not enumerated, or too many.
   """
-  window, traced = (
-    check_model(model),
-    isinstance(task, Summation) and task.trace,
-  )
+  window = check_model(model)
+  traced = isinstance(task, Summation) and task.trace
   if traced and not model.config.position.own_step:
     raise UsageError(
       'a query sees all sums of a trace, and nothing tells which one it needs: '

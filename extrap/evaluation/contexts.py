@@ -130,7 +130,7 @@ class Contexts:
       for number in self.seen[row]
     )
     own = int(self.own[row])
-    name = "'='" if own == task.token('=') else f'answer digit {own}'
+    name = task.names[own] if own >= task.base else f'answer digit {own}'
     before = [str(digit) for digit in self.answers[row] if digit != BELOW]
     name += f' after {" ".join(reversed(before))}' * bool(before)
     return f'{name}, digits (lowest first, - for none) {seen}'

@@ -43,8 +43,8 @@ class Summation(NumberTask):
 
   alike: float = option(
     0.0,
-    'chance that a drawn digit repeats that of the number before: many equal '
-    'digits at one place are rare otherwise',
+    'chance that a drawn digit repeats that of the number before (0 where it '
+    'has ended): many equal digits at one place are rare otherwise',
     minimum=0.0,
     maximum=1.0,
   )
