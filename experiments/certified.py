@@ -25,7 +25,13 @@ numbers contexts are too many, and beyond as many as the base nothing local
 tells the answer. Running sums (rung L7: a trace) add one number a step. The
 window shows a step what it reads and nothing else, and the contexts do not
 depend on how many numbers there are: trained on 2 .. 4, certified for any,
-tested on 2 .. 10. An N x 2 product needs one place behind.
+tested on 2 .. 10.
+
+Not reached. An N x 2 product needs one place behind, and its contexts can be
+enumerated (`--tasks=product_2`), but one layer did not learn it: after 3,000
+steps of 64 problems (one seed) the loss was 1.27, and 2 of 200 products of 10
+digits were right. Two layers of 8 heads, which have no certificate, were at
+0.68 and 25 of 200 after 4,000 steps (one seed, learning rate 3e-3).
 
 Protocol. Lengths uniform in 1..10; the same batch and learning rate for all
 tasks, and the same steps, but for some that take a multiple (`Case.longer`).
@@ -174,7 +180,9 @@ class Config(StudyConfig):
   """Flags of this study."""
 
   tasks: tuple[str, ...] = option(
-    tuple(CASES), f'tasks to train, of {", ".join(CASES)}', identity=False
+    tuple(name for name in CASES if name != 'product_2'),
+    f'tasks to train, of {", ".join(CASES)}',
+    identity=False,
   )
   base: tuple[int, ...] = option(
     (10,),
