@@ -20,6 +20,10 @@ from extrap.evaluation.certificate import (
   _permute,
   certify,
   check_model,
+  contexts_of,
+)
+from extrap.evaluation.certificate import (
+  _logits as logits_of,
 )
 from extrap.evaluation.contexts import ABSENT, BELOW
 from extrap.evaluation.grid import Suite, evaluate
@@ -28,8 +32,11 @@ from extrap.models.config import TransformerConfig
 from extrap.models.positions import NoPosition, PlaceBias, PlaceWindow
 from extrap.models.transformer import Params, Transformer
 from extrap.tasks.addition import Addition
+from extrap.tasks.multiplication import Multiplication
+from extrap.tasks.numbers import NumberTask
 from extrap.tasks.operation import Operation
 from extrap.tasks.subtraction import Subtraction
+from extrap.tasks.summation import Summation
 from extrap.training import Context, TrainConfig, fit
 
 # What a query sees: its token, the sum's digits before it (nearest first), the
@@ -376,6 +383,55 @@ def test_window_of_a_model() -> None:
   position = PlaceWindow(behind=2, ahead=3)
   model = _model(position=position, logit_scale='learned', qk_norm=True)
   assert check_model(model) == (2, 3)
+
+
+def _untrained(task: NumberTask, **window: int) -> tuple[Transformer, Params]:
+  """Two replicas that nothing was learned by."""
+  config = dataclasses.replace(_model().config, position=PlaceWindow(**window))
+  model = Transformer(config, task.vocab_size)
+  tokens = jnp.zeros((1, 2), jnp.int32)
+  init = jax.jit(
+    jax.vmap(
+      lambda key: nn.unbox(model.init(key, tokens, task.structure(tokens)))
+    )
+  )
+  return model, init(jax.random.split(jax.random.key(0), 2))['params']
+
+
+@pytest.mark.parametrize(
+  ('task', 'window'),
+  [
+    (Summation(base=3), {}),
+    (Summation(base=3, trace=True), {'own_step': True}),
+    (Multiplication(base=2, second_digits=2), {'behind': 1}),
+  ],
+)
+def test_what_a_query_does_not_see_does_not_matter(
+  task: NumberTask, window: dict[str, int]
+) -> None:
+  model, params = _untrained(task, **window)
+  contexts = contexts_of(task, window.get('behind', 0), 1).whole()
+  near, whole = (
+    logits_of(model, params, task, contexts, near=near)
+    for near in (True, False)
+  )
+  np.testing.assert_allclose(near, whole, atol=1e-5)
+  assert near.std(axis=1).min() > 0.1
+
+
+def test_parts_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+  task = Summation(base=3)
+  model, params = _untrained(task)
+  once = certify(model, params, task)
+  contexts_of.cache_clear()
+  monkeypatch.setattr('extrap.evaluation.summation_contexts.PART', 200)
+  assert len(contexts_of(task, 0, 1).parts) > 5
+  parts = certify(model, params, task)
+  contexts_of.cache_clear()
+  for one, other in zip(once, parts, strict=True):
+    assert (one.contexts, one.wrong) == (other.contexts, other.wrong)
+    assert one.margin == pytest.approx(other.margin, abs=1e-5)
+    assert 0 < one.wrong < one.contexts and other.offender is not None
 
 
 def test_another_order_is_the_same_function() -> None:

@@ -6,12 +6,12 @@ import json
 import pytest
 
 from experiments import certified
-from experiments.certified import CASES, Config, check
+from experiments.certified import CASES, Config, check, make_problem
 from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv, select
 from extrap.models import TransformerConfig
-from extrap.models.positions import PlaceBias
+from extrap.models.positions import PlaceBias, PlaceWindow
 
 SMALL = (
   '--tasks=parity',
@@ -65,14 +65,20 @@ def test_parity_is_trained_scored_and_certified(tmp_path, capfd, monkeypatch):
 
 
 def test_every_task_has_contexts():
-  check(Config())
-  check(Config(base=3))
+  check(Config(tasks=tuple(CASES)))
+  check(Config(tasks=('addition', 'sum_3', 'running_sums'), base=(3, 16)))
 
 
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'tasks': ()}, 'at least one entry'),
+    ({'tasks': ()}, 'need an entry each'),
+    ({'base': ()}, 'need an entry each'),
+    ({'tasks': ('sum_4',), 'base': (10, 3)}, 'at most 3 numbers'),
+    (
+      {'model': TransformerConfig(position=PlaceWindow(behind=1))},
+      '1,000,000 can be enumerated',
+    ),
     (
       {'tasks': ('sorting',)},
       '--tasks=sorting: name each once, of',
@@ -91,6 +97,17 @@ def test_bad_input_is_refused_before_training(changes, message):
 
 
 def test_a_base_is_given_to_all_but_parity():
-  bases = {name: Config(base=7).task(name).base for name in CASES}
-  assert bases.pop('parity') == 2
-  assert set(bases.values()) == {7}
+  config = Config(tasks=('parity', 'subtraction'), base=(10, 2, 16))
+  assert config.arms == (
+    *('parity', 'subtraction', 'subtraction@2', 'subtraction@16'),
+  )
+  assert [config.task(arm).base for arm in config.arms] == [2, 10, 2, 16]
+
+
+def test_sums_train_longer_and_traces_see_their_step():
+  config = Config()
+  longer = config.longer('sum_3')
+  assert longer.steps == 3 * config.steps
+  assert longer.train.resolved_schedule_steps == 3 * 1000
+  assert make_problem(config, 'running_sums').model.config.position.own_step
+  assert not make_problem(config, 'sum_3@5').model.config.position.own_step

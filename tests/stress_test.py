@@ -12,20 +12,24 @@ from extrap.evaluation.borrows import BORROWS
 from extrap.evaluation.patterns import PATTERNS
 from extrap.evaluation.products import PRODUCTS
 from extrap.evaluation.stress import stress_sampler, stress_suites
+from extrap.evaluation.sums import SUMS, sum_sampler
 from extrap.tasks.copying import Copying
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.parity import Parity
 from extrap.tasks.prefix_sums import PrefixSums
 from extrap.tasks.subtraction import Subtraction
+from extrap.tasks.summation import Summation
 
 LENGTHS = (1, 2, 3, 7)
 MAX_SIZE, DRAWS = 9, 3
 
 
-def drawn(task, kind, lengths=LENGTHS):
+def drawn(task, kind, lengths=LENGTHS, sampler_of=stress_sampler):
   """(length, instance) of every row; each is checked against the oracle."""
-  suite = stress_suites('stress', {'one': kind}, task, lengths, DRAWS)['one']
-  sampler = stress_sampler(task, kind)
+  suite = stress_suites(
+    'stress', {'one': kind}, task, lengths, DRAWS, sampler=sampler_of
+  )['one']
+  sampler = suite.sampler
   sample = jax.jit(lambda key, size_1S: sampler(key, size_1S, MAX_SIZE))
   rows = []
   for length, cell in zip(lengths, suite.cells, strict=True):
@@ -77,6 +81,32 @@ def test_products_are_valid_and_of_their_kind(kind, second_digits):
     if kind == 'palindromes':
       assert str(a) == str(a)[::-1]
       assert str(b) == str(b)[::-1]
+
+
+@pytest.mark.parametrize(
+  'task', [Summation(operands=4), Summation(operands=2, trace=True)]
+)
+@pytest.mark.parametrize('kind', SUMS)
+def test_sums_are_valid_and_of_their_kind(kind, task):
+  rows = drawn(task, SUMS[kind], sampler_of=sum_sampler)
+  for length, numbers in rows:
+    assert len(numbers) == task.operands
+    sizes = [len(str(number)) for number in numbers]
+    nines = 10**length - 1
+    if kind in ('nines', 'same', 'powers'):
+      assert set(sizes) == {length} and len(set(numbers)) == 1
+    if kind == 'nines':
+      assert numbers[0] == nines
+    if kind == 'powers':
+      assert numbers[0] == 10 ** (length - 1)
+    if kind == 'one more':
+      assert numbers[:2] == (nines, 1) and not any(numbers[2:])
+    if kind == 'chain':
+      assert sum(numbers) == nines + (task.operands > 2)
+    if kind == 'stairs':
+      assert sizes == sorted(sizes, reverse=True)
+      assert (sizes[0], sizes[-1]) == (length, 1)
+  assert (len(set(rows)) > len(LENGTHS)) == SUMS[kind].random
 
 
 def test_a_second_factor_that_does_not_fit_is_refused():

@@ -122,7 +122,40 @@ def test_gathered_keys_are_those_of_the_dense_window(roles):
 
 
 def test_the_same_row_is_drawn_into_every_shape():
-  check_same_row(Summation(operands=4), [4], 4, 7)
+  check_same_row(Summation(operands=4, alike=0.5), [4], 4, 7)
+
+
+def test_digits_may_be_like_those_of_the_number_before():
+  """Half of them, and a tenth of the rest; lengths stay as they are."""
+  plain = Summation(operands=3, fewest=3)
+  alike = Summation(operands=3, fewest=3, alike=0.5)
+  size_B1 = jnp.full((400, 1), 6)
+
+  @jax.jit
+  def program(key):
+    return [
+      task.sample(key, size_B1, max_size=6).tokens for task in (plain, alike)
+    ]
+
+  shares = []
+  before_B, after_B = program(jax.random.key(0))
+  for before_T, after_T in zip(
+    *map(np.asarray, (before_B, after_B)), strict=True
+  ):
+    (numbers, sums) = alike.read(after_T)
+    assert sums == (sum(numbers),)
+    lengths = [
+      [len(str(x)) for x in numbers],
+      [len(str(x)) for x in plain.read(before_T)[0]],
+    ]
+    assert lengths[0] == lengths[1]
+    low = min(lengths[0])
+    shares += [
+      str(x)[::-1][i] == str(y)[::-1][i]
+      for x, y in itertools.pairwise(numbers)
+      for i in range(low - 1)
+    ]
+  assert 0.5 < np.mean(shares) < 0.6
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ is compared with the largest difference that float64 arithmetic, another order
 of summation, gathered keys, or a shift of all places makes in any logit. This
 is *measured*, not derived: the certificate says so.
 
-Shape key: R replicas, C contexts, V vocabulary, T tokens, B rows of a call.
+Shape key: R replicas, C contexts, V vocabulary, T tokens, B rows of a call, X
+tokens that a query sees.
 """
 
 import dataclasses
@@ -24,19 +25,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from extrap.errors import UsageError
-from extrap.evaluation.contexts import Contexts
+from extrap.evaluation.contexts import Contexts, Enumeration
 from extrap.evaluation.operation_contexts import operation_contexts
 from extrap.evaluation.product_contexts import product_contexts
 from extrap.evaluation.results import Provenance, Result
 from extrap.evaluation.string_contexts import string_contexts
+from extrap.evaluation.summation_contexts import summation_contexts
+from extrap.evaluation.trace_contexts import trace_contexts
 from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Params, Transformer
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.strings import StringTask
+from extrap.tasks.summation import Summation
+from extrap.tasks.task import Structure
 
 SAFETY = 100  # how many times the largest difference the margin must be
 SHIFT, SHIFTED = 300, 500  # places moved, and contexts checked so
+ROUNDED = 100_000  # contexts in which rounding is measured, about
 TOKENS = 1 << 15  # of one call and replica: bounds memory
 
 STATEMENT = (
@@ -50,7 +56,8 @@ STATEMENT = (
   'answer is right at every length, up to rounding: the smallest margin is at '
   f'least {SAFETY} times the largest difference of a logit that float64, '
   'another order of hidden units and head widths, gathered keys or a shift '
-  'of all places made (measured, not derived).'
+  f'of all places made (measured, not derived; in {ROUNDED:,} contexts drawn '
+  'at random where there are more).'
 )
 
 
@@ -134,48 +141,147 @@ def certify(
   Raises:
     UsageError: the model cannot be certified.
   """
-  behind, ahead = check_model(model)
-  contexts = contexts_of(task, behind, ahead)
-  moved, still = _moved(task, contexts, behind, ahead)
+  contexts = contexts_for(model, task)
+  measured = _Rounding(model, params, task)
+  rng, share = np.random.default_rng(0), ROUNDED / contexts.upper
+  tallies = None
+  for part in contexts:
+    logits_RCV = _logits(model, params, task, part)
+    tallies = tallies or [_Tally(task) for _ in logits_RCV]
+    for tally, logits_CV in zip(tallies, logits_RCV, strict=True):
+      tally.add(part, logits_CV)
+    some = np.flatnonzero(rng.random(len(part)) < share)
+    measured.add(part.select(some), logits_RCV[:, some])
+  return [
+    tally.certificate(rounding)
+    for tally, rounding in zip(tallies, measured.largest(), strict=True)
+  ]
 
-  def logits(model: Transformer, params: Params, at: Contexts) -> np.ndarray:
-    return _logits(model, params, task, at)
 
-  base_RCV = logits(model, params, contexts)
-  gathered = _variant(model, attention='gathered')
-  others = {
-    'float64': _in_float64(model, params, task, contexts),
-    'summation order': logits(model, _permute(params), contexts),
-    'gathered keys': logits(gathered, params, contexts),
-  }
-  moved_RXV = logits(model, params, moved)
-  certificates = []
-  for replica, base_CV in enumerate(base_RCV):
-    rounding = {
-      cause: _distance(base_CV, other_RCV[replica])
-      for cause, other_RCV in others.items()
-    }
-    rounding[f'{SHIFT} places further'] = _distance(
-      base_CV[still], moved_RXV[replica]
+@dataclasses.dataclass
+class _Tally:
+  """What the contexts of all parts add up to, for one replica."""
+
+  task: NumberTask
+  contexts: int = 0
+  wrong: int = 0
+  margin: float = np.inf
+  tightest: str = ''
+  offender: str | None = None
+
+  def add(self, part: Contexts, logits_CV: np.ndarray) -> None:
+    """Counts a part's contexts."""
+    margin_C = _margins(logits_CV, part.target)
+    lowest, wrong_C = int(np.argmin(margin_C)), ~(margin_C > 0)
+    if self.offender is None and wrong_C.any():
+      row = int(np.argmax(wrong_C))
+      self.offender = (
+        f'{part.describe(self.task, row)}: right is '
+        f'{self.task.names[part.target[row]]}, the model says '
+        f'{self.task.names[int(np.argmax(logits_CV[row]))]}'
+      )
+    if margin_C[lowest] < self.margin:
+      self.margin = float(margin_C[lowest])
+      self.tightest = part.describe(self.task, lowest)
+    self.contexts += len(part)
+    self.wrong += int(wrong_C.sum())
+
+  def certificate(self, rounding: dict[str, float]) -> Certificate:
+    """The verdict on all of them."""
+    return Certificate(
+      self.contexts,
+      self.wrong,
+      self.margin,
+      self.tightest,
+      rounding,
+      self.offender,
     )
-    certificates.append(_judge(task, contexts, base_CV, rounding))
-  return certificates
+
+
+class _Rounding:
+  """Largest differences of a logit, by their cause, in each replica."""
+
+  def __init__(self, model: Transformer, params: Params, task: NumberTask):
+    logits = functools.partial(_logits, model, params, task)
+    gathered = _variant(model, attention='gathered')
+    self.others = {
+      'float64': functools.partial(_in_float64, model, params, task),
+      'summation order': functools.partial(
+        _logits, model, _permute(params), task
+      ),
+      'gathered keys': functools.partial(
+        _logits, gathered, params, task, near=False
+      ),
+    }
+    self.found = {cause: np.zeros(1) for cause in self.others}
+    here, moved = (
+      contexts_for(model, task, shift=shift, most=SHIFTED).whole()
+      for shift in (0, SHIFT)
+    )
+    self._keep(
+      f'{SHIFT} places further',
+      logits(here, near=False),
+      logits(moved, near=False),
+    )
+
+  def add(self, contexts: Contexts, logits_RCV: np.ndarray) -> None:
+    """Takes some contexts into account, and what the model says there."""
+    if len(contexts):
+      for cause, logits in self.others.items():
+        self._keep(cause, logits_RCV, logits(contexts))
+
+  def _keep(
+    self, cause: str, one_RCV: np.ndarray, other_RCV: np.ndarray
+  ) -> None:
+    pairs = zip(one_RCV, other_RCV, strict=True)
+    distance_R = [_distance(one_CV, other_CV) for one_CV, other_CV in pairs]
+    self.found[cause] = np.maximum(self.found.get(cause, 0.0), distance_R)
+
+  def largest(self) -> list[dict[str, float]]:
+    """For each replica, by cause."""
+    replicas = zip(*self.found.values(), strict=True)
+    return [
+      dict(zip(self.found, map(float, one), strict=True)) for one in replicas
+    ]
+
+
+def contexts_for(
+  model: Transformer, task: NumberTask, **some: int
+) -> Enumeration:
+  """All contexts that a model meets in a task; see `operation_contexts`.
+
+  Raises:
+    UsageError: they are not finite, not enumerated, or too many.
+  """
+  window = check_model(model)
+  traced = isinstance(task, Summation) and task.trace
+  if traced and not model.config.position.own_step:
+    raise UsageError(
+      'a query sees all sums of a trace, and nothing tells which one it needs: '
+      '--model.position.own_step'
+    )
+  return contexts_of(task, *window, **some)
 
 
 @functools.lru_cache(maxsize=8)
 def contexts_of(
   task: NumberTask, behind: int, ahead: int, **some: int
-) -> Contexts:
-  """All contexts of a task, kept; see `operation_contexts`.
+) -> Enumeration:
+  """All contexts of a task; see `operation_contexts`.
 
   Raises:
     UsageError: they are not enumerated, or too many.
   """
-  if isinstance(task, StringTask):
-    return string_contexts(task, behind, ahead, **some)
   if isinstance(task, Multiplication):
     return product_contexts(task, behind, ahead, **some)
-  return operation_contexts(task, behind, ahead, **some)
+  if isinstance(task, Summation) and not task.trace:
+    return summation_contexts(task, behind, ahead, **some)
+  make = operation_contexts
+  if isinstance(task, StringTask):
+    make = string_contexts
+  elif isinstance(task, Summation):
+    make = trace_contexts
+  return Enumeration.of(make(task, behind, ahead, **some))
 
 
 def rows(source: Provenance, certified: Sequence[Certificate]) -> list[Result]:
@@ -203,42 +309,6 @@ def rows(source: Provenance, certified: Sequence[Certificate]) -> list[Result]:
   return results
 
 
-def _moved(
-  task: NumberTask, contexts: Contexts, behind: int, ahead: int
-) -> tuple[Contexts, np.ndarray]:
-  """Some contexts further up in longer numbers, and their rows."""
-  moved = contexts_of(task, behind, ahead, shift=SHIFT, most=SHIFTED)
-  row = {tuple(shown): row for row, shown in enumerate(contexts.shown)}
-  return moved, np.array([row[tuple(shown)] for shown in moved.shown])
-
-
-def _judge(
-  task: NumberTask,
-  contexts: Contexts,
-  logits_CV: np.ndarray,
-  rounding: dict[str, float],
-) -> Certificate:
-  """The certificate of one replica, from its logits."""
-  margin_C = _margins(logits_CV, contexts.target)
-  tightest, wrong_C = int(np.argmin(margin_C)), ~(margin_C > 0)
-  offender = None
-  if wrong_C.any():
-    row = int(np.argmax(wrong_C))
-    offender = (
-      f'{contexts.describe(task, row)}: right is '
-      f'{task.names[contexts.target[row]]}, the model says '
-      f'{task.names[int(np.argmax(logits_CV[row]))]}'
-    )
-  return Certificate(
-    contexts=len(contexts),
-    wrong=int(wrong_C.sum()),
-    margin=float(margin_C[tightest]),
-    tightest=contexts.describe(task, tightest),
-    rounding=rounding,
-    offender=offender,
-  )
-
-
 def _margins(logits_CV: np.ndarray, target_C: np.ndarray) -> np.ndarray:
   """Right logit less the best wrong one; -inf where not finite."""
   row_C = np.arange(len(target_C))
@@ -249,10 +319,22 @@ def _margins(logits_CV: np.ndarray, target_C: np.ndarray) -> np.ndarray:
 
 
 def _logits(
-  model: Transformer, params: Params, task: NumberTask, contexts: Contexts
+  model: Transformer,
+  params: Params,
+  task: NumberTask,
+  contexts: Contexts,
+  near: bool = True,
 ) -> np.ndarray:
-  """Logits [R, C, V] of the one query asked in each context."""
-  run = _program(model, task)
+  """Logits [R, C, V] of the one query asked in each context.
+
+  Args:
+    model: one layer, hard window of places.
+    params: of all replicas.
+    task: gives the structure.
+    contexts: what is asked.
+    near: leave out the tokens that the query does not see.
+  """
+  run = _program(model, task, near)
   rows = max(1, TOKENS // contexts.tokens.shape[1])
   parts = []
   for first in range(0, len(contexts), rows):
@@ -264,18 +346,39 @@ def _logits(
 
 
 @functools.lru_cache(maxsize=8)
-def _program(model: Transformer, task: NumberTask) -> Callable:
+def _program(model: Transformer, task: NumberTask, near: bool) -> Callable:
   """(params of all replicas, tokens, query) -> logits [R, B, V]."""
 
   @jax.jit
   @functools.partial(jax.vmap, in_axes=(0, None, None))
   def run(params: Params, tokens_BT: jax.Array, query_B1: jax.Array):
-    logits_B1V = model.apply(
-      {'params': params}, tokens_BT, task.structure(tokens_BT), query_B1
-    )
-    return logits_B1V[:, 0]
+    asked = tokens_BT, task.structure(tokens_BT), query_B1
+    if near:
+      asked = _near(model.config.position, *asked)
+    return model.apply({'params': params}, *asked)[:, 0]
 
   return run
+
+
+def _near(
+  position: PlaceWindow,
+  tokens_BT: jax.Array,
+  structure: Structure,
+  query_B1: jax.Array,
+) -> tuple[jax.Array, Structure, jax.Array]:
+  """The same rows without the tokens that the query does not see."""
+  key, query = structure.expand(1), structure.take(query_B1).expand(2)
+  seen_B1T = position.visible(query, key) & (key.index <= query.index)
+  most = structure.runs * (position.behind + position.ahead + 1)
+  rank_X1 = jnp.arange(most + structure.anchors + 1)[None, :, None]
+  is_it_BXT = seen_B1T & (jnp.cumsum(seen_B1T, axis=2) - 1 == rank_X1)
+  token_BX, there_BX = jnp.argmax(is_it_BXT, axis=2), is_it_BXT.any(axis=2)
+  near = structure.take(token_BX)
+  # What is not there comes after the query, which then does not see it.
+  index_BX = jnp.where(there_BX, near.index, tokens_BT.shape[1])
+  tokens_BX = jnp.take_along_axis(tokens_BT, token_BX, axis=1)
+  last_B1 = there_BX.sum(axis=1, keepdims=True) - 1
+  return tokens_BX, near.replace(index=index_BX), last_B1
 
 
 def _in_float64(

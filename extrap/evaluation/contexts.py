@@ -3,19 +3,22 @@
 A query that sees digits at places p - behind .. p + ahead, the answer's at
 p - behind .. p (its own is the last) and the delimiters meets finitely many
 contexts, whatever the length of the numbers. Each is realised by a short real
-problem: one place below the window makes the carry, borrow or state that enters
-it, one digit above says that a number goes on. What lies outside the window
-does not matter, because it is not seen.
+problem: places below the window make the carry, borrow or state that enters it,
+one digit above says that a number goes on. What lies outside the window does
+not matter, because it is not seen.
 
-Shape key: C contexts, K numbers, N places, W places of a window, T tokens, Q
-answer queries.
+Shape key: C contexts, K numbers, N places, W places of a window, L places under
+it, T tokens, Q answer queries.
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import jax
 import numpy as np
 
 from extrap.errors import UsageError
@@ -23,7 +26,9 @@ from extrap.tasks.numbers import NumberTask
 from extrap.tasks.task import Batch
 
 ABSENT, BELOW = -1, -2
-MOST = 1_000_000  # contexts
+AT_ONCE, MOST = 1_000_000, 100_000_000  # contexts: in memory, and in parts
+PART = 200_000  # contexts of a part, about
+ROWS = 1 << 15  # problems that one call spells: bounds memory
 Case = TypeVar('Case')
 
 
@@ -67,16 +72,30 @@ class Contexts:
 
   @classmethod
   def union(cls, parts: Sequence['Contexts']) -> 'Contexts':
-    """The contexts of all parts, each once."""
+    """The contexts of all parts, each once.
+
+    Raises:
+      UsageError: one context has two answers, so that no model can be right.
+    """
     merged = cls(
       *(np.concatenate([getattr(part, f) for part in parts]) for f in FIELDS)
     )
-    _, first = np.unique(merged.shown, axis=0, return_index=True)
+    _, first, again = np.unique(
+      _codes(merged.shown), return_index=True, return_inverse=True
+    )
+    if (merged.target != merged.target[first][again]).any():
+      raise UsageError(
+        'what a query sees does not tell its answer: widen the window'
+      )
     return merged.select(np.sort(first))
 
   @classmethod
   def asked(
-    cls, batch: Batch, column: int, seen_CKW: np.ndarray, behind: int
+    cls,
+    batch: Batch,
+    column: int | np.ndarray,
+    seen_CKW: np.ndarray,
+    behind: int,
   ) -> 'Contexts':
     """The contexts of one query of each row, where it is asked.
 
@@ -84,36 +103,34 @@ class Contexts:
 
     Args:
       batch: problems that show the windows.
-      column: which query.
+      column: which query, of all rows or of each.
       seen_CKW: what it sees of each number.
       behind: how many places of the answer it sees below its own.
     """
     tokens_CT = np.asarray(batch.tokens)
-    query_C = np.asarray(batch.queries)[:, column]
+    row_C = np.arange(len(tokens_CT))
+    column_C = np.broadcast_to(column, row_C.shape)
+    query_C, target_C, mask_C = (
+      np.asarray(field)[row_C, column_C]
+      for field in (batch.queries, batch.targets, batch.mask)
+    )
     before_C = [
-      tokens_CT[np.arange(len(query_C)), query_C - back]
-      if back < column
-      else np.full(len(query_C), BELOW)
+      np.where(back < column_C, tokens_CT[row_C, query_C - back], BELOW)
       for back in range(1, behind + 1)
     ]
-    contexts = cls(
-      tokens_CT,
-      query_C,
-      np.asarray(batch.targets)[:, column],
-      seen_CKW,
-      np.array(before_C, np.int32).reshape(behind, len(query_C)).T,
-    )
-    return contexts.select(np.asarray(batch.mask)[:, column])
+    answers = np.array(before_C, np.int32).reshape(behind, len(row_C)).T
+    contexts = cls(tokens_CT, query_C, target_C, seen_CKW, answers)
+    return contexts.select(mask_C)
 
   def describe(self, task: NumberTask, row: int) -> str:
     """One context in words."""
-    names = {ABSENT: '-', BELOW: '|'}
+    names = dict(enumerate(task.names)) | {ABSENT: '-', BELOW: '|'}
     seen = ' and '.join(
-      ' '.join(names.get(int(d), str(d)) for d in number)
+      ' '.join(names[int(digit)] for digit in number)
       for number in self.seen[row]
     )
     own = int(self.own[row])
-    name = "'='" if own == task.token('=') else f'answer digit {own}'
+    name = task.names[own] if own >= task.base else f'answer digit {own}'
     before = [str(digit) for digit in self.answers[row] if digit != BELOW]
     name += f' after {" ".join(reversed(before))}' * bool(before)
     return f'{name}, digits (lowest first, - for none) {seen}'
@@ -122,8 +139,53 @@ class Contexts:
 FIELDS = tuple(field.name for field in dataclasses.fields(Contexts))
 
 
+def _codes(shown_CX: np.ndarray) -> np.ndarray:
+  """A number for each row, the same for equal rows alone, [C]."""
+  low = shown_CX.min(axis=0)
+  radix_X = (shown_CX.max(axis=0) - low + 1).tolist()
+  code_C = np.zeros(len(shown_CX), np.int64)
+  for column, radix in enumerate(radix_X):
+    code_C = code_C * radix + (shown_CX[:, column] - low[column])
+    if (
+      column + 1 < len(radix_X) and code_C.max() >= 2**62 // radix_X[column + 1]
+    ):
+      # Codes that would overflow are numbered anew.
+      code_C = np.unique(code_C, return_inverse=True)[1]
+  return code_C
+
+
+@dataclasses.dataclass(frozen=True)
+class Enumeration:
+  """All contexts of a task, made a part at a time, so that memory is bounded.
+
+  Attributes:
+    upper: no more contexts than these.
+    parts: make the contexts of each part; no two parts share one.
+  """
+
+  upper: int
+  parts: Sequence[Callable[[], Contexts]]
+
+  def __iter__(self) -> Iterator[Contexts]:
+    return (make() for make in self.parts)
+
+  def whole(self) -> Contexts:
+    """All contexts at once."""
+    return Contexts.union(list(self))
+
+  @classmethod
+  def of(cls, contexts: Contexts) -> 'Enumeration':
+    """Contexts that are there already, as one part."""
+    return cls(len(contexts), (lambda: contexts,))
+
+
 def check_window(
-  task: NumberTask, behind: int, ahead: int, upper: float, sees_behind: bool
+  task: NumberTask,
+  behind: int,
+  ahead: int,
+  upper: float,
+  sees_behind: bool,
+  most: int = AT_ONCE,
 ) -> None:
   """Refuses a window that cannot be enumerated.
 
@@ -133,6 +195,7 @@ def check_window(
     ahead: places seen above it.
     upper: a bound on the number of contexts.
     sees_behind: whether windows with places behind are enumerated.
+    most: how many contexts can be enumerated.
 
   Raises:
     UsageError: saying which.
@@ -144,30 +207,58 @@ def check_window(
     raise UsageError(
       f'contexts of {type(task).__name__} are enumerated for windows of {least}'
     )
-  if upper > MOST:
+  if upper > most:
     raise UsageError(
       f'up to {upper:.2g} contexts in base {task.base} with a window of '
-      f'{behind} places behind and {ahead} ahead; {MOST:,} can be enumerated'
+      f'{behind} places behind and {ahead} ahead; {most:,} can be enumerated'
     )
 
 
 def at_all_places(
-  at_place: Callable[[int], Contexts], behind: int, shift: int
+  at_place: Callable[[int], Contexts],
+  behind: int,
+  shift: int | None,
+  under: int = 1,
 ) -> Contexts:
   """The contexts of all places, each once.
 
-  Place -1 is '='; from place behind + 1 on, windows only move, so that shifted
-  problems need no other.
+  Place -1 is '='. From place behind + under on, where `under` places lie under
+  the window, windows only move: shifted problems need no other.
   """
-  inside = behind + 1
-  places = [inside] if shift else range(-1, inside + 1)
+  inside = [behind + under]
+  places = [*range(-1, behind + 1), *inside] if shift is None else inside
   return Contexts.union([at_place(place) for place in places])
+
+
+@functools.lru_cache(maxsize=8)
+def _encoder(task: NumberTask) -> Callable[..., Batch]:
+  return jax.jit(task.encode)
+
+
+def encode(task: NumberTask, *arrays: np.ndarray) -> Batch:
+  """`task.encode` of any number of problems, in few shapes, on the host."""
+  count = len(arrays[-1])
+  rows = min(ROWS, 8 ** math.ceil(math.log(max(count, 1), 8)))
+  # The last call is filled up, so that all of them have the same shape.
+  filled = [np.pad(x, ((0, rows), *[(0, 0)] * (x.ndim - 1))) for x in arrays]
+  parts = []
+  for first in range(0, max(count, 1), rows):
+    batch = _encoder(task)(*(x[first : first + rows] for x in filled))
+    parts.append(jax.tree.map(np.asarray, batch))
+  return jax.tree.map(lambda *leaf: np.concatenate(leaf)[:count], *parts)
 
 
 def some(cases: Sequence[Case], most: int | None) -> Sequence[Case]:
   """About `most` cases, evenly spread; all of them if None."""
   # An odd stride, or it would meet only one of two carries.
   return cases[:: len(cases) // (most or len(cases)) | 1]
+
+
+def spread(cases: int, most: int | None) -> np.ndarray:
+  """Numbers of about `most` of some cases, at random; of all if None."""
+  if most is None or most >= cases:
+    return np.arange(cases)
+  return np.unique(np.random.default_rng(0).integers(cases, size=most))
 
 
 def states(
@@ -194,16 +285,21 @@ def widened(windows_CKW: np.ndarray, width: int) -> np.ndarray:
 
 
 def realise(
-  windows_CKW: np.ndarray, under_KC: np.ndarray, low: int, places: int
+  windows_CKW: np.ndarray,
+  under_KCL: np.ndarray,
+  low: int,
+  places: int,
+  zeros_lead: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Numbers that show given windows.
 
   Args:
     windows_CKW: their digits from place `low` on; one that fills its window
       goes on above it.
-    under_KC: digits at the place under the window, where there is one.
+    under_KCL: digits at the places just under the window, where there are any.
     low: the lowest place seen.
     places: N, more than any of them has.
+    zeros_lead: whether one that ends under the window keeps leading zeros.
 
   Returns:
     Digits [K, C, N] and sizes [C, K].
@@ -211,9 +307,14 @@ def realise(
   cases, numbers, seen = windows_CKW.shape
   digits_KCN = np.zeros((numbers, cases, places), np.int32)
   if low:
-    digits_KCN[:, :, low - 1] = under_KC
+    digits_KCN[:, :, low - under_KCL.shape[-1] : low] = under_KCL
   digits_KCN[:, :, low : low + seen] = np.maximum(windows_CKW, 0).swapaxes(0, 1)
   present_CK = (windows_CKW != ABSENT).sum(axis=-1)
   goes_on_CK = present_CK == seen
   digits_KCN[:, :, low + seen] = goes_on_CK.T
-  return digits_KCN, (low + present_CK + goes_on_CK).astype(np.int32)
+  size_CK = low + present_CK + goes_on_CK
+  if low and not zeros_lead:
+    place_N = np.arange(places)
+    shortest_CK = np.where(digits_KCN, place_N, 0).max(axis=-1).T + 1
+    size_CK = np.where(present_CK, size_CK, shortest_CK)
+  return digits_KCN, size_CK.astype(np.int32)

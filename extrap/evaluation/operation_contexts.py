@@ -9,7 +9,6 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from extrap.errors import UsageError
@@ -18,6 +17,7 @@ from extrap.evaluation.contexts import (
   Contexts,
   at_all_places,
   check_window,
+  encode,
   realise,
   some,
   states,
@@ -32,7 +32,7 @@ def operation_contexts(
   task: Operation,
   behind: int,
   ahead: int,
-  shift: int = 0,
+  shift: int | None = None,
   most: int | None = None,
 ) -> Contexts:
   """All contexts of a window, each once.
@@ -44,7 +44,7 @@ def operation_contexts(
     ahead: places seen above it.
     shift: further places put below every number, which no query sees, for
       measuring that the place itself does not matter; contexts at the
-      answer's start, which cannot move, are left out then.
+      answer's start, which cannot move, are left out then, even if it is 0.
     most: take about so many, evenly spread, instead of all.
 
   Raises:
@@ -65,7 +65,7 @@ def operation_contexts(
   check_window(task, behind, ahead, upper, sees_behind=True)
 
   def at_place(place: int) -> Contexts:
-    return _at_place(task, place, behind, ahead, shift, most)
+    return _at_place(task, place, behind, ahead, shift or 0, most)
 
   return at_all_places(at_place, behind, shift)
 
@@ -90,7 +90,7 @@ def _at_place(
   # One place below the window, one above, and what the rule asks for.
   places = behind + ahead + 3 + rule.above + shift
   numbers_2CN, size_C2 = realise(
-    windows_C2W, rule.below(task)[:, carry_C], low + shift, places
+    windows_C2W, rule.below(task)[:, carry_C, None], low + shift, places
   )
   if rule.above:
     # Where both go on, the first may have to lend to the place above.
@@ -98,7 +98,7 @@ def _at_place(
     top = low + shift + windows_C2W.shape[-1] + rule.above
     numbers_2CN[0, :, top] = longer_C
     size_C2[:, 0] += longer_C
-  batch = jax.jit(task.encode)(*numbers_2CN, size_C2)
+  batch = encode(task, *numbers_2CN, size_C2)
   seen_C2W = widened(windows_C2W, behind + ahead + 1)
   return Contexts.asked(batch, place + 1 + shift, seen_C2W, behind)
 

@@ -63,8 +63,10 @@ def stress_suites(
   lengths: Sequence[int],
   rows: int,
   buckets: tuple[int, ...] = BUCKETS,
+  sampler: Callable[[NumberTask, Kind], Sampler] | None = None,
 ) -> dict[str, Suite]:
   """A suite of each kind, `rows` a length and replica (one if not random)."""
+  sampler = sampler or stress_sampler
 
   def cell(kind: Kind, length: int) -> Cell:
     return kind.cell(length) if kind.cell else (length,) * len(task.axes)
@@ -74,7 +76,7 @@ def stress_suites(
       name=f'{name}:{key}',
       cells=tuple(cell(kind, length) for length in lengths),
       rows=rows if kind.random else 1,
-      sampler=stress_sampler(task, kind),
+      sampler=sampler(task, kind),
       buckets=buckets,
     )
     for key, kind in kinds.items()

@@ -9,7 +9,6 @@ Shape key: C contexts, N places, W places of a window.
 
 import itertools
 
-import jax
 import numpy as np
 
 from extrap.errors import UsageError
@@ -17,6 +16,7 @@ from extrap.evaluation.contexts import (
   Contexts,
   at_all_places,
   check_window,
+  encode,
   realise,
   some,
   states,
@@ -32,7 +32,7 @@ def string_contexts(
   task: StringTask,
   behind: int,
   ahead: int,
-  shift: int = 0,
+  shift: int | None = None,
   most: int | None = None,
 ) -> Contexts:
   """All contexts of a window, each once; see `operation_contexts`.
@@ -51,7 +51,7 @@ def string_contexts(
   check_window(task, behind, ahead, upper, sees_behind=False)
 
   def at_place(place: int) -> Contexts:
-    return _at_place(task, place, ahead, shift, most)
+    return _at_place(task, place, ahead, shift or 0, most)
 
   return at_all_places(at_place, behind, shift)
 
@@ -67,10 +67,11 @@ def _at_place(
   under = range(task.base if low else 1)
   cases = some(list(itertools.product(under, shown)), most)
   windows_C1W = np.array([[window] for _, window in cases], np.int32)
-  under_1C = np.array([[symbol for symbol, _ in cases]])
+  under_1C1 = np.array([[[symbol] for symbol, _ in cases]])
+  places = ahead + 3 + shift
   (symbol_CN,), size_C1 = realise(
-    windows_C1W, under_1C, low + shift, ahead + 3 + shift
+    windows_C1W, under_1C1, low + shift, places, zeros_lead=True
   )
-  batch = jax.jit(task.encode)(symbol_CN, size_C1)
+  batch = encode(task, symbol_CN, size_C1)
   seen_C1W = widened(windows_C1W, ahead + 1)
   return Contexts.asked(batch, place + 1 + shift, seen_C1W, behind=0)

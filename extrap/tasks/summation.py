@@ -41,6 +41,14 @@ class Summation(NumberTask):
     'or each its own',
   )
 
+  alike: float = option(
+    0.0,
+    'chance that a drawn digit repeats that of the number before (0 where it '
+    'has ended): many equal digits at one place are rare otherwise',
+    minimum=0.0,
+    maximum=1.0,
+  )
+
   axes = ('digits',)
   separators: ClassVar[tuple[str, ...]] = ('+', '=', '>')
   seen: ClassVar[tuple[str, ...]] = ('=',)
@@ -101,7 +109,35 @@ class Summation(NumberTask):
     operand_K = jnp.arange(most)[None]
     size_BK = jnp.where(operand_K == full_B[:, None], digits, size_BK)
     size_BK = jnp.where(operand_K < count_B[:, None], size_BK, 0)
-    return self.encode(self.numbers(key, size_BK, max_size), size_BK)
+    number_BKN = self.numbers(key, size_BK, max_size)
+    if self.alike:
+      number_BKN = self._repeated(named(key, 'alike'), number_BKN, size_BK)
+    return self.encode(number_BKN, size_BK)
+
+  def _repeated(
+    self, key: jax.Array, number_BKN: jax.Array, size_BK: jax.Array
+  ) -> jax.Array:
+    """Numbers of which some digits are those of the number before."""
+    rows, _, places = number_BKN.shape
+    place_N = jnp.arange(places)[None]
+
+    def step(
+      before_BN: jax.Array, given: tuple[jax.Array, ...]
+    ) -> tuple[jax.Array, jax.Array]:
+      rank, number_BN, size_B = given
+      again_BN = jax.random.bernoulli(
+        named(key, 'number', rank), self.alike, (rows, places)
+      )
+      # A number keeps its length: its first digit may not become a 0.
+      leads_BN = place_N == size_B[:, None] - 1
+      again_BN &= (place_N < size_B[:, None]) & ~(leads_BN & (before_BN == 0))
+      number_BN = jnp.where(again_BN & (rank > 0), before_BN, number_BN)
+      return number_BN, number_BN
+
+    number_KBN, size_KB = number_BKN.swapaxes(0, 1), size_BK.T
+    given = (jnp.arange(len(number_KBN)), number_KBN, size_KB)
+    _, number_KBN = jax.lax.scan(step, number_KBN[0], given)
+    return number_KBN.swapaxes(0, 1)
 
   def running_sums(self, number_BKN: jax.Array) -> jax.Array:
     """Digits [B, K, M] of the sum of the first 1, 2, .. K numbers."""
@@ -158,7 +194,26 @@ class Summation(NumberTask):
       number_BT = jnp.minimum(structure.run, total - 1)
     digit_BT = jnp.where(summed_BT, total, number_BT)
     role_BT = jnp.where(structure.digit, digit_BT, total + 1 + kind_BT)
-    return structure.replace(role=role_BT, roles=total + 1 + kinds)
+    structure = structure.replace(role=role_BT, roles=total + 1 + kinds)
+    return self._in_steps(structure, tokens_BT) if self.trace else structure
+
+  def _in_steps(self, structure: Structure, tokens_BT: jax.Array) -> Structure:
+    """Which step of the trace reads a token, and which one writes the next.
+
+    A step adds one number to the sum before; the first one adds two. A '+' is
+    an anchor, read by the step before its number: it says that one follows.
+    """
+    plus_BT = tokens_BT == self.token('+')
+    begins_BT = (tokens_BT == self.token('=')) | (tokens_BT == self.token('>'))
+    number_BT = jnp.cumsum(plus_BT, axis=1)
+    step_BT = jnp.cumsum(begins_BT, axis=1)
+    given_BT = jnp.where(plus_BT, number_BT - 1, jnp.maximum(number_BT, 1))
+    return structure.replace(
+      asks=step_BT,
+      read=jnp.where(step_BT > 0, step_BT + 1, given_BT),
+      anchor=plus_BT.astype(jnp.int32),
+      anchors=self.operands - 1,
+    )
 
   def from_integers(
     self, rows: Sequence[Sequence[int]], max_size: int | None = None

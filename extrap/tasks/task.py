@@ -49,6 +49,8 @@ class Structure:
       in while they prepare.
     stride: tokens from one to the next that a window holds; None stands for 1.
     runs: most digit runs; roles: number of roles; anchors: most anchors.
+    asks: which step of a trace a token asks in; None without a trace.
+    read: which step of it reads a token, likewise.
   """
 
   index: jax.Array
@@ -62,6 +64,8 @@ class Structure:
   runs: int = struct.field(pytree_node=False, default=1)
   roles: int = struct.field(pytree_node=False, default=1)
   anchors: int = struct.field(pytree_node=False, default=0)
+  asks: jax.Array | None = None
+  read: jax.Array | None = None
 
   def take(self, index_BX: jax.Array) -> 'Structure':
     """The structure of the tokens at index_BX; [B, X] or [B, X, W]."""

@@ -97,10 +97,17 @@ class PlaceBias(_PlaceRelative):
 @POSITIONS.register('place_window')
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlaceWindow(_PlaceRelative):
-  """Place-relative biases in a hard window: no other place is seen at all."""
+  """Place-relative biases in a hard window: no other place is seen at all.
+
+  In a task with a trace, of the digits and anchors of its steps only those that
+  the query's own step reads may be seen.
+  """
 
   behind: int = option(0, 'places seen below its own', unit='places', minimum=0)
   ahead: int = option(1, 'places seen above its own', unit='places', minimum=0)
+  own_step: bool = option(
+    False, 'of a trace, see what the step of the query reads alone'
+  )
 
   rung: ClassVar[str] = 'L6 hard window'
 
@@ -111,7 +118,10 @@ class PlaceWindow(_PlaceRelative):
   def visible(self, query: Structure, key: Structure) -> jax.Array:
     difference = key.place - query.place
     near = (difference >= -self.behind) & (difference <= self.ahead)
-    return (near & key.digit) | (key.anchor > 0) | (key.index == query.index)
+    seen = (near & key.digit) | (key.anchor > 0)
+    if self.own_step and key.read is not None:
+      seen &= key.read == query.asks
+    return seen | (key.index == query.index)
 
   def neighbours(self, ids: Structure) -> jax.Array:
     """Tokens scattered to (run, place), gathered at place + offset.

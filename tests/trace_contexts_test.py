@@ -1,0 +1,91 @@
+"""Contexts of running sums against all that a window shows of short traces.
+
+Shape key: B problems, T tokens, Q queries, C contexts.
+"""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from extrap.errors import UsageError
+from extrap.evaluation.certificate import contexts_for, contexts_of
+from extrap.models.config import TransformerConfig
+from extrap.models.positions import PlaceWindow
+from extrap.models.transformer import Transformer
+from extrap.tasks.summation import Summation
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+WINDOW = PlaceWindow(own_step=True)
+# What one key adds to a view, by its role, distance and token.
+KEYS = np.random.default_rng(0).integers(2**62, size=(10, 5, 10))
+
+
+def views(task, tokens_BT, query_BQ):
+  """A number for the multiset of keys that a query sees, int64 [B, Q]."""
+
+  @jax.jit
+  def seen(tokens_BT, query_BQ):
+    ids = task.structure(tokens_BT)
+    key, query = ids.expand(1), ids.take(query_BQ).expand(2)
+    before = key.index <= query.index
+    return (
+      WINDOW.visible(query, key) & before,
+      key.role,
+      WINDOW._difference(query, key),
+    )
+
+  seen_BQT, role_B1T, distance_BQT = map(np.asarray, seen(tokens_BT, query_BQ))
+  key_BQT = KEYS[role_B1T, distance_BQT + 2, np.asarray(tokens_BT)[:, None]]
+  return (key_BQT * seen_BQT).sum(axis=-1)
+
+
+@pytest.mark.parametrize(
+  ('base', 'fewest', 'operands', 'size'),
+  [(2, 2, 4, 4), (3, 2, 3, 3), (2, 3, 3, 5)],
+)
+def test_contexts_are_all_views_of_all_traces(base, fewest, operands, size):
+  task = Summation(base=base, fewest=fewest, operands=operands, trace=True)
+  wanted = set()
+  for count in range(fewest, operands + 1):
+    # Any two numbers and 0s, in all orders: any sum, and any number after it.
+    few = base ** (size if count < 4 else 3)
+    rows = list(itertools.product(range(few), repeat=count))
+    batch = jax.jit(task.encode)(*task.spelt(rows, operands, None))
+    view_BQ = views(task, batch.tokens, batch.queries)
+    found_2X = np.stack([view_BQ, batch.targets])[:, np.asarray(batch.mask)]
+    wanted |= set(map(tuple, np.unique(found_2X, axis=1).T.tolist()))
+  contexts = contexts_of(task, 0, 1).whole()
+  view_C1 = views(task, contexts.tokens, contexts.query[:, None])
+  found = list(
+    zip(view_C1[:, 0].tolist(), contexts.target.tolist(), strict=True)
+  )
+  assert set(found) == wanted
+  assert len(found) == len(wanted)
+
+
+def test_contexts_do_not_depend_on_how_many_numbers_there_are():
+  found = [
+    contexts_of(Summation(operands=operands, trace=True), 0, 1).whole()
+    for operands in (4, 10)
+  ]
+  shown, more = ({tuple(row) for row in x.shown.tolist()} for x in found)
+  assert shown == more
+
+
+@pytest.mark.parametrize(
+  ('task', 'own_step', 'message'),
+  [
+    ({}, False, '--model.position.own_step'),
+    ({'roles': 'own'}, True, '--task.roles=shared'),
+    ({'order': 'msb'}, True, '--task.order=lsb'),
+  ],
+)
+def test_what_is_not_enumerated_is_refused(task, own_step, message):
+  task = Summation(trace=True, **task)
+  config = TransformerConfig(position=PlaceWindow(own_step=own_step))
+  with pytest.raises(UsageError, match=message) as caught:
+    contexts_for(Transformer(config, task.vocab_size), task)
+  assert '\n' not in str(caught.value)
