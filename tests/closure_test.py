@@ -17,8 +17,6 @@ from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceWindow, Previous
 from extrap.tasks.parity import Parity
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 TASK = Parity()
 CONFIG = TransformerConfig(
   position=Previous(),

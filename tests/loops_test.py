@@ -17,8 +17,6 @@ from extrap.models.transformer import Layer, final_norm
 from extrap.sequence import SequenceProblem
 from extrap.tasks.parity import Parity
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 TASK = Parity()
 STRINGS = ((1, 0, 1, 1, 0), (0, 1), (1, 1, 0, 1))
 

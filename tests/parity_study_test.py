@@ -32,7 +32,7 @@ def run(*flags):
 
 
 def test_strings_are_scored_and_states_looked_into(
-  tmp_path, quick_compile, capfd, monkeypatch
+  tmp_path, capfd, monkeypatch
 ):
   monkeypatch.setattr(
     parity, 'PATTERNS', {'largest': parity.PATTERNS['largest']}
