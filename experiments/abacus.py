@@ -279,7 +279,7 @@ def with_share(row: Result, budget: float) -> Result:
 
   A run that was stopped early, or whose seed had learned, has a small one.
   """
-  share = {'budget_share': round(row.flops / budget, 4)}
+  share = {'budget_share': float(f'{row.flops / budget:.3g}')}
   hparams = json.dumps(json.loads(row.hparams) | share)
   return dataclasses.replace(row, hparams=hparams)
 

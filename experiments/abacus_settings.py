@@ -176,6 +176,7 @@ PRESETS = {
     'train.accumulate': 16,
     'train.ramp': 0.6,
     'train.schedule': 'trapezoid',
+    'train.warmup_steps': 0,
     'train.warmup_fraction': 0.1,
     'train.cooldown_fraction': 0.1,
     'train.epsilon': 1e-12,

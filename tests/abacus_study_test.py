@@ -70,7 +70,7 @@ def test_arms_are_trained_and_every_region_scored(tmp_path, capfd, monkeypatch):
   assert {row.samples for row in results} == {80}
   for row in results:
     share = json.loads(row.hparams)['budget_share']
-    assert share == pytest.approx(row.flops / 2e13, abs=1e-4)
+    assert share == pytest.approx(row.flops / 2e13, rel=0.01)
     # A single rate is not tried out.
     assert json.loads(row.hparams)['learning_rate'] == 1e-3
   assert not (path / 'arms' / 'abacus_lt' / 'rates').exists()
