@@ -107,7 +107,9 @@ def test_a_base_is_given_to_all_but_parity():
 def test_sums_train_longer_and_traces_see_their_step():
   config = Config()
   longer = config.longer('sum_3')
-  assert longer.steps == 3 * config.steps
-  assert longer.train.resolved_schedule_steps == 3 * 1000
+  assert longer.steps == 2 * config.steps
+  assert longer.train.resolved_schedule_steps == 2 * 1000
+  assert make_problem(config, 'sum_3').model.config.ffn_width == 512
+  assert make_problem(config, 'product').model.config.ffn_width == 256
   assert make_problem(config, 'running_sums').model.config.position.own_step
   assert not make_problem(config, 'sum_3@5').model.config.position.own_step

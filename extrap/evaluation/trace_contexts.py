@@ -78,6 +78,10 @@ class _Step:
       base=task.base, operands=2, roles='shared' if self.first else 'own'
     )
     windows_C2W, carry_C = windows_at(pair, place, ahead, most=most)
+    # Where both numbers have ended and nothing is carried, so has their sum:
+    # the next token belongs to another step.
+    goes_on_C = (windows_C2W != ABSENT).any(axis=(1, 2)) | (carry_C > 0)
+    windows_C2W, carry_C = windows_C2W[goes_on_C], carry_C[goes_on_C]
     digits_2CN, size_C2 = shown_at(
       pair, windows_C2W, carry_C, max(0, place) + shift, ahead + 3 + shift
     )
