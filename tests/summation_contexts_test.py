@@ -17,8 +17,6 @@ from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Transformer
 from extrap.tasks.summation import Summation
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 GONE = -3  # stands for a number that a problem does not have
 
 

@@ -16,8 +16,6 @@ from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Transformer
 from extrap.tasks.summation import Summation
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 WINDOW = PlaceWindow(own_step=True)
 # What one key, or the query itself, adds to a view, by role, distance, token.
 KEYS = np.random.default_rng(0).integers(2**62, size=(10, 5, 10))
