@@ -40,15 +40,17 @@ from extrap import cli
 from extrap.arms import Arm, lengths_up_to, score_lengths, train_tuned
 from extrap.config import option
 from extrap.errors import UsageError
-from extrap.evaluation.grid import Cell, Suite
+from extrap.evaluation.grid import Suite
+from extrap.evaluation.regions import region_rows, square
 from extrap.evaluation.results import Result, select, values, write_csv
-from extrap.evaluation.statistics import across_replicas, difference, verdict
+from extrap.evaluation.statistics import difference, verdict
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import POSITIONS, Position
 from extrap.models.positions.digits import Abacus
 from extrap.reporting.reach import reach_table
+from extrap.reporting.regions import region_table
 from extrap.reporting.report import bullets, write_report
-from extrap.reporting.tables import Table, format_percent
+from extrap.reporting.tables import Table
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
@@ -286,71 +288,23 @@ def regions(config: Config, kept: Kept, arm: Arm) -> list[Result]:
   rows = 20
   if config.eval == 'full' and arm.name in HEADLINE:
     rows = 100
-  side = range(1, setting.grid + 1)
-  cells = tuple((i, j) for i in side for j in side)
   lengths = range(setting.grid + 1, setting.extreme + 1)
-  cells += tuple((length, length) for length in lengths)
   suite = Suite(
-    name='grid', cells=cells, rows=rows, buckets=(setting.grid, setting.extreme)
+    name='grid',
+    cells=square(setting.grid) + tuple((m, m) for m in lengths),
+    rows=rows,
+    buckets=(setting.grid, setting.extreme),
   )
-  label = f'test {arm.name}, grid'
   counts = count_right(
     arm.problem.model,
     arm.trained.params,
     arm.problem.task,
     suite,
-    label,
+    f'test {arm.name}, grid',
     kept.check,
   )
-  results = []
-  for region in ('in distribution', 'out of distribution', 'extreme'):
-    inside = [c for c in cells if region_of(setting, c) == region]
-    n = rows * len(inside)
-    for replica in range(config.replicas if inside else 0):
-      right = sum(int(counts[cell][replica]) for cell in inside)
-      results.append(
-        arm.source.row(
-          replica,
-          f'region:{region}',
-          str(setting.grid),
-          'exact_match',
-          right / n,
-          n,
-          right,
-        )
-      )
-  return results
-
-
-def region_of(setting: Setting, cell: Cell) -> str:
-  """Which region of the tests a cell lies in."""
-  if max(cell) <= setting.trained:
-    return 'in distribution'
-  return 'extreme' if max(cell) > setting.grid else 'out of distribution'
-
-
-def region_table(results: Sequence[Result]) -> Table:
-  """Mean exact match of each region: every seed, and the interval."""
-  rows = []
-  for arm in dict.fromkeys(row.arm for row in results):
-    line = [arm]
-    for region in ('in distribution', 'out of distribution', 'extreme'):
-      found = values(select(results, arm=arm, split=f'region:{region}'))
-      line += _summary(found)
-    rows.append(line)
-  headers = [
-    *('arm', 'in distribution', '95 %', 'out of distribution', '95 %'),
-    *('extreme', '95 %'),
-  ]
-  return Table(headers, rows, 'Every seed, in order; t interval of the mean.')
-
-
-def _summary(found: Sequence[float]) -> list[str]:
-  if not found:
-    return ['', '']
-  interval = across_replicas(found)
-  limits = f'{100 * interval.low:.1f}..{100 * interval.high:.1f}'
-  return [', '.join(map(format_percent, found)), limits]
+  sizes = (rows, setting.trained, setting.grid)
+  return region_rows(arm.source, counts, *sizes)
 
 
 def claims(results: Sequence[Result]) -> Table:

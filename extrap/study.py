@@ -20,7 +20,8 @@ from absl import flags, logging
 from extrap import config as config_lib
 from extrap.config import option
 from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
-from extrap.evaluation.grid import Cell, Suite, evaluate
+from extrap.evaluation.exact_match import exact_match
+from extrap.evaluation.grid import Cell, Score, Suite, evaluate
 from extrap.evaluation.results import (
   Provenance,
   Result,
@@ -456,6 +457,7 @@ def count_right(
   suite: Suite,
   label: str,
   check: Callable[[], None],
+  score: Score = exact_match,
 ) -> dict[Cell, np.ndarray]:
   """Right answers by cell and replica, with progress; see `grid.evaluate`.
 
@@ -465,6 +467,7 @@ def count_right(
     suite: the cells.
     label: names the suite in progress lines.
     check: called between cells, as `Kept.check`.
+    score: which answers are right.
   """
   first = distributed.is_first()
   with Progress(len(suite.cells), label, unit='cells', shown=first) as progress:
@@ -473,7 +476,7 @@ def count_right(
       check()
       progress.advance(cells)
 
-    return evaluate(model, params, task, suite, progress=advance)
+    return evaluate(model, params, task, suite, score=score, progress=advance)
 
 
 @dataclasses.dataclass

@@ -12,10 +12,10 @@ from experiments.abacus import (
   check,
   claims,
   make_problem,
-  region_of,
 )
 from extrap import cli
 from extrap.errors import UsageError
+from extrap.evaluation.regions import region_of, square
 from extrap.evaluation.results import read_csv, select
 
 SMALL = (
@@ -84,11 +84,11 @@ def test_default_steps_use_the_budget(task):
 
 def test_regions_are_the_published_ones_halved():
   setting = SETTINGS['addition']
-  side = range(1, 51)
-  found = [region_of(setting, (i, j)) for i in side for j in side]
+  sizes = (setting.trained, setting.grid)
+  found = [region_of(cell, *sizes) for cell in square(setting.grid)]
   assert found.count('in distribution') == 100
   assert found.count('out of distribution') == 2400
-  assert region_of(setting, (51, 51)) == 'extreme'
+  assert region_of((51, 51), *sizes) == 'extreme'
 
 
 @pytest.mark.parametrize(

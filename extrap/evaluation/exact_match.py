@@ -23,6 +23,17 @@ def exact_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
   # Here: the package imports this module, and launchers import the package.
   import jax.numpy as jnp
 
+  return jnp.all(_right(logits_BQV, batch) | ~batch.mask, axis=-1)
+
+
+def first_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
+  """bool [B]: the first token of the answer is the argmax."""
+  return _right(logits_BQV, batch)[:, 0]
+
+
+def _right(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
+  """bool [B, Q]: which tokens are right."""
+  import jax.numpy as jnp
+
   right_BQ = jnp.argmax(logits_BQV, axis=-1) == batch.targets
-  right_BQ &= jnp.isfinite(logits_BQV).all(axis=-1)
-  return jnp.all(right_BQ | ~batch.mask, axis=-1)
+  return right_BQ & jnp.isfinite(logits_BQV).all(axis=-1)

@@ -28,6 +28,8 @@ Cell = tuple[int, ...]
 # Draws one row: (key, sizes int32 [1, S], static max_size) -> batch of one.
 Sampler = Callable[[jax.Array, jax.Array, int], Batch]
 Progress = Callable[[int], None]
+# (logits [B, Q, V], batch) -> bool [B].
+Score = Callable[[jax.Array, Batch], jax.Array]
 
 # A compilation costs seconds, as does padding the grid to its longest sums.
 BUCKETS = (50, 100, 1000, 10_000)
@@ -116,6 +118,7 @@ def evaluate(
   task: Task,
   suite: Suite,
   *,
+  score: Score = exact_match,
   tokens_per_call: int = 1 << 15,
   progress: Progress | None = None,
 ) -> dict[Cell, np.ndarray]:
@@ -125,12 +128,13 @@ def evaluate(
     model: the model; params: of a population, leading replica axis.
     task: what was learned.
     suite: the cells.
+    score: which answers are right.
     tokens_per_call: bounds memory: rows x tokens x replicas of one call on a
       device.
     progress: called with the number of cells done since the last call.
 
   Returns:
-    For each cell the number of exact matches of each replica, int [R].
+    For each cell the number of right answers of each replica, int [R].
 
   Raises:
     UsageError: a size is 0, or beyond the encoding's table.
@@ -142,7 +146,8 @@ def evaluate(
     most = tokens_per_call // (task.token_length(bucket) * replicas)
     # The same number of rows for every suite: one compilation serves all.
     rows = max(1, most)
-    right_R = _run(model, params, task, suite, cells, bucket, rows, progress)
+    scorer = _scorer(model, task, _mesh_of(params), score)
+    right_R = _run(scorer, params, task, suite, cells, bucket, rows, progress)
     counts |= dict(zip(cells, right_R, strict=True))
   return {cell: counts[cell] for cell in suite.cells}
 
@@ -159,14 +164,18 @@ def _buckets(suite: Suite) -> Iterator[tuple[int, list[Cell]]]:
 
 
 def teacher_forced_match(
-  model: Transformer, params: Params, task: Task, batch: Batch
+  model: Transformer,
+  params: Params,
+  task: Task,
+  batch: Batch,
+  score: Score = exact_match,
 ) -> jax.Array:
   """Exact match bool [B] of one replica, in one forward pass."""
   structure = task.structure(batch.tokens)
   logits_BQV = model.apply(
     {'params': params}, batch.tokens, structure, batch.queries
   )
-  return exact_match(logits_BQV, batch)
+  return score(logits_BQV, batch)
 
 
 def _mesh_of(params: Params) -> Mesh | None:
@@ -177,16 +186,18 @@ def _mesh_of(params: Params) -> Mesh | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _scorer(model: Transformer, task: Task, mesh: Mesh | None) -> Callable:
+def _scorer(
+  model: Transformer, task: Task, mesh: Mesh | None, score: Score
+) -> Callable[[Params, Batch], jax.Array]:
   """(params, batch of all replicas) -> right [R, N]; shared by all suites."""
 
-  def score(replica: tuple[Params, Batch]) -> jax.Array:
+  def score_one(replica: tuple[Params, Batch]) -> jax.Array:
     params, batch = replica
-    return teacher_forced_match(model, params, task, batch)
+    return teacher_forced_match(model, params, task, batch, score)
 
   # One replica after the other: as fast as all at once, in less memory.
   def score_all(params: Params, batch: Batch) -> jax.Array:
-    return jax.lax.map(score, (params, batch))
+    return jax.lax.map(score_one, (params, batch))
 
   if mesh is None:
     return jax.jit(score_all)
@@ -222,7 +233,7 @@ def _drawer(
 
 
 def _run(
-  model: Transformer,
+  scorer: Callable[[Params, Batch], jax.Array],
   params: Params,
   task: Task,
   suite: Suite,
@@ -233,7 +244,6 @@ def _run(
 ) -> np.ndarray:
   """Right answers of each cell and replica, [cells, R]."""
   replicas, mesh = jax.tree.leaves(params)[0].shape[0], _mesh_of(params)
-  score = _scorer(model, task, mesh)
   draw = _drawer(task, suite, bucket, replicas, mesh)
   rows *= 1 if mesh is None else mesh.size
   cell_XS = np.repeat(np.asarray(cells, np.int32), suite.rows, axis=0)
@@ -242,7 +252,7 @@ def _run(
   for first in range(0, total, rows):
     # The last call is filled up by repeating a row, so that shapes agree.
     take = np.minimum(np.arange(first, first + rows), total - 1)
-    results.append(score(params, draw(cell_XS[take], row_X[take])))
+    results.append(scorer(params, draw(cell_XS[take], row_X[take])))
     if len(results) > 2:
       results[-3].block_until_ready()  # Bounds what is in flight.
     if progress is not None:

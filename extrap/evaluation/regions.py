@@ -1,0 +1,57 @@
+"""Regions of a grid of sizes: within training, beyond it, and far beyond."""
+
+from collections.abc import Mapping, Sequence
+
+from extrap.evaluation.grid import Cell
+from extrap.evaluation.results import Provenance, Result
+
+IN, OUT, EXTREME = 'in distribution', 'out of distribution', 'extreme'
+REGIONS = (IN, OUT, EXTREME)
+
+
+def region_of(cell: Cell, trained: int, grid: int) -> str:
+  """Which region a cell lies in.
+
+  Args:
+    cell: its sizes.
+    trained: largest training size.
+    grid: side of the grid; equal sizes beyond it are extreme.
+  """
+  if max(cell) <= trained:
+    return IN
+  return EXTREME if max(cell) > grid else OUT
+
+
+def square(grid: int) -> tuple[Cell, ...]:
+  """Every pair of sizes from 1 to `grid`."""
+  side = range(1, grid + 1)
+  return tuple((i, j) for i in side for j in side)
+
+
+def region_rows(
+  source: Provenance,
+  counts: Mapping[Cell, Sequence[int]],
+  rows: int,
+  trained: int,
+  grid: int,
+  metric: str = 'exact_match',
+) -> list[Result]:
+  """The mean of each region over its cells, a row a replica.
+
+  Args:
+    source: the arm's.
+    counts: right answers of each replica by cell, as from `grid.evaluate`.
+    rows: problems behind each count.
+    trained, grid: as for `region_of`.
+    metric: what was counted.
+  """
+  results = []
+  for region in REGIONS:
+    cells = [c for c in counts if region_of(c, trained, grid) == region]
+    n = rows * len(cells)
+    for replica in range(len(source.seeds) if cells else 0):
+      right = sum(int(counts[cell][replica]) for cell in cells)
+      value = (metric, right / n, n, right)
+      split = f'region:{region}'
+      results.append(source.row(replica, split, str(grid), *value))
+  return results
