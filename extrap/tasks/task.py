@@ -45,6 +45,8 @@ class Structure:
       delimiter it is. Numbers may share a role.
     run: which run of digits a token is of, counted from 0; `runs` if of none.
     anchor: 1 for delimiters that a windowed encoding always sees.
+    see: one array a slot, the token that each is told to read (T: none), by
+      tasks with the trace of an algorithm; itself first, none of them twice.
     runs: most digit runs; roles: number of roles; anchors: most anchors.
   """
 
@@ -54,6 +56,7 @@ class Structure:
   role: jax.Array
   run: jax.Array
   anchor: jax.Array
+  see: tuple[jax.Array, ...] = ()
   runs: int = struct.field(pytree_node=False, default=1)
   roles: int = struct.field(pytree_node=False, default=1)
   anchors: int = struct.field(pytree_node=False, default=0)

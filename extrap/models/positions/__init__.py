@@ -5,6 +5,7 @@ from extrap.models.positions.bias import FIRE, ALiBi
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling
 from extrap.models.positions.place import PlaceBias, PlaceWindow
+from extrap.models.positions.pointers import Pointers
 from extrap.models.positions.position import POSITIONS, Param, Position
 from extrap.models.positions.rotary import Rotary
 
@@ -21,6 +22,7 @@ __all__ = [
   'Param',
   'PlaceBias',
   'PlaceWindow',
+  'Pointers',
   'Position',
   'Rotary',
   'Sinusoidal',

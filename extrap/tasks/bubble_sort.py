@@ -1,0 +1,332 @@
+"""Sorting with a trace: every comparison of a bubble sort, digit by digit.
+
+Numbers are padded with zeros to one length. After the list, one round finds the
+least number that is left: it carries the least one so far (at first the last of
+the list) past the others, `m y s s s`: the tag carried, the tag met, and after
+each place, least significant first, how y compares with m so far (`<`, `~` or
+`>`). The lesser of the two is carried on, and the other one keeps its turn for
+the next round. `, t` ends a round: the tag that it has found. A row of n
+numbers of d digits has n (n - 1) / 2 comparisons of d + 2 tokens:
+
+  A:20,B:91=BA<<,ABA~>...    (numbers least significant digit first)
+
+Equal numbers keep their order: the one met stands before the one carried. The
+structure says which few tokens each token is to read (`see`): the control flow
+of the algorithm is given; what is left to learn is to compare, carry and copy.
+
+Shape key: B examples, T tokens, K numbers of a row, N places, R rounds (as many
+as numbers), J comparisons of a round, A tokens of an answer, X any.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from extrap.errors import UsageError
+from extrap.tasks.layout import Part, ask, join, symbol
+from extrap.tasks.sorting import OPENING, Instance, Sorting
+from extrap.tasks.task import Batch, Structure
+
+STATES = ('<', '~', '>')
+# What a token may be told to read: itself; a digit of the number carried and of
+# the one met; both tags and the outcome of the comparison before it; those of
+# one of the last round; a tag of the list; the number that is met next.
+SLOTS = (
+  *('itself', 'digit carried', 'digit met'),
+  *('carried', 'met', 'outcome'),
+  *('last carried', 'last met', 'last outcome'),
+  *('tag', 'next'),
+)
+
+
+class Step(NamedTuple):
+  """Where a token of an answer stands; integers of one shape.
+
+  Attributes:
+    round: the round.
+    turn: the comparison within it.
+    column: 0 the tag carried, 1 the tag met, then the places.
+    turns: comparisons of that round.
+  """
+
+  round: jax.Array
+  turn: jax.Array
+  column: jax.Array
+  turns: jax.Array
+
+  @property
+  def tail(self) -> jax.Array:
+    """Whether it is of the `, t` that ends a round."""
+    return self.turn == self.turns
+
+
+class Layout(NamedTuple):
+  """Digits and numbers of each row, [B, 1]; every index follows from them."""
+
+  digits: jax.Array
+  count: jax.Array
+
+  @property
+  def width(self) -> jax.Array:
+    """Tokens of a comparison."""
+    return self.digits + 2
+
+  def begin(self, round_BX: jax.Array) -> jax.Array:
+    """Tokens of the answer before a round."""
+    before_BX = round_BX * (self.count - 1) - round_BX * (round_BX - 1) // 2
+    return self.width * before_BX + 2 * round_BX
+
+  def step(self, token_BX: jax.Array, rounds: int) -> Step:
+    """Where the tokens of an answer stand; round `count` is the end."""
+    round_BX = jnp.zeros_like(token_BX)
+    for r in range(1, rounds + 1):
+      begun_B1 = self.begin(jnp.full_like(self.count, r))
+      round_BX += (r <= self.count) & (begun_B1 <= token_BX)
+    rest_BX = token_BX - self.begin(round_BX)
+    turns_BX = self.count - 1 - round_BX
+    turn_BX = rest_BX // self.width
+    return Step(round_BX, turn_BX, rest_BX - turn_BX * self.width, turns_BX)
+
+  def comparison(self, round_BX: jax.Array, turn_BX: jax.Array) -> jax.Array:
+    """The first token of a comparison, counted from the answer's first."""
+    return self.begin(round_BX) + turn_BX * self.width
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BubbleSort(Sorting):
+  """The task of sorting by comparisons; see the module's docstring."""
+
+  seen: ClassVar[tuple[str, ...]] = ()
+
+  def __post_init__(self) -> None:
+    if self.trace:
+      raise UsageError('the comparisons are the trace: leave --task.trace off')
+
+  @property
+  def separators(self) -> tuple[str, ...]:
+    return (*super().separators, *STATES)
+
+  def answer_length(self, max_size: int) -> int:
+    """Tokens of the longest answer, its end included."""
+    comparisons = max_size * (max_size - 1) // 2
+    return comparisons * (max_size + 2) + 2 * max_size + 1
+
+  def token_length(self, max_size: int) -> int:
+    return max_size * (max_size + 3) + self.answer_length(max_size)
+
+  def largest_ids(self, max_size: int) -> dict[str, int]:
+    return {
+      'position': self.token_length(max_size) - 1,
+      'place': max_size - 1,
+      'role': 0,
+      'run': self.runs,
+    }
+
+  def encode(
+    self, number_BKN: jax.Array, size_BK: jax.Array, first_B: jax.Array
+  ) -> Batch:
+    """The batch of given digits; numbers of size 0, at the end, are absent."""
+    rows, items, max_size = number_BKN.shape
+    width_B1 = size_BK.max(axis=1, keepdims=True)
+    padded_BK = jnp.where(size_BK > 0, width_B1, 0)
+    tag_BK = (first_B[:, None] + jnp.arange(items)[None]) % self.tags
+    tag_BK += self.base + OPENING
+    prompt = self._items(tag_BK, number_BKN, padded_BK)
+    answer = self._answer(number_BKN, size_BK, tag_BK)
+    equals, end = symbol(self.token('='), rows), symbol(self.end, rows)
+    parts = (*prompt, equals, answer, end)
+    length = self.token_length(max_size)
+    tokens_BT, start_BP = join(parts, length, self.pad)
+    most = self.answer_length(max_size)
+    return ask(tokens_BT, start_BP[:, items + 1], most, self.pad)
+
+  def _answer(
+    self, number_BKN: jax.Array, size_BK: jax.Array, tag_BK: jax.Array
+  ) -> Part:
+    """All rounds."""
+    order_BK = self.ranked(number_BKN, size_BK)
+    rows, items, places = number_BKN.shape
+    count_B = jnp.sum(size_BK > 0, axis=1)
+    met_BRJ, carried_BRJ, found_BR = bubble(order_BK, count_B)
+
+    def of(table: jax.Array, rank: jax.Array) -> jax.Array:
+      """What the numbers of some ranks have."""
+      flat = rank.reshape(rows, -1).clip(0, items - 1)
+      item = jnp.take_along_axis(order_BK, flat, axis=1)
+      item = item.reshape(rows, -1, *[1] * (table.ndim - 2))
+      picked = jnp.take_along_axis(table, item, axis=1)
+      return picked.reshape(*rank.shape, *table.shape[2:])
+
+    state_BRJN = compared(of(number_BKN, met_BRJ), of(number_BKN, carried_BRJ))
+    state_BRJN += self.token('~')
+    tags = [of(tag_BK, rank)[..., None] for rank in (carried_BRJ, met_BRJ)]
+    turn_BRJX = jnp.concatenate([*tags, state_BRJN], axis=-1)
+    layout = Layout(size_BK.max(axis=1)[:, None], count_B[:, None])
+    token_1A = jnp.arange(self.answer_length(places) - 1)[None]
+    token_BA = jnp.broadcast_to(token_1A, (rows, token_1A.shape[1]))
+    step = layout.step(token_BA, items)
+    flat_BA = step.round * (items - 1) + step.turn
+    flat_BA = flat_BA * (places + 2) + step.column
+    turn_BX = turn_BRJX.reshape(rows, -1)
+    if items == 1:  # Nothing is compared.
+      turn_BX = jnp.zeros((rows, 1), jnp.int32)
+    tokens_BA = jnp.take_along_axis(turn_BX, flat_BA, axis=1, mode='clip')
+    tail_BR = of(tag_BK, found_BR)
+    found_BA = jnp.take_along_axis(tail_BR, step.round, axis=1, mode='clip')
+    tail_BA = jnp.where(step.column == 0, self.token(','), found_BA)
+    tokens_BA = jnp.where(step.tail, tail_BA, tokens_BA)
+    return Part(tokens_BA, layout.begin(layout.count)[:, 0])
+
+  def structure(self, tokens_BT: jax.Array) -> Structure:
+    """Each token of an answer is told what to read; see `SLOTS`."""
+    structure = super().structure(tokens_BT)
+    index_BT = structure.index
+    length = tokens_BT.shape[1]
+    equals_B1 = _first(tokens_BT == self.token('='))
+    ends_BT = (tokens_BT == self.token(',')) | (index_BT == equals_B1)
+    digits_B1 = jnp.maximum(_first(ends_BT) - 2, 1)
+    count_B1 = jnp.maximum((equals_B1 + 1) // (digits_B1 + 3), 1)
+    layout = Layout(digits_B1, count_B1)
+    token_BT = jnp.maximum(index_BT - equals_B1, 0)
+    pointers = self._pointers(tokens_BT, layout, token_BT, equals_B1)
+    answer_BT = index_BT >= equals_B1
+    past = [
+      jnp.where(answer_BT & there & (at >= 0) & (at <= index_BT), at, length)
+      for at, there in pointers
+    ]
+    return structure.replace(
+      role=jnp.zeros_like(index_BT), roles=1, see=(index_BT, *past)
+    )
+
+  def _pointers(
+    self,
+    tokens_BT: jax.Array,
+    layout: Layout,
+    token_BT: jax.Array,
+    equals_B1: jax.Array,
+  ) -> list[tuple[jax.Array, jax.Array]]:
+    """Index and presence of what the token after each is made from."""
+    step = layout.step(token_BT, self._most(tokens_BT.shape[1]))
+    item_width_B1 = layout.digits + 3
+    base_B1 = equals_B1 + 1
+    start_BT = base_B1 + layout.comparison(step.round, step.turn)
+
+    def digit(tag_at_BT: jax.Array) -> jax.Array:
+      """The digit asked for, of the number of a tag."""
+      tag_BT = jnp.take_along_axis(tokens_BT, tag_at_BT, axis=1, mode='clip')
+      item_BT = (tag_BT - tokens_BT[:, :1]) % self.tags
+      place_BT = step.column - 2
+      if self.order == 'msb':
+        place_BT = layout.digits - 1 - place_BT
+      return item_BT * item_width_B1 + 2 + place_BT
+
+    going_BT = step.round < layout.count
+    initial_BT = step.round == 0
+    inside_BT, tail_BT = going_BT & ~step.tail, going_BT & step.tail
+    begins_BT, meets_BT = (inside_BT & (step.column == c) for c in (0, 1))
+    compares_BT = inside_BT & (step.column >= 2)
+    ends_BT, finds_BT = (tail_BT & (step.column == c) for c in (0, 1))
+    # The comparison just made decides what is carried on, or found.
+    made_BT = (step.turn > 0) & (begins_BT | tail_BT)
+    before_BT = start_BT - layout.width
+    # In a round's first steps, numbers that lost in the last round have their
+    # turn; in the first round, those of the list, from its end.
+    opens_BT = (begins_BT & (step.turn == 0)) | (finds_BT & (step.turns == 0))
+    turn_BT = jnp.where(meets_BT, step.turn + 1, 0)
+    last_BT = base_B1 + layout.comparison(step.round - 1, turn_BT)
+    lost_BT = (opens_BT | meets_BT) & ~initial_BT
+    tag_BT = (layout.count - 1 - turn_BT) * item_width_B1
+    # What is met next tells that the round goes on; where one number is left,
+    # it tells that another round does.
+    left_BT = ends_BT & (step.turns == 0) & ~initial_BT
+    next_BT = jnp.where(
+      initial_BT,
+      (layout.count - 2 - step.turn) * item_width_B1,
+      base_B1 + layout.comparison(step.round - 1, step.turn + 1) + 1,
+    )
+    next_BT = jnp.where(left_BT, last_BT + 1, next_BT)
+    outcome = layout.width - 1
+    return [
+      (digit(start_BT), compares_BT),
+      (digit(start_BT + 1), compares_BT),
+      (before_BT, made_BT),
+      (before_BT + 1, made_BT),
+      (before_BT + outcome, made_BT & finds_BT),
+      (last_BT, lost_BT),
+      (last_BT + 1, lost_BT),
+      (last_BT + outcome, lost_BT),
+      (tag_BT, (opens_BT | meets_BT) & initial_BT),
+      (next_BT, (begins_BT & (step.turn > 0)) | left_BT),
+    ]
+
+  def _most(self, tokens: int) -> int:
+    """The most numbers of a row of so many tokens: those of one digit."""
+    count = 1
+    while 4 * count + 3 * count * (count - 1) // 2 <= tokens:
+      count += 1
+    return min(count, self.tags)
+
+  def read(
+    self, tokens_T: Sequence[int] | jax.Array
+  ) -> tuple[Instance, tuple[int, ...] | None]:
+    """Items (tag and number), and the tags found; None without an end."""
+    tokens = [int(token) for token in np.asarray(tokens_T)]
+    equals = tokens.index(self.token('='))
+    instance = self._read_items(tokens[:equals])
+    rest = tokens[equals + 1 :]
+    if self.end not in rest:
+      return instance, None
+    rest = rest[: rest.index(self.end)]
+    comma = self.token(',')
+    found = [b for a, b in itertools.pairwise(rest) if a == comma]
+    return instance, tuple(tag - self.base - OPENING for tag in found)
+
+
+def bubble(
+  order_BK: jax.Array, count_B: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The ranks that a bubble sort meets, carries and finds.
+
+  Args:
+    order_BK: items in ascending order, absent ones last.
+    count_B: items that are there.
+
+  Returns:
+    Ranks met and carried, [B, R, J], and found, [B, R].
+  """
+  rank_BK = jnp.argsort(order_BK, axis=1)
+  place_K = jnp.arange(order_BK.shape[1])[None]
+  backwards_BK = jnp.maximum(count_B[:, None] - 1 - place_K, 0)
+  left_BK = jnp.take_along_axis(rank_BK, backwards_BK, axis=1)
+  left_BK = jnp.where(place_K < count_B[:, None], left_BK, place_K)
+  rounds = []
+  for _ in range(order_BK.shape[1]):
+    least_BK = jax.lax.cummin(left_BK, axis=1)
+    met_BJ, carried_BJ = left_BK[:, 1:], least_BK[:, :-1]
+    rounds.append((met_BJ, carried_BJ, least_BK[:, -1]))
+    loser_BJ = jnp.maximum(met_BJ, carried_BJ)
+    none_B1 = jnp.full_like(left_BK[:, :1], order_BK.shape[1])
+    left_BK = jnp.concatenate([loser_BJ, none_B1], axis=1)
+  return tuple(jnp.stack(ranks, axis=1) for ranks in zip(*rounds, strict=True))
+
+
+def compared(met: jax.Array, carried: jax.Array) -> jax.Array:
+  """-1, 0 or 1 at each place: how the lower places compare, [..., N]."""
+  return jax.lax.associative_scan(
+    lambda low, high: jnp.where(high == 0, low, high),
+    jnp.sign(met - carried),
+    axis=-1,
+  )
+
+
+def _first(there_BT: jax.Array) -> jax.Array:
+  """The index of the first true, [B, 1]; T where there is none."""
+  index_BT = jnp.where(
+    there_BT, jnp.arange(there_BT.shape[1])[None], there_BT.shape[1]
+  )
+  return index_BT.min(axis=1, keepdims=True)
