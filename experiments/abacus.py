@@ -29,6 +29,7 @@ Commands (two CPU cores of an AMD EPYC; 20 to 45 minutes an arm):
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ from extrap.arms import Arm, lengths_up_to, score_lengths, train_tuned
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.grid import Suite
-from extrap.evaluation.regions import region_rows, square
+from extrap.evaluation.regions import region_of, region_rows, square
 from extrap.evaluation.results import Result, select, values, write_csv
 from extrap.evaluation.statistics import difference, verdict
 from extrap.models import Transformer, TransformerConfig
@@ -303,8 +304,10 @@ def regions(config: Config, kept: Kept, arm: Arm) -> list[Result]:
     f'test {arm.name}, grid',
     kept.check,
   )
-  sizes = (rows, setting.trained, setting.grid)
-  return region_rows(arm.source, counts, *sizes)
+  region = functools.partial(
+    region_of, trained=setting.trained, grid=setting.grid
+  )
+  return region_rows(arm.source, counts, rows, setting.grid, region)
 
 
 def claims(results: Sequence[Result]) -> Table:

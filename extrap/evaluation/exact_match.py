@@ -23,16 +23,12 @@ def exact_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
   # Here: the package imports this module, and launchers import the package.
   import jax.numpy as jnp
 
-  return jnp.all(_right(logits_BQV, batch) | ~batch.mask, axis=-1)
+  right_BQ = right_tokens(logits_BQV, batch)
+  return jnp.all(right_BQ | ~batch.mask, axis=-1)
 
 
-def first_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
-  """bool [B]: the first token of the answer is the argmax."""
-  return _right(logits_BQV, batch)[:, 0]
-
-
-def _right(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
-  """bool [B, Q]: which tokens are right."""
+def right_tokens(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
+  """bool [B, Q]: the token asked for is the argmax; logits are finite."""
   import jax.numpy as jnp
 
   right_BQ = jnp.argmax(logits_BQV, axis=-1) == batch.targets

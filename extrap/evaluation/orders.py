@@ -3,14 +3,17 @@
 Uniform numbers are told apart by their lengths and first digits; here all
 numbers of a list are of one length.
 
-Shape key: K numbers of a row, N places.
+Shape key: B examples, Q answer queries, V vocabulary, K numbers of a row, N
+places.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
+from extrap.evaluation.exact_match import right_tokens
 from extrap.evaluation.grid import BUCKETS, Sampler, Suite
 from extrap.evaluation.stress import Kind, stress_suites
 from extrap.randomness import named
@@ -85,3 +88,15 @@ def order_sampler(task: Sorting, kind: Kind) -> Sampler:
     return task.encode(number_1KN, size_1K, first_1)
 
   return sample
+
+
+@dataclasses.dataclass(frozen=True)
+class Minimum:
+  """Scores an answer by its least number alone, for `grid.evaluate`."""
+
+  task: Sorting
+
+  def __call__(self, logits_BQV: jax.Array, batch: Batch) -> jax.Array:
+    """bool [B]: right up to the first tag in order."""
+    counts_BQ = self.task.finds_least(batch.targets)
+    return jnp.all(right_tokens(logits_BQV, batch) | ~counts_BQ, axis=-1)

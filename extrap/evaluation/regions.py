@@ -1,12 +1,11 @@
 """Regions of a grid of sizes: within training, beyond it, and far beyond."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from extrap.evaluation.grid import Cell
 from extrap.evaluation.results import Provenance, Result
 
 IN, OUT, EXTREME = 'in distribution', 'out of distribution', 'extreme'
-REGIONS = (IN, OUT, EXTREME)
 
 
 def region_of(cell: Cell, trained: int, grid: int) -> str:
@@ -32,8 +31,8 @@ def region_rows(
   source: Provenance,
   counts: Mapping[Cell, Sequence[int]],
   rows: int,
-  trained: int,
   grid: int,
+  region: Callable[[Cell], str],
   metric: str = 'exact_match',
 ) -> list[Result]:
   """The mean of each region over its cells, a row a replica.
@@ -42,16 +41,18 @@ def region_rows(
     source: the arm's.
     counts: right answers of each replica by cell, as from `grid.evaluate`.
     rows: problems behind each count.
-    trained, grid: as for `region_of`.
+    grid: side of the grid, the size of each row.
+    region: names the region of a cell, as `region_of`.
     metric: what was counted.
   """
+  cells: dict[str, list[Cell]] = {}
+  for cell in counts:
+    cells.setdefault(region(cell), []).append(cell)
   results = []
-  for region in REGIONS:
-    cells = [c for c in counts if region_of(c, trained, grid) == region]
-    n = rows * len(cells)
-    for replica in range(len(source.seeds) if cells else 0):
-      right = sum(int(counts[cell][replica]) for cell in cells)
+  for name, inside in cells.items():
+    n = rows * len(inside)
+    for replica in range(len(source.seeds)):
+      right = sum(int(counts[cell][replica]) for cell in inside)
       value = (metric, right / n, n, right)
-      split = f'region:{region}'
-      results.append(source.row(replica, split, str(grid), *value))
+      results.append(source.row(replica, f'region:{name}', str(grid), *value))
   return results

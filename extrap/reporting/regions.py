@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from extrap.evaluation.regions import REGIONS
 from extrap.evaluation.results import Result, select, values
 from extrap.evaluation.statistics import across_replicas
 from extrap.reporting.tables import Table, format_percent
@@ -22,17 +21,15 @@ def region_table(
     for row in select(results, metric=metric)
     if row.split.startswith('region:')
   ]
-  met = {row.split for row in chosen}
-  regions = [r for r in REGIONS if f'region:{r}' in met]
+  splits = list(dict.fromkeys(row.split for row in chosen))
   rows = []
   for arm in dict.fromkeys(row.arm for row in chosen):
     line = [arm]
-    for region in regions:
-      line += _summary(
-        values(select(chosen, arm=arm, split=f'region:{region}'))
-      )
+    for split in splits:
+      line += _summary(values(select(chosen, arm=arm, split=split)))
     rows.append(line)
-  headers = ['arm', *(text for r in regions for text in (r, '95 %'))]
+  names = [split.removeprefix('region:') for split in splits]
+  headers = ['arm', *(text for name in names for text in (name, '95 %'))]
   return Table(headers, rows, 'Every seed, in order; t interval of the mean.')
 
 

@@ -271,6 +271,13 @@ class BubbleSort(Sorting):
       count += 1
     return min(count, self.tags)
 
+  def finds_least(self, targets_BQ: jax.Array) -> jax.Array:
+    """The first round."""
+    comma_BQ = targets_BQ == self.token(',')
+    before_BQ = jnp.cumsum(comma_BQ, axis=1) - comma_BQ
+    tag_BQ = jnp.pad(comma_BQ, ((0, 0), (1, 0)))[:, :-1] & (before_BQ == 1)
+    return (before_BQ == 0) | tag_BQ
+
   def read(
     self, tokens_T: Sequence[int] | jax.Array
   ) -> tuple[Instance, tuple[int, ...] | None]:

@@ -220,6 +220,11 @@ class Sorting(NumberTask):
     first_B = jnp.full(len(rows), first_tag, jnp.int32)
     return self.encode(jnp.asarray(number_BKN), jnp.asarray(size_BK), first_B)
 
+  def finds_least(self, targets_BQ: jax.Array) -> jax.Array:
+    """bool [B, Q]: the answer's tokens up to the tag of the least number."""
+    first_1Q = jnp.arange(targets_BQ.shape[1])[None] == 0
+    return jnp.broadcast_to(first_1Q, targets_BQ.shape)
+
   def read(
     self, tokens_T: Sequence[int] | jax.Array
   ) -> tuple[Instance, Instance | tuple[int, ...] | None]:

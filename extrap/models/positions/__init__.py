@@ -4,6 +4,7 @@ from extrap.models.positions.absolute import Learned, NoPosition, Sinusoidal
 from extrap.models.positions.bias import FIRE, ALiBi
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling
+from extrap.models.positions.ordered import Ordered, Recency
 from extrap.models.positions.place import PlaceBias, PlaceWindow
 from extrap.models.positions.pointers import Pointers
 from extrap.models.positions.position import POSITIONS, Param, Position
@@ -19,11 +20,13 @@ __all__ = [
   'Coupling',
   'Learned',
   'NoPosition',
+  'Ordered',
   'Param',
   'PlaceBias',
   'PlaceWindow',
   'Pointers',
   'Position',
+  'Recency',
   'Rotary',
   'Sinusoidal',
 ]
