@@ -127,7 +127,7 @@ class Config(StudyConfig):
     TransformerConfig(), "the model; position, depth and scale are the arm's"
   )
   steps: int = option(
-    4000,
+    6000,
     'optimizer steps (the trace has a quarter of them)',
     unit='steps',
     minimum=4,
@@ -138,7 +138,7 @@ class Config(StudyConfig):
   grid: int = option(15, 'side of the grid of tests', minimum=2, identity=False)
   tags: int = option(16, 'tags, the most numbers of a row', minimum=2)
   batch_size: int = option(
-    32, 'lists a step and replica', unit='lists', minimum=1
+    64, 'lists a step and replica', unit='lists', minimum=1
   )
 
 

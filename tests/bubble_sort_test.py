@@ -16,7 +16,7 @@ from extrap.tasks.task import uniform_sizes
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
-MAX_SIZE, ROWS = 4, 150
+MAX_SIZE, ROWS = 3, 60
 TASKS = {
   'lsb': BubbleSort(tags=7),
   'msb': BubbleSort(tags=5, base=2, order='msb'),
@@ -123,7 +123,7 @@ def test_structure_is_causal():
 
 @of_every_task
 def test_the_same_row_is_drawn_into_every_shape(name):
-  check_same_row(TASKS[name], [3, 2], 3, 4)
+  check_same_row(TASKS[name], [2, 2], 2, 3)
 
 
 def test_the_least_number_is_found_in_the_first_round():

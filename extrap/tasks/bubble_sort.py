@@ -32,6 +32,7 @@ from extrap.tasks.layout import Part, ask, join, symbol
 from extrap.tasks.sorting import OPENING, Instance, Sorting
 from extrap.tasks.task import Batch, Structure
 
+Pointer = tuple[jax.Array, jax.Array]  # Index of a token, and whether it is so.
 STATES = ('<', '~', '>')
 # What a token may be told to read: itself; a digit of the number carried and of
 # the one met; both tags and the outcome of the comparison before it; those of
@@ -92,9 +93,47 @@ class Layout(NamedTuple):
     turn_BX = rest_BX // self.width
     return Step(round_BX, turn_BX, rest_BX - turn_BX * self.width, turns_BX)
 
+  def tag(self, item_BX: jax.Array) -> jax.Array:
+    """The tag of a number of the list."""
+    return item_BX * (self.digits + 3)
+
   def comparison(self, round_BX: jax.Array, turn_BX: jax.Array) -> jax.Array:
     """The first token of a comparison, counted from the answer's first."""
     return self.begin(round_BX) + turn_BX * self.width
+
+
+class Kind(NamedTuple):
+  """What a token of an answer is; bools of one shape, at most one of them true.
+
+  Attributes:
+    carries, meets: the tags of a comparison.
+    compares: an outcome at a place.
+    ends, finds: the `,` and the tag that end a round.
+  """
+
+  carries: jax.Array
+  meets: jax.Array
+  compares: jax.Array
+  ends: jax.Array
+  finds: jax.Array
+
+  @classmethod
+  def of(cls, step: Step, layout: Layout) -> 'Kind':
+    """The kind of tokens that stand somewhere; none beyond the answer."""
+    going_BX = step.round < layout.count
+    inside_BX, tail_BX = going_BX & ~step.tail, going_BX & step.tail
+    return cls(
+      carries=inside_BX & (step.column == 0),
+      meets=inside_BX & (step.column == 1),
+      compares=inside_BX & (step.column >= 2),
+      ends=tail_BX & (step.column == 0),
+      finds=tail_BX & (step.column == 1),
+    )
+
+  def opens(self, step: Step) -> jax.Array:
+    """Whether a round begins with it."""
+    alone_BX = self.finds & (step.turns == 0)
+    return (self.carries & (step.turn == 0)) | alone_BX
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,51 +188,61 @@ class BubbleSort(Sorting):
     self, number_BKN: jax.Array, size_BK: jax.Array, tag_BK: jax.Array
   ) -> Part:
     """All rounds."""
-    order_BK = self.ranked(number_BKN, size_BK)
     rows, items, places = number_BKN.shape
-    count_B = jnp.sum(size_BK > 0, axis=1)
-    met_BRJ, carried_BRJ, found_BR = bubble(order_BK, count_B)
+    turn_BRJX, found_BR = self._rounds(number_BKN, size_BK, tag_BK)
+    count_B1 = jnp.sum(size_BK > 0, axis=1, keepdims=True)
+    layout = Layout(size_BK.max(axis=1, keepdims=True), count_B1)
+    token_A = jnp.arange(self.answer_length(places) - 1)
+    token_BA = jnp.broadcast_to(token_A, (rows, len(token_A)))
+    step = layout.step(token_BA, items)
+    at_BA = step.round * (items - 1) + step.turn
+    at_BA = at_BA * (places + 2) + step.column
+    # One more, for rows of a single number: they compare nothing.
+    turn_BX = jnp.pad(turn_BRJX.reshape(rows, -1), ((0, 0), (0, 1)))
+    inside_BA = jnp.take_along_axis(turn_BX, at_BA, axis=1, mode='clip')
+    found_BA = jnp.take_along_axis(found_BR, step.round, axis=1, mode='clip')
+    tail_BA = jnp.where(step.column == 0, self.token(','), found_BA)
+    tokens_BA = jnp.where(step.tail, tail_BA, inside_BA)
+    return Part(tokens_BA, layout.begin(count_B1)[:, 0])
+
+  def _rounds(
+    self, number_BKN: jax.Array, size_BK: jax.Array, tag_BK: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Tokens of all comparisons, [B, R, J, 2 + N], and tags found, [B, R]."""
+    order_BK = self.ranked(number_BKN, size_BK)
+    rows, items = order_BK.shape
+    met_BRJ, carried_BRJ, found_BR = bubble(
+      order_BK, jnp.sum(size_BK > 0, axis=1)
+    )
 
     def of(table: jax.Array, rank: jax.Array) -> jax.Array:
       """What the numbers of some ranks have."""
-      flat = rank.reshape(rows, -1).clip(0, items - 1)
-      item = jnp.take_along_axis(order_BK, flat, axis=1)
-      item = item.reshape(rows, -1, *[1] * (table.ndim - 2))
+      flat_BX = rank.reshape(rows, -1).clip(0, items - 1)
+      item_BX = jnp.take_along_axis(order_BK, flat_BX, axis=1)
+      item = item_BX.reshape(rows, -1, *[1] * (table.ndim - 2))
       picked = jnp.take_along_axis(table, item, axis=1)
       return picked.reshape(*rank.shape, *table.shape[2:])
 
     state_BRJN = compared(of(number_BKN, met_BRJ), of(number_BKN, carried_BRJ))
-    state_BRJN += self.token('~')
-    tags = [of(tag_BK, rank)[..., None] for rank in (carried_BRJ, met_BRJ)]
-    turn_BRJX = jnp.concatenate([*tags, state_BRJN], axis=-1)
-    layout = Layout(size_BK.max(axis=1)[:, None], count_B[:, None])
-    token_1A = jnp.arange(self.answer_length(places) - 1)[None]
-    token_BA = jnp.broadcast_to(token_1A, (rows, token_1A.shape[1]))
-    step = layout.step(token_BA, items)
-    flat_BA = step.round * (items - 1) + step.turn
-    flat_BA = flat_BA * (places + 2) + step.column
-    turn_BX = turn_BRJX.reshape(rows, -1)
-    if items == 1:  # Nothing is compared.
-      turn_BX = jnp.zeros((rows, 1), jnp.int32)
-    tokens_BA = jnp.take_along_axis(turn_BX, flat_BA, axis=1, mode='clip')
-    tail_BR = of(tag_BK, found_BR)
-    found_BA = jnp.take_along_axis(tail_BR, step.round, axis=1, mode='clip')
-    tail_BA = jnp.where(step.column == 0, self.token(','), found_BA)
-    tokens_BA = jnp.where(step.tail, tail_BA, tokens_BA)
-    return Part(tokens_BA, layout.begin(layout.count)[:, 0])
+    tags = (of(tag_BK, rank)[..., None] for rank in (carried_BRJ, met_BRJ))
+    turn_BRJX = [*tags, state_BRJN + self.token('~')]
+    return jnp.concatenate(turn_BRJX, axis=-1), of(tag_BK, found_BR)
 
   def structure(self, tokens_BT: jax.Array) -> Structure:
     """Each token of an answer is told what to read; see `SLOTS`."""
     structure = super().structure(tokens_BT)
-    index_BT = structure.index
-    length = tokens_BT.shape[1]
-    equals_B1 = _first(tokens_BT == self.token('='))
-    ends_BT = (tokens_BT == self.token(',')) | (index_BT == equals_B1)
-    digits_B1 = jnp.maximum(_first(ends_BT) - 2, 1)
-    count_B1 = jnp.maximum((equals_B1 + 1) // (digits_B1 + 3), 1)
-    layout = Layout(digits_B1, count_B1)
+    index_BT, length = structure.index, tokens_BT.shape[1]
+    layout, equals_B1 = self._layout(tokens_BT)
     token_BT = jnp.maximum(index_BT - equals_B1, 0)
-    pointers = self._pointers(tokens_BT, layout, token_BT, equals_B1)
+    # What is told is what the token after each is made from.
+    step = layout.step(token_BT, self._most(length))
+    kind, begin_B1 = Kind.of(step, layout), equals_B1 + 1
+    pointers = [
+      *self._digits(tokens_BT, layout, step, kind, begin_B1),
+      *_decided(layout, step, kind, begin_B1),
+      *_lost(layout, step, kind, begin_B1),
+      _more(layout, step, kind, begin_B1),
+    ]
     answer_BT = index_BT >= equals_B1
     past = [
       jnp.where(answer_BT & there & (at >= 0) & (at <= index_BT), at, length)
@@ -203,66 +252,34 @@ class BubbleSort(Sorting):
       role=jnp.zeros_like(index_BT), roles=1, see=(index_BT, *past)
     )
 
-  def _pointers(
+  def _layout(self, tokens_BT: jax.Array) -> tuple[Layout, jax.Array]:
+    """What the list's tokens tell, and the index of the '=' behind it."""
+    equals_B1 = _first(tokens_BT == self.token('='))
+    comma_B1 = _first(tokens_BT == self.token(','))
+    digits_B1 = jnp.maximum(jnp.minimum(equals_B1, comma_B1) - 2, 1)
+    count_B1 = jnp.maximum((equals_B1 + 1) // (digits_B1 + 3), 1)
+    return Layout(digits_B1, count_B1), equals_B1
+
+  def _digits(
     self,
     tokens_BT: jax.Array,
     layout: Layout,
-    token_BT: jax.Array,
-    equals_B1: jax.Array,
-  ) -> list[tuple[jax.Array, jax.Array]]:
-    """Index and presence of what the token after each is made from."""
-    step = layout.step(token_BT, self._most(tokens_BT.shape[1]))
-    item_width_B1 = layout.digits + 3
-    base_B1 = equals_B1 + 1
-    start_BT = base_B1 + layout.comparison(step.round, step.turn)
+    step: Step,
+    kind: Kind,
+    begin_B1: jax.Array,
+  ) -> list[Pointer]:
+    """The digits that are compared."""
+    place_BT = step.column - 2
+    if self.order == 'msb':
+      place_BT = layout.digits - 1 - place_BT
+    start_BT = begin_B1 + layout.comparison(step.round, step.turn)
 
     def digit(tag_at_BT: jax.Array) -> jax.Array:
-      """The digit asked for, of the number of a tag."""
       tag_BT = jnp.take_along_axis(tokens_BT, tag_at_BT, axis=1, mode='clip')
       item_BT = (tag_BT - tokens_BT[:, :1]) % self.tags
-      place_BT = step.column - 2
-      if self.order == 'msb':
-        place_BT = layout.digits - 1 - place_BT
-      return item_BT * item_width_B1 + 2 + place_BT
+      return layout.tag(item_BT) + 2 + place_BT
 
-    going_BT = step.round < layout.count
-    initial_BT = step.round == 0
-    inside_BT, tail_BT = going_BT & ~step.tail, going_BT & step.tail
-    begins_BT, meets_BT = (inside_BT & (step.column == c) for c in (0, 1))
-    compares_BT = inside_BT & (step.column >= 2)
-    ends_BT, finds_BT = (tail_BT & (step.column == c) for c in (0, 1))
-    # The comparison just made decides what is carried on, or found.
-    made_BT = (step.turn > 0) & (begins_BT | tail_BT)
-    before_BT = start_BT - layout.width
-    # In a round's first steps, numbers that lost in the last round have their
-    # turn; in the first round, those of the list, from its end.
-    opens_BT = (begins_BT & (step.turn == 0)) | (finds_BT & (step.turns == 0))
-    turn_BT = jnp.where(meets_BT, step.turn + 1, 0)
-    last_BT = base_B1 + layout.comparison(step.round - 1, turn_BT)
-    lost_BT = (opens_BT | meets_BT) & ~initial_BT
-    tag_BT = (layout.count - 1 - turn_BT) * item_width_B1
-    # What is met next tells that the round goes on; where one number is left,
-    # it tells that another round does.
-    left_BT = ends_BT & (step.turns == 0) & ~initial_BT
-    next_BT = jnp.where(
-      initial_BT,
-      (layout.count - 2 - step.turn) * item_width_B1,
-      base_B1 + layout.comparison(step.round - 1, step.turn + 1) + 1,
-    )
-    next_BT = jnp.where(left_BT, last_BT + 1, next_BT)
-    outcome = layout.width - 1
-    return [
-      (digit(start_BT), compares_BT),
-      (digit(start_BT + 1), compares_BT),
-      (before_BT, made_BT),
-      (before_BT + 1, made_BT),
-      (before_BT + outcome, made_BT & finds_BT),
-      (last_BT, lost_BT),
-      (last_BT + 1, lost_BT),
-      (last_BT + outcome, lost_BT),
-      (tag_BT, (opens_BT | meets_BT) & initial_BT),
-      (next_BT, (begins_BT & (step.turn > 0)) | left_BT),
-    ]
+    return [(digit(start_BT + tag), kind.compares) for tag in (0, 1)]
 
   def _most(self, tokens: int) -> int:
     """The most numbers of a row of so many tokens: those of one digit."""
@@ -292,6 +309,53 @@ class BubbleSort(Sorting):
     comma = self.token(',')
     found = [b for a, b in itertools.pairwise(rest) if a == comma]
     return instance, tuple(tag - self.base - OPENING for tag in found)
+
+
+def _decided(
+  layout: Layout, step: Step, kind: Kind, begin_B1: jax.Array
+) -> list[Pointer]:
+  """The comparison just made, which decides what is carried on, or found."""
+  made_BX = (step.turn > 0) & (kind.carries | kind.ends | kind.finds)
+  at_BX = begin_B1 + layout.comparison(step.round, step.turn - 1)
+  # Else the outcome is the token itself.
+  outcome = (at_BX + layout.width - 1, made_BX & kind.finds)
+  return [(at_BX, made_BX), (at_BX + 1, made_BX), outcome]
+
+
+def _lost(
+  layout: Layout, step: Step, kind: Kind, begin_B1: jax.Array
+) -> list[Pointer]:
+  """What has its turn: a number that lost in the last round.
+
+  In the first round, the tags of the list from its end.
+  """
+  wanted_BX = kind.meets | kind.opens(step)
+  turn_BX = jnp.where(kind.meets, step.turn + 1, 0)
+  at_BX = begin_B1 + layout.comparison(step.round - 1, turn_BX)
+  lost_BX, listed_BX = (
+    wanted_BX & there for there in (step.round > 0, step.round == 0)
+  )
+  return [
+    *((at_BX + x, lost_BX) for x in (0, 1, layout.width - 1)),
+    (layout.tag(layout.count - 1 - turn_BX), listed_BX),
+  ]
+
+
+def _more(
+  layout: Layout, step: Step, kind: Kind, begin_B1: jax.Array
+) -> Pointer:
+  """That the round goes on: what is met next in it.
+
+  Where one number is left there is no next, but this is not yet the end: the
+  outcome by which it has lost tells that.
+  """
+  last_BX = begin_B1 + layout.comparison(step.round - 1, step.turn + 1)
+  listed_BX = layout.tag(layout.count - 2 - step.turn)
+  next_BX = jnp.where(step.round > 0, last_BX + 1, listed_BX)
+  left_BX = kind.ends & (step.turns == 0) & (step.round > 0)
+  lost_BX = begin_B1 + layout.comparison(step.round - 1, step.turn)
+  next_BX = jnp.where(left_BX, lost_BX + layout.width - 1, next_BX)
+  return next_BX, left_BX | (kind.carries & (step.turn > 0))
 
 
 def bubble(

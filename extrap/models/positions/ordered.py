@@ -1,8 +1,8 @@
 """Attention to what comes next, in an order that the model learns.
 
-The least key above a query is no function of a dot product: the sum of weights
-has to reach a maximum just above and to fall off at once below. Here each head
-has a score of its own for that.
+Dot products of a few coordinates do not tell the least key above a query: that
+takes a logit which is greatest just above and falls off at once below. Here
+heads have a score of their own for it.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from extrap.tasks.task import Structure
 class Recency(Position):
   """A learned slope a head, and a bias of its own for each short distance.
 
-  Slopes start at `steepest` times 4^-h and the last head's at 0, so that some
-  heads see near tokens alone and others all. Near 2.3 = ln 10 a head reads the
-  digits of a number as a decimal fraction.
+  Slopes start at `steepest` times 4^-h in the first half of the heads and at 0
+  in the other, so that some see near tokens alone and others all. At a slope of
+  2.3 = ln 10 a head reads the digits of a number as a decimal fraction.
   """
 
   near: int = option(
@@ -37,7 +37,7 @@ class Recency(Position):
     self, query: Structure, key: Structure, param: Param, heads: int
   ) -> jax.Array:
     start_H = self.steepest * 4.0 ** -jnp.arange(heads)
-    start_H = jnp.where(jnp.arange(heads) < heads - 1, start_H, 0.0)
+    start_H = jnp.where(jnp.arange(heads) < heads // 2, start_H, 0.0)
     slope_H = param('slope', lambda key, shape: start_H, (heads,))
     init = jax.nn.initializers.normal(0.1)
     table_XH = param('near', init, (self.near + 1, heads))
