@@ -17,7 +17,7 @@ the paper's format: lengths mixed, least significant digit first. Arms, by rung:
            is given away, what is compared is not.
   trace    L7, place and item ids and a trace: the comparisons of a bubble sort
            are written out place by place, numbers padded with zeros to one
-           length; one layer, and each token is told which few tokens to read
+           length; two layers, and each token is told which few tokens to read
            (`extrap/tasks/bubble_sort.py`). The algorithm's control flow is
            given away; comparing digits, carrying the lesser number and copying
            tags are learned. A row is right if all of its trace is.
@@ -111,7 +111,7 @@ ARMS = {
     BubbleSort,
     0.25,
     (2e-3, 5e-3),
-    dict(depth=1, attention='gathered'),
+    dict(depth=2, attention='gathered'),
   ),
 }
 
@@ -136,7 +136,7 @@ class Config(StudyConfig):
   train: TrainConfig = option(TrainConfig(evaluate_every=0), 'training')
   size: int = option(5, 'N: most digits, and numbers, in training', minimum=2)
   grid: int = option(15, 'side of the grid of tests', minimum=2, identity=False)
-  tags: int = option(16, 'tags, the most numbers of a row', minimum=2)
+  tags: int = option(17, 'tags, the most numbers of a row', minimum=2)
   batch_size: int = option(
     64, 'lists a step and replica', unit='lists', minimum=1
   )

@@ -71,7 +71,7 @@ def test_parts_of_the_grid_are_those_beyond_training():
 def test_only_the_trace_is_given_ids():
   problems = {name: make_problem(Config(), name) for name in ARMS}
   reads = {n: p.model.config.position.reads for n, p in problems.items()}
-  assert reads.pop('trace') == ('see',)
+  assert reads.pop('trace') == ('see', 'role')
   assert set(reads.values()) == {('position',)}
 
 
@@ -82,7 +82,7 @@ def test_only_the_trace_is_given_ids():
     ({'arms': ('fire', 'fire')}, 'name each once'),
     ({'arms': ()}, 'name at least one'),
     ({'grid': 5}, 'does not go beyond'),
-    ({'grid': 20}, 'so many numbers need as many tags; --tags=16'),
+    ({'grid': 20}, 'so many numbers need as many tags; --tags=17'),
     ({'arms': ('fire',), 'grid': 90, 'tags': 99}, 'GiB for a single row'),
     ({'arms': ('trace',), 'grid': 90, 'tags': 99}, 'GiB for a single row'),
     ({'eval': 'none'}, 'always evaluates'),

@@ -84,7 +84,7 @@ def order_sampler(task: Sorting, kind: Kind) -> Sampler:
     kept_KN = there_K[:, None] & (jnp.arange(max_size)[None] < digits)
     number_1KN = jnp.where(kept_KN, number_KN, 0)[None]
     size_1K = jnp.where(there_K, digits, 0)[None]
-    first_1 = jax.random.randint(named(key, 'tag'), (1,), 0, task.tags)
+    first_1 = jax.random.randint(named(key, 'tag'), (1,), 0, task.tag_runs)
     return task.encode(number_1KN, size_1K, first_1)
 
   return sample

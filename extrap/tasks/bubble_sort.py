@@ -10,7 +10,9 @@ numbers of d digits has n (n - 1) / 2 comparisons of d + 2 tokens:
 
   A:20,B:91=BA<<,ABA~>...    (numbers least significant digit first)
 
-Equal numbers keep their order: the one met stands before the one carried. The
+Equal numbers keep their order: the one met stands before the one carried. Tags
+follow one another at a random stride: all pairs of them are met on short lists,
+while of a cyclic run only neighbours would be. The
 structure says which few tokens each token is to read (`see`): the control flow
 of the algorithm is given; what is left to learn is to compare, carry and copy.
 
@@ -20,6 +22,7 @@ as numbers), J comparisons of a round, A tokens of an answer, X any.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -147,6 +150,32 @@ class BubbleSort(Sorting):
       raise UsageError('the comparisons are the trace: leave --task.trace off')
 
   @property
+  def strides(self) -> tuple[int, ...]:
+    """Steps from tag to tag that meet every tag."""
+    return tuple(s for s in range(1, self.tags) if math.gcd(s, self.tags) == 1)
+
+  @property
+  def tag_runs(self) -> int:
+    return self.tags * len(self.strides)
+
+  def tag_run(self, first_B: jax.Array, items: int) -> jax.Array:
+    stride_B1 = jnp.array(self.strides)[first_B // self.tags][:, None]
+    item_1K = jnp.arange(items)[None]
+    return (first_B[:, None] + stride_B1 * item_1K) % self.tags
+
+  def _item_of(self, tokens_BT: jax.Array, tag_BT: jax.Array) -> jax.Array:
+    """The number of the list that tags in the answer belong to."""
+    layout, _ = self._layout(tokens_BT)
+    second_B1 = jnp.take_along_axis(
+      tokens_BT, layout.tag(jnp.ones_like(layout.count)), axis=1, mode='clip'
+    )
+    first_B1 = tokens_BT[:, :1]
+    inverse = np.zeros(self.tags, np.int32)
+    inverse[list(self.strides)] = [pow(s, -1, self.tags) for s in self.strides]
+    inverse_B1 = jnp.asarray(inverse)[(second_B1 - first_B1) % self.tags]
+    return (tag_BT - first_B1) * inverse_B1 % self.tags
+
+  @property
   def separators(self) -> tuple[str, ...]:
     return (*super().separators, *STATES)
 
@@ -162,7 +191,7 @@ class BubbleSort(Sorting):
     return {
       'position': self.token_length(max_size) - 1,
       'place': max_size - 1,
-      'role': 0,
+      'role': 2,
       'run': self.runs,
     }
 
@@ -173,8 +202,7 @@ class BubbleSort(Sorting):
     rows, items, max_size = number_BKN.shape
     width_B1 = size_BK.max(axis=1, keepdims=True)
     padded_BK = jnp.where(size_BK > 0, width_B1, 0)
-    tag_BK = (first_B[:, None] + jnp.arange(items)[None]) % self.tags
-    tag_BK += self.base + OPENING
+    tag_BK = self.base + OPENING + self.tag_run(first_B, items)
     prompt = self._items(tag_BK, number_BKN, padded_BK)
     answer = self._answer(number_BKN, size_BK, tag_BK)
     equals, end = symbol(self.token('='), rows), symbol(self.end, rows)
@@ -243,13 +271,17 @@ class BubbleSort(Sorting):
       *_lost(layout, step, kind, begin_B1),
       _more(layout, step, kind, begin_B1),
     ]
+    itself = Kind.of(layout.step(token_BT - 1, self._most(length)), layout)
     answer_BT = index_BT >= equals_B1
+    role_BT = 1 * itself.carries + 2 * itself.meets
     past = [
       jnp.where(answer_BT & there & (at >= 0) & (at <= index_BT), at, length)
       for at, there in pointers
     ]
     return structure.replace(
-      role=jnp.zeros_like(index_BT), roles=1, see=(index_BT, *past)
+      role=jnp.where(token_BT > 0, role_BT, 0),
+      roles=3,
+      see=(index_BT, *past),
     )
 
   def _layout(self, tokens_BT: jax.Array) -> tuple[Layout, jax.Array]:
@@ -276,7 +308,7 @@ class BubbleSort(Sorting):
 
     def digit(tag_at_BT: jax.Array) -> jax.Array:
       tag_BT = jnp.take_along_axis(tokens_BT, tag_at_BT, axis=1, mode='clip')
-      item_BT = (tag_BT - tokens_BT[:, :1]) % self.tags
+      item_BT = self._item_of(tokens_BT, tag_BT)
       return layout.tag(item_BT) + 2 + place_BT
 
     return [(digit(start_BT + tag), kind.compares) for tag in (0, 1)]

@@ -15,12 +15,13 @@ from extrap.tasks.task import Structure
 class Pointers(Position):
   """A learned bias per head and slot of the few tokens in `Structure.see`.
 
-  For traces of algorithms, whose control flow is thereby given: what a query
-  sees does not depend on the length of the problem. It is no value of
+  Tokens' roles are embedded, so that what one has read can tell which other to
+  read. For traces of algorithms, whose control flow is thereby given: what a
+  query sees does not depend on the length of the problem. It is no value of
   --model.position: few tasks say what to read.
   """
 
-  reads: ClassVar[tuple[str, ...]] = ('see',)
+  reads: ClassVar[tuple[str, ...]] = ('see', 'role')
   rung: ClassVar[str] = 'L7 trace, pointers'
 
   def prepare(
@@ -29,6 +30,10 @@ class Pointers(Position):
     if not ids.see:
       raise UsageError('pointers: this task does not say what to read')
     return super().prepare(ids, key, train)
+
+  def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
+    init = jax.nn.initializers.normal(1.0)
+    return lookup(param('roles', init, (ids.roles, width)), ids.role)
 
   def pair_bias(
     self, query: Structure, key: Structure, param: Param, heads: int
