@@ -31,6 +31,17 @@ their lengths and first digits: n numbers of n digits that share a prefix,
 differ in the last digit alone, are equal, or are of one length, are tested
 apart. Intervals: t over seeds.
 
+Tried before, one seed each, at 5 x 5, 7 x 7 (1.5 N) and, of the trace alone, on:
+three layers with standard heads and learned ids of place and number, spread at
+random in training (1,500 steps of 64 lists, half of them of one length with a
+shared prefix): loss 0.54, where knowing which tags are left gives 0.52, and no
+list right. The same with heads that compare, on uniform lists: loss 0.41 and
+falling; 10 and 0 of 100 lists right. The trace with one layer and a cyclic run
+of tags (1,500 steps of 32): 99.8 % of training lists, but 6, 1, 0 and 0 of 8
+lists at 5, 7, 10 and 15; at 7 x 7 none of 3,528 comparisons of digits is wrong
+and 72 of 1,152 tags are, of pairs that short lists do not have. Hence the tags'
+random stride, and the second layer, which can choose by the outcome.
+
 Command (two CPU cores of an AMD EPYC):
   python -m experiments.sorting
   python -m experiments.sorting --eval=full    five times the problems a cell
