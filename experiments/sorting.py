@@ -31,7 +31,7 @@ their lengths and first digits: n numbers of n digits that share a prefix,
 differ in the last digit alone, are equal, or are of one length, are tested
 apart. Intervals: t over seeds.
 
-Tried before, one seed each, at 5 x 5, 7 x 7 (1.5 N) and, of the trace alone, on:
+Tried before, one seed each, at 5 x 5 and 7 x 7 (1.5 N), the trace beyond, too:
 three layers with standard heads and learned ids of place and number, spread at
 random in training (1,500 steps of 64 lists, half of them of one length with a
 shared prefix): loss 0.54, where knowing which tags are left gives 0.52, and no
