@@ -274,7 +274,7 @@ def grid_rows(config: Config, kept: Kept, arm: Arm) -> list[Result]:
     name='grid',
     cells=square(config.grid),
     rows=rows,
-    buckets=tuple(sorted({config.size, 2 * config.size, config.grid})),
+    buckets=(2 * config.size, config.grid),
   )
   exact = counted(arm, suite, kept)
   least = counted(arm, suite, kept, Minimum(arm.problem.task))
@@ -300,7 +300,7 @@ def stress_rows(config: Config, kept: Kept, arm: Arm) -> list[Result]:
   """The order suite, n numbers of n digits for each n of the grid's side."""
   rows = 20 if config.eval == 'full' else 4
   lengths = range(1, config.grid + 1)
-  args = (arm.problem.task, lengths, rows, (config.size, config.grid))
+  args = (arm.problem.task, lengths, rows, (2 * config.size, config.grid))
   results = []
   for suite in order_suites(*args).values():
     for cell, right in counted(arm, suite, kept).items():

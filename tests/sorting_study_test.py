@@ -8,11 +8,13 @@ from experiments import sorting
 from experiments.sorting import ARMS, Config, check, make_problem, part_of
 from extrap import cli
 from extrap.errors import UsageError
+from extrap.evaluation import orders
+from extrap.evaluation.orders import ORDERS
 from extrap.evaluation.regions import square
 from extrap.evaluation.results import read_csv, select
 
 SMALL = (
-  '--arms=trace',
+  '--arms=ordered',
   '--steps=8',
   '--batch_size=2',
   '--replicas=2',
@@ -33,12 +35,14 @@ def run(*flags):
 
 
 def test_arms_are_trained_and_every_region_and_suite_is_scored(
-  tmp_path, quick_compile, capfd
+  tmp_path, quick_compile, capfd, monkeypatch
 ):
+  kinds = {'shared prefix': ORDERS['shared prefix']}
+  monkeypatch.setattr(orders, 'ORDERS', kinds)  # Each has to be compiled.
   path = tmp_path / 'run'
   assert run(*SMALL, f'--workdir={path}') == 0
   results, _ = read_csv(path / 'results.csv')
-  rows = select(results, arm='trace', replica=1, metric='exact_match')
+  rows = select(results, arm='ordered', replica=1, metric='exact_match')
   cells = {row.split: row.n for row in rows if row.split[:6] == 'region'}
   assert cells == {
     'region:in distribution': 4 * 4,
@@ -47,9 +51,9 @@ def test_arms_are_trained_and_every_region_and_suite_is_scored(
     'region:more numbers': 4 * 2,
     'region:more of both': 4,
   }
-  assert {row.samples for row in rows} == {2 * 2}  # A quarter of the steps.
+  assert {row.samples for row in rows} == {8 * 2}
   suites = {(row.split, row.size) for row in rows if row.split[:5] == 'order'}
-  assert len(suites) == 4 * 3
+  assert suites == {('order:shared prefix', n) for n in '123'}
   least = select(results, metric='minimum')
   assert {row.split for row in least} == {
     'region:in distribution',
