@@ -29,7 +29,7 @@ decoding). In distribution: both sizes at most N; beyond: the rest, and apart
 more digits only, more numbers only, more of both. Uniform numbers are sorted by
 their lengths and first digits: n numbers of n digits that share a prefix,
 differ in the last digit alone, are equal, or are of one length, are tested
-apart. Intervals: t over seeds.
+apart (`extrap/evaluation/orders.py`). Intervals: t over seeds.
 
 Tried before, one seed each, at 5 x 5 and 7 x 7 (1.5 N), the trace beyond, too:
 three layers with standard heads and learned ids of place and number, spread at
@@ -40,7 +40,14 @@ falling; 10 and 0 of 100 lists right. The trace with one layer and a cyclic run
 of tags (1,500 steps of 32): 99.8 % of training lists, but 6, 1, 0 and 0 of 8
 lists at 5, 7, 10 and 15; at 7 x 7 none of 3,528 comparisons of digits is wrong
 and 72 of 1,152 tags are, of pairs that short lists do not have. Hence the tags'
-random stride, and the second layer, which can choose by the outcome.
+random stride, and the second layer, which can choose by the outcome: in 900
+steps of 32 lists (one seed, rate 5e-3 not chosen) its loss fell to 3e-5, and
+all lists looked at were right, 6 of 6 at 5, 7, 10 and 15, and 4 of 4 of each
+kind below at 15.
+
+Where it differs. The paper's models are given no trace, and their answer is the
+tags alone; ours writes up to 1,815 tokens, and the trace arm says nothing on
+how a comparison of whole numbers, or the algorithm, would be discovered.
 
 Command (two CPU cores of an AMD EPYC):
   python -m experiments.sorting
