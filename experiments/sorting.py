@@ -281,7 +281,7 @@ def grid_rows(config: Config, kept: Kept, arm: Arm) -> list[Result]:
     name='grid',
     cells=square(config.grid),
     rows=rows,
-    buckets=(2 * config.size, config.grid),
+    buckets=buckets(config),
   )
   exact = counted(arm, suite, kept)
   least = counted(arm, suite, kept, Minimum(arm.problem.task))
@@ -293,6 +293,11 @@ def grid_rows(config: Config, kept: Kept, arm: Arm) -> list[Result]:
     *region_rows(arm.source, beyond, rows, config.grid, further),
     *region_rows(arm.source, least, rows, config.grid, whole, 'minimum'),
   ]
+
+
+def buckets(config: Config) -> tuple[int, int]:
+  """Sizes to compile for; none is beyond the grid, nor beyond the tags."""
+  return min(2 * config.size, config.grid), config.grid
 
 
 def part_of(cell: Cell, trained: int) -> str:
@@ -307,7 +312,7 @@ def stress_rows(config: Config, kept: Kept, arm: Arm) -> list[Result]:
   """The order suite, n numbers of n digits for each n of the grid's side."""
   rows = 20 if config.eval == 'full' else 4
   lengths = range(1, config.grid + 1)
-  args = (arm.problem.task, lengths, rows, (2 * config.size, config.grid))
+  args = (arm.problem.task, lengths, rows, buckets(config))
   results = []
   for suite in order_suites(*args).values():
     for cell, right in counted(arm, suite, kept).items():
