@@ -36,6 +36,7 @@ On eight H100 two hours an arm of three seeds, by the plan:
 """
 
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -51,9 +52,10 @@ from extrap.arms import Arm, lengths_up_to, score_lengths, train_tuned
 from extrap.config import option, preset
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
-from extrap.evaluation.grid import Cell, Match, Suite, check_table
+from extrap.evaluation.grid import Match, Suite, check_table
+from extrap.evaluation.regions import region_of, region_rows, square
 from extrap.evaluation.results import Result, select, values, write_csv
-from extrap.evaluation.statistics import across_replicas, difference, verdict
+from extrap.evaluation.statistics import difference, verdict
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
   POSITIONS,
@@ -63,8 +65,9 @@ from extrap.models.positions import (
   Position,
 )
 from extrap.reporting.reach import reach_table
+from extrap.reporting.regions import region_table
 from extrap.reporting.report import bullets, write_report
-from extrap.reporting.tables import Table, format_percent
+from extrap.reporting.tables import Table
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
@@ -86,7 +89,6 @@ TIME = '20 to 45 minutes an arm on two CPU cores'
 POSITION_NAMES = {'nope': 'none'}
 RUNGS = {'abacus': 'L3 Abacus', 'coupling': 'L4 coupling'}
 HEADLINE = ('abacus_st', 'abacus_ii', 'abacus_lt', 'abacus_fire_lt')
-REGIONS = ('in distribution', 'out of distribution', 'extreme')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -289,13 +291,10 @@ def regions(config: Config, kept: Kept, arm: Arm, match: Match) -> list[Result]:
   setting, rows = config.setting, config.setting.rows
   if config.eval == 'full' and arm.name in HEADLINE:
     rows = 100
-  side = range(1, setting.grid + 1)
-  cells = tuple((i, j) for i in side for j in side)
   lengths = range(setting.grid + 1, setting.extreme + 1)
-  cells += tuple((length, length) for length in lengths)
   suite = Suite(
     name='grid',
-    cells=cells,
+    cells=square(setting.grid) + tuple((m, m) for m in lengths),
     rows=rows,
     buckets=(setting.grid, setting.extreme),
     match=match,
@@ -309,50 +308,12 @@ def regions(config: Config, kept: Kept, arm: Arm, match: Match) -> list[Result]:
     label,
     kept.check,
   )
-  results = []
-  for region in REGIONS:
-    inside = [c for c in cells if region_of(setting, c) == region]
-    n = rows * len(inside)
-    for replica in range(config.replicas if inside else 0):
-      right = sum(int(counts[cell][replica]) for cell in inside)
-      score = (match.__name__, right / n, n, right)
-      results.append(
-        arm.source.row(replica, f'region:{region}', str(setting.grid), *score)
-      )
-  return results
-
-
-def region_of(setting: Setting, cell: Cell) -> str:
-  """Which region of the tests a cell lies in."""
-  if max(cell) <= setting.trained:
-    return 'in distribution'
-  return 'extreme' if max(cell) > setting.grid else 'out of distribution'
-
-
-def region_table(
-  results: Sequence[Result], metric: str = 'exact_match'
-) -> Table:
-  """Mean of a metric in each region: every seed, and the interval."""
-  rows, results = [], select(results, metric=metric)
-  for arm in dict.fromkeys(row.arm for row in results):
-    line = [arm]
-    for region in REGIONS:
-      found = values(select(results, arm=arm, split=f'region:{region}'))
-      line += _summary(found)
-    rows.append(line)
-  headers = [
-    *('arm', 'in distribution', '95 %', 'out of distribution', '95 %'),
-    *('extreme', '95 %'),
-  ]
-  return Table(headers, rows, 'Every seed, in order; t interval of the mean.')
-
-
-def _summary(found: Sequence[float]) -> list[str]:
-  if not found:
-    return ['', '']
-  interval = across_replicas(found)
-  limits = f'{100 * interval.low:.1f}..{100 * interval.high:.1f}'
-  return [', '.join(map(format_percent, found)), limits]
+  region = functools.partial(
+    region_of, trained=setting.trained, grid=setting.grid
+  )
+  return region_rows(
+    arm.source, counts, rows, setting.grid, region, match.__name__
+  )
 
 
 def claims(results: Sequence[Result]) -> Table:

@@ -15,8 +15,6 @@ from experiments.abacus import (
   check,
   claims,
   make_problem,
-  region_of,
-  region_table,
   resolved,
   training_flops,
 )
@@ -26,9 +24,11 @@ from extrap.arms import Arm
 from extrap.config import from_arguments
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
+from extrap.evaluation.regions import region_of
 from extrap.evaluation.results import Provenance, read_csv, select
 from extrap.planning import measure
 from extrap.planning.hlo import Costs
+from extrap.reporting.regions import region_table
 from extrap.training.loop import make_trainer
 
 TINY = (
@@ -146,10 +146,11 @@ def test_regions_are_the_published_ones_or_halved():
   for size, inside, outside in (('mini', 100, 2400), ('paper', 400, 9600)):
     setting = SETTINGS[size]['addition']
     side = range(1, setting.grid + 1)
-    found = [region_of(setting, (i, j)) for i in side for j in side]
+    sizes = setting.trained, setting.grid
+    found = [region_of((i, j), *sizes) for i in side for j in side]
     assert found.count('in distribution') == inside
     assert found.count('out of distribution') == outside
-  lengths = [n for n in range(21, 161) if region_of(setting, (n, n))[0] == 'e']
+  lengths = [n for n in range(21, 161) if region_of((n, n), *sizes)[0] == 'e']
   assert lengths == list(range(101, 161))
 
 

@@ -9,14 +9,18 @@ import pytest
 
 from extrap.errors import UsageError
 from extrap.evaluation.borrows import BORROWS
+from extrap.evaluation.ones import ONES
+from extrap.evaluation.orders import ORDERS, order_sampler, order_suites
 from extrap.evaluation.patterns import PATTERNS
 from extrap.evaluation.products import PRODUCTS
 from extrap.evaluation.stress import stress_sampler, stress_suites
 from extrap.evaluation.sums import SUMS, sum_sampler
+from extrap.tasks.bitwise_or import BitwiseOr
 from extrap.tasks.copying import Copying
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.parity import Parity
 from extrap.tasks.prefix_sums import PrefixSums
+from extrap.tasks.sorting import Sorting
 from extrap.tasks.subtraction import Subtraction
 from extrap.tasks.summation import Summation
 
@@ -145,3 +149,47 @@ def test_kinds_that_are_not_random_are_drawn_once():
   assert suites['single'].rows == 8
   assert suites['zeros'].cells == ((3,), (5,))
   assert suites['single'].name == 'pattern:single'
+
+
+@pytest.mark.parametrize('kind', ONES)
+def test_strings_of_bits_are_valid_and_of_their_kind(kind):
+  task, seconds = BitwiseOr(), set()
+  for length, (a, b) in drawn(task, ONES[kind]):
+    if kind == 'all ones':
+      assert a == b == 2**length - 1
+      continue
+    assert sorted((a, b)) == [0, 2 ** (length - 1) if 'last' in kind else 1]
+    seconds.add((length, b > 0))
+  if kind in ('first', 'last', 'first, 1 x n'):
+    assert {second for _, second in seconds} == {True, False}
+  if kind == 'last, 1 x n':
+    assert seconds >= {(length, True) for length in LENGTHS if length > 1}
+
+
+@pytest.mark.parametrize('kind', ORDERS)
+def test_lists_are_valid_and_of_their_kind(kind):
+  task, shared = Sorting(tags=11), set()
+  for length, items in drawn(task, ORDERS[kind], sampler_of=order_sampler):
+    numbers = [task.digits(number)[::-1] for _, number in items]
+    assert [len(digits) for digits in numbers] == [length] * length
+    heads = {tuple(digits[:-1]) for digits in numbers}
+    if kind in ('last digit', 'equal'):
+      assert len(heads) == 1
+    if kind == 'last digit' and length == 7:
+      assert len({digits[-1] for digits in numbers}) > 1
+    if kind == 'equal':
+      assert len(set(map(tuple, numbers))) == 1
+    if length == 7:
+      same = [len(set(column)) == 1 for column in zip(*numbers, strict=True)]
+      shared.add((*same, False).index(False))
+  if kind == 'shared prefix':
+    assert min(shared) >= 1 and len(shared) > 1
+  if kind == 'one length':
+    assert shared == {0}
+
+
+def test_order_suites_are_lists_of_n_numbers_of_n_digits():
+  suites = order_suites(Sorting(), (2, 15), rows=5)
+  assert set(suites) == set(ORDERS)
+  assert suites['equal'].cells == ((2, 2), (15, 15))
+  assert suites['equal'].name == 'order:equal'

@@ -22,7 +22,7 @@ def exact_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
   """
   import jax.numpy as jnp
 
-  right_BQ = _right(logits_BQV, batch)
+  right_BQ = right_tokens(logits_BQV, batch)
   return jnp.all(right_BQ | ~batch.mask, axis=-1)
 
 
@@ -32,11 +32,11 @@ def first_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
   Of sorting it is the least number's tag, "minimum only" in McLeish et al. 2024
   (arXiv 2405.17399).
   """
-  return _right(logits_BQV, batch)[:, 0]
+  return right_tokens(logits_BQV, batch)[:, 0]
 
 
-def _right(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
-  """bool [B, Q]: the argmax is the target."""
+def right_tokens(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
+  """bool [B, Q]: the token asked for is the argmax; logits are finite."""
   # Here: the package imports this module, and launchers import the package.
   import jax.numpy as jnp
 

@@ -17,8 +17,8 @@ from extrap.randomness import named
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.task import Batch
 
-# Digits [N] of each number of a row.
-Numbers = tuple[jax.Array, ...]
+# Digits [N] of each number of a row, or [K, N] of all of them.
+Numbers = tuple[jax.Array, ...] | jax.Array
 # (task, key, sizes [S], N) -> numbers.
 Draw = Callable[[NumberTask, jax.Array, jax.Array, int], Numbers]
 
@@ -65,7 +65,10 @@ def stress_suites(
   buckets: tuple[int, ...] = BUCKETS,
   sampler: Callable[[NumberTask, Kind], Sampler] | None = None,
 ) -> dict[str, Suite]:
-  """A suite of each kind, `rows` a length and replica (one if not random)."""
+  """A suite of each kind, `rows` a length and replica (one if not random).
+
+  `sampler` turns a kind into a sampler, `stress_sampler` by default.
+  """
   sampler = sampler or stress_sampler
 
   def cell(kind: Kind, length: int) -> Cell:

@@ -84,7 +84,7 @@ class Sorting(NumberTask):
     rows = size_BS.shape[0]
     digits_B, count_B = size_BS[:, 0], size_BS[:, 1]
     size_BK = self._sizes(key, digits_B, count_B, max_size)
-    first_B = jax.random.randint(named(key, 'tag'), (rows,), 0, self.tags)
+    first_B = jax.random.randint(named(key, 'tag'), (rows,), 0, self.tag_runs)
     number_BKN = self.numbers(key, size_BK, max_size)
     return self.encode(number_BKN, size_BK, first_B)
 
@@ -130,8 +130,7 @@ class Sorting(NumberTask):
   ) -> Batch:
     """The batch of given digits; numbers of size 0, at the end, are absent."""
     rows, items, max_size = number_BKN.shape
-    tag_BK = (first_B[:, None] + jnp.arange(items)[None]) % self.tags
-    tag_BK += self.base + OPENING
+    tag_BK = self.base + OPENING + self.tag_run(first_B, items)
     order_BK = self.ranked(number_BKN, size_BK)
     answer_BK = jnp.take_along_axis(tag_BK, order_BK, axis=1)
     prompt = self._items(tag_BK, number_BKN, size_BK)
@@ -147,6 +146,15 @@ class Sorting(NumberTask):
     tokens_BT, start_BP = join(parts, length, self.pad)
     most = length - max_size * (max_size + 3)
     return ask(tokens_BT, start_BP[:, items + 1], most, self.pad)
+
+  @property
+  def tag_runs(self) -> int:
+    """How many ways there are to tag a row."""
+    return self.tags
+
+  def tag_run(self, first_B: jax.Array, items: int) -> jax.Array:
+    """The tags of a row, [B, K], by the number of its way."""
+    return (first_B[:, None] + jnp.arange(items)[None]) % self.tags
 
   def _items(
     self, tag_BK: jax.Array, number_BKN: jax.Array, size_BK: jax.Array
@@ -219,6 +227,11 @@ class Sorting(NumberTask):
     number_BKN, size_BK = self.spelt(rows, places, places)
     first_B = jnp.full(len(rows), first_tag, jnp.int32)
     return self.encode(jnp.asarray(number_BKN), jnp.asarray(size_BK), first_B)
+
+  def finds_least(self, targets_BQ: jax.Array) -> jax.Array:
+    """bool [B, Q]: the answer's tokens up to the tag of the least number."""
+    first_1Q = jnp.arange(targets_BQ.shape[1])[None] == 0
+    return jnp.broadcast_to(first_1Q, targets_BQ.shape)
 
   def read(
     self, tokens_T: Sequence[int] | jax.Array

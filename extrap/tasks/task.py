@@ -48,6 +48,8 @@ class Structure:
     operand: which number a token is of or leads to, for encodings that fill it
       in while they prepare.
     stride: tokens from one to the next that a window holds; None stands for 1.
+    see: one array a slot, the token that each is told to read (T: none), by
+      tasks with the trace of an algorithm; itself first, none of them twice.
     runs: most digit runs; roles: number of roles; anchors: most anchors.
     asks: which step of a trace a token asks in; None without a trace.
     read: which step of it reads a token, likewise.
@@ -61,6 +63,7 @@ class Structure:
   anchor: jax.Array
   operand: jax.Array | None = None
   stride: jax.Array | None = None
+  see: tuple[jax.Array, ...] = ()
   runs: int = struct.field(pytree_node=False, default=1)
   roles: int = struct.field(pytree_node=False, default=1)
   anchors: int = struct.field(pytree_node=False, default=0)

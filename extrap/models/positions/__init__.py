@@ -4,7 +4,9 @@ from extrap.models.positions.absolute import Learned, NoPosition, Sinusoidal
 from extrap.models.positions.bias import FIRE, ALiBi
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling, Coupling2
+from extrap.models.positions.ordered import Ordered, Recency
 from extrap.models.positions.place import PlaceBias, PlaceWindow
+from extrap.models.positions.pointers import Pointers
 from extrap.models.positions.position import POSITIONS, Param, Position
 from extrap.models.positions.previous import Previous
 from extrap.models.positions.rotary import Rotary
@@ -20,11 +22,14 @@ __all__ = [
   'Coupling2',
   'Learned',
   'NoPosition',
+  'Ordered',
   'Param',
   'PlaceBias',
   'PlaceWindow',
+  'Pointers',
   'Position',
   'Previous',
+  'Recency',
   'Rotary',
   'Sinusoidal',
 ]

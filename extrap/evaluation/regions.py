@@ -1,0 +1,58 @@
+"""Regions of a grid of sizes: within training, beyond it, and far beyond."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from extrap.evaluation.grid import Cell
+from extrap.evaluation.results import Provenance, Result
+
+IN, OUT, EXTREME = 'in distribution', 'out of distribution', 'extreme'
+
+
+def region_of(cell: Cell, trained: int, grid: int) -> str:
+  """Which region a cell lies in.
+
+  Args:
+    cell: its sizes.
+    trained: largest training size.
+    grid: side of the grid; equal sizes beyond it are extreme.
+  """
+  if max(cell) <= trained:
+    return IN
+  return EXTREME if max(cell) > grid else OUT
+
+
+def square(grid: int) -> tuple[Cell, ...]:
+  """Every pair of sizes from 1 to `grid`."""
+  side = range(1, grid + 1)
+  return tuple((i, j) for i in side for j in side)
+
+
+def region_rows(
+  source: Provenance,
+  counts: Mapping[Cell, Sequence[int]],
+  rows: int,
+  grid: int,
+  region: Callable[[Cell], str],
+  metric: str = 'exact_match',
+) -> list[Result]:
+  """The mean of each region over its cells, a row a replica.
+
+  Args:
+    source: the arm's.
+    counts: right answers of each replica by cell, as from `grid.evaluate`.
+    rows: problems behind each count.
+    grid: side of the grid, the size of each row.
+    region: names the region of a cell, as `region_of`.
+    metric: what was counted.
+  """
+  cells: dict[str, list[Cell]] = {}
+  for cell in counts:
+    cells.setdefault(region(cell), []).append(cell)
+  results = []
+  for name, inside in cells.items():
+    n = rows * len(inside)
+    for replica in range(len(source.seeds)):
+      right = sum(int(counts[cell][replica]) for cell in inside)
+      value = (metric, right / n, n, right)
+      results.append(source.row(replica, f'region:{name}', str(grid), *value))
+  return results

@@ -1,0 +1,42 @@
+"""Tables of regions: every seed of every arm, and the interval of the mean."""
+
+from collections.abc import Sequence
+
+from extrap.evaluation.results import Result, select, values
+from extrap.evaluation.statistics import across_replicas
+from extrap.reporting.tables import Table, format_percent
+
+
+def region_table(
+  results: Sequence[Result], metric: str = 'exact_match'
+) -> Table:
+  """Mean of each region that was tested, one row an arm.
+
+  Args:
+    results: rows of `extrap.evaluation.regions.region_rows`, among others.
+    metric: what was counted.
+  """
+  chosen = [
+    row
+    for row in select(results, metric=metric)
+    if row.split.startswith('region:')
+  ]
+  splits = list(dict.fromkeys(row.split for row in chosen))
+  rows = []
+  for arm in dict.fromkeys(row.arm for row in chosen):
+    line = [arm]
+    for split in splits:
+      line += _summary(values(select(chosen, arm=arm, split=split)))
+    rows.append(line)
+  names = [split.removeprefix('region:') for split in splits]
+  headers = ['arm', *(text for name in names for text in (name, '95 %'))]
+  return Table(headers, rows, 'Every seed, in order; t interval of the mean.')
+
+
+def _summary(found: Sequence[float]) -> list[str]:
+  """The values, and the limits of their mean in per cent."""
+  if not found:
+    return ['', '']
+  interval = across_replicas(found)
+  limits = f'{100 * interval.low:.1f}..{100 * interval.high:.1f}'
+  return [', '.join(map(format_percent, found)), limits]
