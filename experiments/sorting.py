@@ -38,11 +38,12 @@ list right. The same with heads that compare, on uniform lists: loss 0.41 and
 falling; 10 and 0 of 100 lists right. The trace with one layer and a cyclic run
 of tags (1,500 steps of 32): 99.8 % of training lists, but 6, 1, 0 and 0 of 8
 lists at 5, 7, 10 and 15; at 7 x 7 none of 3,528 comparisons of digits is wrong
-and 72 of 1,152 tags are, of pairs that short lists do not have. Hence the tags'
-random stride, and the second layer, which can choose by the outcome: in 900
-steps of 32 lists (one seed, rate 5e-3 not chosen) its loss fell to 3e-5, and
-all lists looked at were right, 6 of 6 at 5, 7, 10 and 15, and 4 of 4 of each
-kind below at 15.
+and 72 of 1,152 choices of a tag are, presumably of pairs that short lists
+seldom or never have (not counted). Hence the tags' random stride, and the
+second layer, which can choose by the outcome; which of the two helps is not
+known. In 900 steps of 32 lists (one seed, rate 5e-3 not chosen) its loss fell
+to 3e-5, and all lists looked at were right, 6 of 6 at 5, 7, 10 and 15, and 4 of
+4 of each kind below at 15.
 
 Those last two looked at cells of the test grid, too (10 and 15); what was wrong
 was found at 7 x 7, and seed 0 is among those published. The first two differ in
