@@ -28,19 +28,30 @@ what is combined, and how, is learned. Arms, with what is given to each:
 `signs` is certified at every length by enumerating the states that can occur
 (`extrap/evaluation/closure.py`), `trace` by its contexts.
 
+Measured (seeds 0..3, 64,000 strings a seed, 200 strings a length and seed,
+`results/parity.csv`). `signs`: three of four seeds learn, and all three are
+right on at least 199 of 200 strings at every length up to 10,000 bits, 250 N,
+and on all patterns; the fourth stays at chance. None is certified: in two of
+the three some states that strings of bits can reach stand for both parities
+(they must be rare), in the third all 3,064 pairs are right but a sign turns
+within rounding. `trace`: all four seeds right everywhere and certified, margins
+17 to 18. `standard`, `looped` and `local` have not been trained yet.
+
+Where it differs. The doubling distance is the schedule of a parallel prefix
+sum, which Fan et al. do not give; theirs loops n times over all tokens.
+
 What was tried first (a stand-alone program, width 16, four seeds, batches of
-32, learning rate 0.01; exact match on 40 to 100 strings). Doubling with states
-of unit mean square and uniform lengths, 3,000 steps: three seeds learn, after
-1,000 to 1,800 steps, and are right on 100 bits; on 500 bits 100, 98 and 100 %,
-on 10,000 bits 45, 80 and 100 %. Signs with log-uniform lengths, 1,000 steps:
-all four learn, most within 600 steps; right on 100 bits; on 1,000 bits 100, 74,
-100 and 100 %. The states are closed in one seed, with no parity confused and
-every '=' read out right, but a sign turns within 5e-6; in three they are not.
-After 400 further steps with noise of 0.2 they are closed in two seeds (8 and 11
-states of bits, no sign within 8e-4 of turning): these two are right at every
-length. With noise of 0.5 from the start no seed has learned by 800 steps
-(training loss 0.16 to 0.48; one had, at 400, and lost it). The noise here lies
-between, from the start, which was not tried before; no tested length chose it.
+32, learning rate 0.01, a loss on the answer without its end; exact match on 40
+to 100 strings). Doubling with states of unit mean square and uniform lengths,
+3,000 steps: three seeds learn, after 1,000 to 1,800 steps, and are right on 100
+bits; on 500 bits 100, 98 and 100 %, on 10,000 bits 45, 80 and 100 %. Signs with
+log-uniform lengths, 1,000 steps: all four learn, most within 600 steps; right
+on 100 bits; on 1,000 bits 100, 74, 100 and 100 %. The states are closed in one
+seed, but a sign turns within 5e-6; in three they are not. After 400 further
+steps with noise of 0.2 they are closed in two seeds. With noise of 0.5 from the
+start no seed has learned by 800 steps. The noise here lies between. These tests
+had been seen when signs, log-uniform lengths and noise were chosen, though no
+setting was tuned on a score of theirs.
 
 Protocol. Lengths 1..N, log-uniform for all arms alike: only short strings give
 a gradient at first. Learning rate of two by loss in distribution, on other

@@ -25,7 +25,13 @@ from experiments.addition import (
   on_grid,
 )
 from experiments.place_relative import mass_table
-from extrap.evaluation.results import Result, read_csv, select, write_csv
+from extrap.evaluation.results import (
+  LENGTH_SPLITS,
+  Result,
+  read_csv,
+  select,
+  write_csv,
+)
 from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.tables import (
@@ -45,7 +51,7 @@ def tables() -> dict[str, str]:
   results, comments = read_csv(RESULTS / 'addition.csv')
   grid, _ = read_csv(RESULTS / 'addition_grid.csv')
   certified, _ = read_csv(RESULTS / 'addition_certificate.csv')
-  no_window, origin = read_csv(RESULTS / 'place_relative.csv')
+  no_window, _ = read_csv(RESULTS / 'place_relative.csv')
   config = Config()
   return {
     'made': '\n'.join(f'- {line}' for line in comments),
@@ -55,7 +61,9 @@ def tables() -> dict[str, str]:
     'carries': suite_table(list(filter(in_carry_suite, results))),
     'certificate': certificate_table(certified),
     'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
-    'no_window': f'{reach_table(no_window).markdown()} {"; ".join(origin)}',
+    'ladder': _reach('ladder'),
+    'no_window': _reach('place_relative'),
+    'parity': _reach('parity', unit='bits'),
     'far_mass': mass_table(no_window).markdown(),
     'decoding': _csv('decoding.csv'),
     'dispatch': _csv('dispatch.csv'),
@@ -63,6 +71,14 @@ def tables() -> dict[str, str]:
     'checkpoints': _csv('checkpoints.csv'),
     'attention': _csv('attention.csv', 'rllrrrrr', _longest),
   }
+
+
+def _reach(name: str, unit: str = 'digits') -> str:
+  """Reach of a study's arms on uniform problems; where it comes from below."""
+  results, comments = read_csv(RESULTS / f'{name}.csv')
+  scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
+  table = reach_table(scored, unit).markdown()
+  return f'{table}\n\n{"; ".join(comments)}'
 
 
 def _grid(results: list[Result]) -> str:
@@ -193,13 +209,14 @@ def draw() -> None:
   plots.grid_heatmap(
     grid, digits, RESULTS / 'addition_grid.png', 'Exact match by length pair'
   )
-  no_window, _ = read_csv(RESULTS / 'place_relative.csv')
-  plots.accuracy_vs_length(
-    no_window,
-    digits,
-    RESULTS / 'place_relative.png',
-    'No window, trained on up to 10 digits',
-  )
+  for name, title, trained, unit in (
+    ('ladder', 'Addition, trained on up to 10 digits', digits, 'digits'),
+    ('place_relative', 'No window, up to 10 digits', digits, 'digits'),
+    ('parity', 'Parity, trained on up to 40 bits', 40, 'bits'),
+  ):
+    results, _ = read_csv(RESULTS / f'{name}.csv')
+    path = RESULTS / f'{name}.png'
+    plots.accuracy_vs_length(results, trained, path, title, unit=unit)
 
 
 def main() -> None:
