@@ -35,7 +35,8 @@ and on all patterns; the fourth stays at chance. None is certified: in two of
 the three some states that strings of bits can reach stand for both parities
 (they must be rare), in the third all 3,064 pairs are right but a sign turns
 within rounding. `trace`: all four seeds right everywhere and certified, margins
-17 to 18. `standard`, `looped` and `local` have not been trained yet.
+17 to 18. `doubling`, without signs: three seeds learn, and reach 500, 40 and 40
+bits: errors add up. `standard`, `looped` and `local` have not been trained yet.
 
 Where it differs. The doubling distance is the schedule of a parallel prefix
 sum, which Fan et al. do not give; theirs loops n times over all tokens.
