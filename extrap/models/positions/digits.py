@@ -169,10 +169,14 @@ class Coupling2(Coupling):
 def operands(ids: Structure) -> jax.Array:
   """Which number a token is of, [B, T]; a delimiter leads to the next one.
 
-  Numbers count from 0, and from 1 after every anchor: the first sum after '='
-  has the id of the second number, which it takes in.
+  Numbers count from 0. A sum of a trace has the id of the number that its step
+  takes in, the second one first; without steps, numbers count from 1 after
+  every anchor.
   """
   last_BT = jax.lax.cummax(jnp.where(ids.digit, ids.run, 0), axis=1)
+  if ids.asks is not None:
+    step_BT = jax.lax.cummax(jnp.where(ids.digit, ids.asks, 0), axis=1)
+    return jnp.where(ids.asks > 0, step_BT, last_BT) + ~ids.digit
   restarts_BT = (ids.anchor > 0) & ~ids.digit
   before_BT = jax.lax.cummax(jnp.where(restarts_BT, last_BT, 0), axis=1)
   return last_BT - before_BT + ~ids.digit

@@ -45,13 +45,16 @@ class _PlaceRelative(Position):
     columns = range(-self.clip, self.clip + 1)
     init = jax.nn.initializers.normal(0.1)
     table_RH = param('bias', init, (key.roles * len(columns), heads))
-    of_role = lookup(table_RH.reshape(key.roles, -1), key.role[:, 0])
-    of_role = of_role.reshape(*of_role.shape[:-1], len(columns), heads)
+    table_RCH = table_RH.reshape(key.roles, len(columns), heads)
+
+    def of_keys(column: int) -> jax.Array:
+      table_RH = table_RCH[:, column + self.clip]
+      return jnp.moveaxis(lookup(table_RH, key.role[:, 0]), -1, 1)
+
     # A choice of few columns a key, not a lookup of every pair.
-    of_column = jnp.moveaxis(of_role, (-2, -1), (0, 2))
-    bias = of_column[0]
-    for column, of_key in zip(columns, of_column, strict=True):
-      bias = jnp.where(difference == column, of_key, bias)
+    bias = of_keys(columns[0])
+    for column in columns[1:]:
+      bias = jnp.where(difference == column, of_keys(column), bias)
     return bias
 
   def _difference(self, query: Structure, key: Structure) -> jax.Array:
