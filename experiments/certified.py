@@ -47,6 +47,11 @@ rounding below 5e-5; every one of 100 problems a length and replica is right at
 10 to 1,000 digits (100 times the training length), and every problem of the
 stress suites: borrows through all places, products of nines, periodic strings.
 
+Sums of 2 or 3 numbers (`sum_3`, 3,200 steps, 512 hidden units, some digits
+repeated in training): all four seeds certified in 199,794 contexts, margins 1.7
+to 4.5. Width and repeated digits were chosen after a look at wrong contexts of
+one-seed trials. `sum_4`, `sum_5` and other bases have not been run.
+
 Where it differs. The ratios above were reached without being told to look at
 one place and the next; ours says nothing on how that is found. Differences are
 padded: where a trimmed one ends is not local, and no such model could know.

@@ -24,7 +24,7 @@ SMALL = (
   '--batch_size=8',
   '--held_out=4',
   '--replicas=2',
-  '--train.evaluate_every=10',
+  '--train.evaluate_every=5',
   '--model.depth=1',
   '--model.width=16',
   '--model.heads=2',
@@ -46,9 +46,9 @@ def test_arms_are_watched_at_every_length(tmp_path, capfd, monkeypatch):
   results, _ = read_csv(path / 'results.csv')
   looks = select(results, checkpoint='then', replica=1)
   assert {(row.steps, row.size) for row in looks} == {
-    (step, size) for step in (10, 20) for size in ('2', '3', '4', '6')
+    (step, size) for step in (5, 10, 15, 20) for size in ('2', '3', '4', '6')
   }
-  assert {row.samples for row in looks} == {80, 160}
+  assert {row.samples for row in looks} == {40, 80, 120, 160}
   inside = {row.size for row in looks if row.split == 'in_distribution'}
   assert inside == {'2'}
   gains = {row.split for row in results if row.split.startswith('gain')}
@@ -103,22 +103,31 @@ def made(arm, curves, mass, gains):
   return rows
 
 
-def test_what_is_lost_is_counted_from_the_step_chosen_at_half_more():
+def test_what_is_lost_is_the_third_quarter_less_the_last():
   curves = {
-    10: [(100, 100)] * 3,
-    15: [(90, 80), (90, 70), (50, 60)],
-    20: [(99, 60), (80, 70), (40, 20)],
+    10: [(100, 100)] * 8,
+    20: [
+      (0, 0),
+      (0, 99),
+      (0, 0),
+      (0, 0),
+      (90, 60),
+      (70, 80),
+      (50, 20),
+      (30, 20),
+    ],
   }
   rows = made('a', curves, {10: (0.9, 0.8), 20: (0.5, 0.4)}, {1: (40, 20)})
-  rows += made('b', {n: [(0, 0)] for n in curves}, {}, {})[:6]
+  rows += made('b', {n: [(0, 0)] * 8 for n in curves}, {}, {})
   table = erosion_table(rows)
   (eroded, unlearned), headers = table.rows, table.headers
   one = dict(zip(headers, eroded, strict=True))
-  # The latest of the best at 15 digits: steps 1 and 0.
-  assert one['chosen at 15'] == '80.0 %, 60.0 %'
-  assert one['20: greatest'] == '99.0 %, 70.0 %'
-  assert one['last'] == '40.0 %, 20.0 %'
-  assert one['lost'] == '+40.0' and one['erosion'] == 'confirmed'
+  assert one['20: greatest'] == '90.0 %, 99.0 %'
+  assert one['third quarter'] == '80.0 %, 70.0 %'
+  assert one['last quarter'] == '40.0 %, 20.0 %'
+  assert one['lost'] == '+45.0'
+  assert one['95 %'] == '-18.5..+108.5'
+  assert one['erosion'] == 'not resolved at this size'
   assert unlearned[-1] == 'not learned'
 
 
@@ -128,6 +137,9 @@ def test_dilution_is_judged_by_both_predictions():
   (line,) = dilution_table(rows).rows
   assert line[1:4] == ['0.90, 0.80', '0.50, 0.40', 'confirmed']
   assert line[6] == '-10.0' and line[-1] == 'refuted'
+  rows = made('b', {10: [(98, 100)]}, mass, {1: (40, 20), 2: (30, 10)})
+  (line,) = dilution_table(rows).rows
+  assert line[3] == line[-1] == 'not learned'
 
 
 @pytest.mark.parametrize(

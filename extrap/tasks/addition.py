@@ -107,7 +107,9 @@ class Addition(Operation):
     width_B = numbers[-1].width
     first_B = jnp.zeros_like(width_B)
     if hint_key is not None:
-      most_B = self.hints - width_B + 1
+      # Room for a carry, whether or not there is one: it would show otherwise.
+      longest_B = size_BS.max(axis=1) + 1
+      most_B = self.hints - longest_B + 1
       first_B = jax.random.randint(hint_key, width_B.shape, 0, most_B)
     hint = (self.token('hint 0') + first_B, self.order == 'lsb')
     return self.row([hinted(part, *hint) for part in numbers], places)
