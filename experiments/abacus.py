@@ -48,13 +48,20 @@ from absl import flags
 
 from experiments.abacus_settings import FORMS, PRESETS, SETTINGS, Setting
 from extrap import cli
-from extrap.arms import Arm, lengths_up_to, score_lengths, train_tuned
+from extrap.arms import (
+  Arm,
+  check_scratch,
+  lengths_up_to,
+  run_arms,
+  score_lengths,
+  train_tuned,
+)
 from extrap.config import option, preset
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
 from extrap.evaluation.grid import Match, Suite, check_table
 from extrap.evaluation.regions import region_of, region_rows, square
-from extrap.evaluation.results import Result, select, values, write_csv
+from extrap.evaluation.results import Result, select, values
 from extrap.evaluation.statistics import difference, verdict
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
@@ -73,11 +80,8 @@ from extrap.study import (
   Kept,
   StudyConfig,
   count_right,
-  open_run,
   provenance,
-  terminated,
 )
-from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops
 from extrap.training.ramp import whole_batches
@@ -147,26 +151,16 @@ class Config(StudyConfig):
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains and evaluates each arm; returns the exit code."""
-  distributed.initialize(config.cluster)
-  with distributed.shared_fate():
-    config = check(config)
-  run, config = open_run(STUDY, config, flag_values)
-  results: list[Result] = []
-  with run, terminated() as stop:
-    kept = Kept(run, stop)
-    for name in config.setting.arms:
-      results += kept.rows(
-        name,
-        (config.steps, config.grid, config.eval),
-        lambda name=name: study_of(config, kept, name),
-      )
-    with distributed.shared_fate():
-      if distributed.is_first():
-        write_csv(run.path / 'results.csv', results, kept.comments)
-        report = write_report_of(config, run.path, results)
-        print(f'\n{region_table(results).text()}\n\nreport: {report}')
-    run.status('done', config.steps)
-  return 0
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check,
+    names=lambda config: config.setting.arms,
+    identity=lambda config: (config.steps, config.grid, config.eval),
+    make=study_of,
+    report=write_report_of,
+  )
 
 
 def resolved(config: Config) -> Config:
@@ -180,8 +174,7 @@ def resolved(config: Config) -> Config:
 def check(config: Config) -> Config:
   """Refuses what would only fail after training; fixes the steps."""
   config = resolved(config)
-  if config.eval == 'none' or config.init_from:
-    raise UsageError('this study trains from scratch and always evaluates')
+  check_scratch(config)
   setting = config.setting
   if 0 < config.grid <= setting.trained:
     raise UsageError(
@@ -344,10 +337,10 @@ def claims(results: Sequence[Result]) -> Table:
 
 def write_report_of(
   config: Config, folder: Path, results: Sequence[Result]
-) -> Path:
-  """report.md."""
-  report = folder / 'report.md'
-  sections = [('Regions of the grid', region_table(results).markdown())]
+) -> str:
+  """report.md; returns the table of regions."""
+  regions = region_table(results)
+  sections = [('Regions of the grid', regions.markdown())]
   least = region_table(results, 'first_match')
   if least.rows:
     sections.append(('The least number alone', least.markdown()))
@@ -358,8 +351,9 @@ def write_report_of(
   if lengths:
     sections.append(('Reach', reach_table(lengths).markdown()))
   sections.append(('How it was made', bullets([*provenance()])))
-  write_report(report, f'Abacus embeddings: {config.task}', sections)
-  return report
+  title = f'Abacus embeddings: {config.task}'
+  write_report(folder / 'report.md', title, sections)
+  return regions.text()
 
 
 if __name__ == '__main__':

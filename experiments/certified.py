@@ -70,6 +70,7 @@ from pathlib import Path
 from absl import flags
 
 from extrap import cli
+from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
@@ -79,7 +80,7 @@ from extrap.evaluation.certificate import Certificate
 from extrap.evaluation.grid import Cell, Sampler, Suite
 from extrap.evaluation.patterns import PATTERNS
 from extrap.evaluation.products import PRODUCTS
-from extrap.evaluation.results import Result, select, write_csv
+from extrap.evaluation.results import Result, select
 from extrap.evaluation.stress import Kind, stress_suites
 from extrap.evaluation.sums import SUMS, sum_sampler
 from extrap.models import Transformer, TransformerConfig
@@ -96,9 +97,7 @@ from extrap.study import (
   StudyConfig,
   account,
   count_right,
-  open_run,
   provenance,
-  terminated,
   train_arm,
 )
 from extrap.tasks.addition import Addition
@@ -269,38 +268,24 @@ class Config(StudyConfig):
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains, evaluates and certifies each task; returns the exit code."""
-  distributed.initialize(config.cluster)
-  with distributed.shared_fate():
-    check(config)
-  run, config = open_run(STUDY, config, flag_values)
-  results: list[Result] = []
-  with run, terminated() as stop:
-    kept = Kept(run, stop)
-    for arm in config.arms:
-      results += kept.rows(
-        arm,
-        (config.steps, config.lengths, config.eval),
-        lambda arm=arm: study_of(config, kept, arm),
-      )
-    report = run.path / 'report.md'
-    with distributed.shared_fate():
-      if distributed.is_first():
-        write_csv(run.path / 'results.csv', results, kept.comments)
-        write_report_of(config, report, results)
-        print(f'\n{summary(config, results)}\n\nreport: {report}')
-    run.status('done', config.steps)
-  return 0
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check,
+    names=lambda config: config.arms,
+    identity=lambda config: (config.steps, config.lengths, config.eval),
+    make=study_of,
+    report=write_report_of,
+  )
 
 
 def check(config: Config) -> None:
   """Refuses what would only fail after training."""
   if not (config.tasks and config.base and config.lengths):
     raise UsageError('--tasks, --base and --lengths need an entry each')
-  if config.eval == 'none' or config.init_from:
-    raise UsageError('this study trains from scratch and always evaluates')
-  for name in config.tasks:
-    if name not in CASES or config.tasks.count(name) > 1:
-      raise UsageError(f'--tasks={name}: name each once, of {", ".join(CASES)}')
+  check_scratch(config)
+  check_names('tasks', config.tasks, CASES)
   for arm in config.arms:
     problem = make_problem(config, arm)
     certificates.contexts_for(problem.model, problem.task)
@@ -399,10 +384,11 @@ def summary(config: Config, results: Sequence[Result]) -> str:
 
 
 def write_report_of(
-  config: Config, report: Path, results: Sequence[Result]
-) -> None:
-  """report.md: exact match, and the certificate of each task."""
-  sections = [('Exact match', f'```\n{summary(config, results)}\n```')]
+  config: Config, folder: Path, results: Sequence[Result]
+) -> str:
+  """report.md: exact match, and the certificate of each; returns the first."""
+  matched = summary(config, results)
+  sections = [('Exact match', f'```\n{matched}\n```')]
   for arm in config.arms:
     rows = select(results, arm=arm, split='certificate')
     sections.append((f'Certificate: {arm}', certificate_table(rows)))
@@ -412,7 +398,8 @@ def write_report_of(
     ('What a certificate says', certificates.STATEMENT),
     ('How it was made', bullets([*provenance()])),
   ]
-  write_report(report, 'Certified operations', sections)
+  write_report(folder / 'report.md', 'Certified operations', sections)
+  return matched
 
 
 if __name__ == '__main__':

@@ -42,13 +42,19 @@ import numpy as np
 from absl import flags
 
 from extrap import cli
-from extrap.arms import Arm, train_tuned
+from extrap.arms import (
+  Arm,
+  check_names,
+  check_scratch,
+  run_arms,
+  train_tuned,
+)
 from extrap.compilation import jit_once
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.attention_mass import near_mass
 from extrap.evaluation.grid import Suite
-from extrap.evaluation.results import Result, select, write_csv
+from extrap.evaluation.results import Result, select
 from extrap.evaluation.statistics import (
   Interval,
   across_replicas,
@@ -66,9 +72,7 @@ from extrap.study import (
   Kept,
   StudyConfig,
   count_right,
-  open_run,
   provenance,
-  terminated,
 )
 from extrap.tasks.addition import Addition
 from extrap.training import distributed
@@ -128,44 +132,28 @@ class Config(StudyConfig):
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains each arm and looks into it; returns the exit code."""
-  distributed.initialize(config.cluster)
-  with distributed.shared_fate():
-    check(config)
-  run, config = open_run(STUDY, config, flag_values)
-  results: list[Result] = []
-  with run, terminated() as stop:
-    kept = Kept(run, stop)
-    for name in config.arms:
-      results += kept.rows(
-        name,
-        (config.steps, config.eval),
-        lambda name=name: study_of(config, kept, name),
-      )
-    with distributed.shared_fate():
-      if distributed.is_first():
-        write_csv(run.path / 'results.csv', results, kept.comments)
-        report = write_report_of(config, run.path, results)
-        tables = (erosion_table(results), dilution_table(results))
-        print('', *(table.text() for table in tables), sep='\n\n')
-        print(f'\nreport: {report}')
-    run.status('done', config.steps)
-  return 0
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check,
+    names=lambda config: config.arms,
+    identity=lambda config: (config.steps, config.eval),
+    make=study_of,
+    report=write_report_of,
+  )
 
 
 def check(config: Config) -> None:
   """Refuses what would only fail after training."""
-  if not config.arms:
-    raise UsageError('--arms needs at least one entry')
-  if config.eval == 'none' or config.init_from:
-    raise UsageError('this study trains from scratch and always evaluates')
+  check_names('arms', config.arms, ARMS)
+  check_scratch(config)
   if not 0 < config.train.evaluate_every <= config.steps:
     raise UsageError(
       f'--train.evaluate_every={config.train.evaluate_every}: this study looks '
       f'at held-out sums within its --steps={config.steps}'
     )
   for name in config.arms:
-    if name not in ARMS or config.arms.count(name) > 1:
-      raise UsageError(f'--arms={name}: name each once, of {", ".join(ARMS)}')
     make_problem(config, name)
 
 
@@ -417,13 +405,14 @@ def _shares(values: Sequence[float]) -> str:
 
 def write_report_of(
   config: Config, folder: Path, results: Sequence[Result]
-) -> Path:
-  """report.md, with a figure for each length."""
+) -> str:
+  """report.md, with a figure for each length; returns the tables."""
   report = folder / 'report.md'
-  sections = [
-    ('What is lost', erosion_table(results).markdown()),
-    ('Diluted attention', dilution_table(results).markdown()),
-  ]
+  tables = {
+    'What is lost': erosion_table(results),
+    'Diluted attention': dilution_table(results),
+  }
+  sections = [(name, table.markdown()) for name, table in tables.items()]
   for length in config.lengths:
     figure = plots.accuracy_vs_step(
       select(results, checkpoint='then', size=str(length)),
@@ -433,7 +422,7 @@ def write_report_of(
     sections.append((f'{length} digits', picture('by step', figure, report)))
   sections.append(('How it was made', bullets([*provenance()])))
   write_report(report, 'Erosion', sections)
-  return report
+  return '\n\n'.join(table.text() for table in tables.values())
 
 
 if __name__ == '__main__':

@@ -48,10 +48,16 @@ from pathlib import Path
 from absl import flags
 
 from extrap import cli
-from extrap.arms import lengths_up_to, score_lengths, train_tuned
+from extrap.arms import (
+  check_names,
+  check_scratch,
+  lengths_up_to,
+  run_arms,
+  score_lengths,
+  train_tuned,
+)
 from extrap.config import option
-from extrap.errors import UsageError
-from extrap.evaluation.results import Result, write_csv
+from extrap.evaluation.results import Result
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
   FIRE,
@@ -69,12 +75,9 @@ from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
   StudyConfig,
-  open_run,
   provenance,
-  terminated,
 )
 from extrap.tasks.addition import Addition
-from extrap.training import distributed
 from extrap.training.config import TrainConfig
 
 STUDY = 'ladder'
@@ -125,37 +128,23 @@ class Config(StudyConfig):
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains and evaluates each rung; returns the exit code."""
-  distributed.initialize(config.cluster)
-  with distributed.shared_fate():
-    check(config)
-  run, config = open_run(STUDY, config, flag_values)
-  results: list[Result] = []
-  with run, terminated() as stop:
-    kept = Kept(run, stop)
-    for rung in config.rungs:
-      results += kept.rows(
-        rung,
-        (config.steps, config.longest, config.eval),
-        lambda rung=rung: study_of(config, kept, rung),
-      )
-    with distributed.shared_fate():
-      if distributed.is_first():
-        write_csv(run.path / 'results.csv', results, kept.comments)
-        report = write_report_of(config, run.path, results)
-        print(f'\n{reach_table(results).text()}\n\nreport: {report}')
-    run.status('done', config.steps)
-  return 0
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check,
+    names=lambda config: config.rungs,
+    identity=lambda config: (config.steps, config.longest, config.eval),
+    make=study_of,
+    report=write_report_of,
+  )
 
 
 def check(config: Config) -> None:
   """Refuses what would only fail after training."""
-  if not config.rungs:
-    raise UsageError('--rungs needs at least one entry')
-  if config.eval == 'none' or config.init_from:
-    raise UsageError('this study trains from scratch and always evaluates')
+  check_names('rungs', config.rungs, RUNGS)
+  check_scratch(config)
   for rung in config.rungs:
-    if rung not in RUNGS or config.rungs.count(rung) > 1:
-      raise UsageError(f'--rungs={rung}: name each once, of {", ".join(RUNGS)}')
     make_problem(config, rung)
 
 
@@ -211,20 +200,21 @@ def study_of(config: Config, kept: Kept, rung: str) -> list[Result]:
 
 def write_report_of(
   config: Config, folder: Path, results: Sequence[Result]
-) -> Path:
-  """report.md, with the figure."""
+) -> str:
+  """report.md, with the figure; returns the table."""
   report = folder / 'report.md'
   (folder / 'plots').mkdir(exist_ok=True)
   path = folder / 'plots' / 'ladder.png'
   title = f'Addition, trained on up to {config.digits} digits'
   figure = plots.accuracy_vs_length(results, config.digits, path, title)
+  reach = reach_table(results)
   sections = [
-    ('Reach by rung', reach_table(results).markdown()),
+    ('Reach by rung', reach.markdown()),
     ('Exact match by length', picture('by rung', figure, report)),
     ('How it was made', bullets([*provenance()])),
   ]
   write_report(report, 'The structure ladder', sections)
-  return report
+  return reach.text()
 
 
 if __name__ == '__main__':

@@ -76,13 +76,20 @@ from pathlib import Path
 from absl import flags
 
 from extrap import cli
-from extrap.arms import Arm, score_lengths, train_tuned
+from extrap.arms import (
+  Arm,
+  check_names,
+  check_scratch,
+  run_arms,
+  score_lengths,
+  train_tuned,
+)
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation import closure
 from extrap.evaluation.patterns import PATTERNS
-from extrap.evaluation.results import Result, select, write_csv
+from extrap.evaluation.results import Result, select
 from extrap.evaluation.stress import stress_suites
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
@@ -100,9 +107,7 @@ from extrap.study import (
   Kept,
   StudyConfig,
   count_right,
-  open_run,
   provenance,
-  terminated,
 )
 from extrap.tasks.parity import Parity
 from extrap.training import distributed
@@ -196,41 +201,27 @@ class Config(StudyConfig):
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains, evaluates and certifies each arm; returns the exit code."""
-  distributed.initialize(config.cluster)
-  with distributed.shared_fate():
-    check(config)
-  run, config = open_run(STUDY, config, flag_values)
-  results: list[Result] = []
-  with run, terminated() as stop:
-    kept = Kept(run, stop)
-    for name in config.arms:
-      results += kept.rows(
-        name,
-        (config.steps, config.lengths, config.eval),
-        lambda name=name: study_of(config, kept, name),
-      )
-    with distributed.shared_fate():
-      if distributed.is_first():
-        write_csv(run.path / 'results.csv', results, kept.comments)
-        report = write_report_of(config, run.path, results)
-        print(f'\n{summary(results)}\n\nreport: {report}')
-    run.status('done', config.steps)
-  return 0
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check,
+    names=lambda config: config.arms,
+    identity=lambda config: (config.steps, config.lengths, config.eval),
+    make=study_of,
+    report=write_report_of,
+  )
 
 
 def check(config: Config) -> None:
   """Refuses what would only fail after training."""
-  if not config.arms:
-    raise UsageError('--arms needs at least one entry')
-  if config.eval == 'none' or config.init_from:
-    raise UsageError('this study trains from scratch and always evaluates')
+  check_names('arms', config.arms, ARMS)
+  check_scratch(config)
   if config.bits not in config.lengths:
     raise UsageError(
       f'--lengths: the longest training string, {config.bits}, is not tested'
     )
   for name in config.arms:
-    if name not in ARMS or config.arms.count(name) > 1:
-      raise UsageError(f'--arms={name}: name each once, of {", ".join(ARMS)}')
     make_problem(config, name)
 
 
@@ -337,8 +328,8 @@ def summary(results: Sequence[Result]) -> str:
 
 def write_report_of(
   config: Config, folder: Path, results: Sequence[Result]
-) -> Path:
-  """report.md, with the figure."""
+) -> str:
+  """report.md, with the figure; returns the table."""
   report = folder / 'report.md'
   (folder / 'plots').mkdir(exist_ok=True)
   path = folder / 'plots' / 'parity.png'
@@ -362,7 +353,7 @@ def write_report_of(
     ('How it was made', bullets([*provenance()])),
   ]
   write_report(report, 'Parity', sections)
-  return report
+  return summary(results)
 
 
 if __name__ == '__main__':

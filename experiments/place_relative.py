@@ -50,12 +50,18 @@ import jax.numpy as jnp
 from absl import flags
 
 from extrap import cli
-from extrap.arms import Arm, lengths_up_to, score_lengths, train_tuned
+from extrap.arms import (
+  Arm,
+  check_scratch,
+  lengths_up_to,
+  run_arms,
+  score_lengths,
+  train_tuned,
+)
 from extrap.compilation import jit_once
 from extrap.config import option
-from extrap.errors import UsageError
 from extrap.evaluation.attention_mass import far_mass
-from extrap.evaluation.results import Result, select, write_csv
+from extrap.evaluation.results import Result, select
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceBias
 from extrap.randomness import named
@@ -67,9 +73,7 @@ from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
   StudyConfig,
-  open_run,
   provenance,
-  terminated,
 )
 from extrap.tasks.addition import Addition
 from extrap.training import distributed
@@ -113,29 +117,16 @@ class Config(StudyConfig):
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains, evaluates and looks into each arm; returns the exit code."""
-  distributed.initialize(config.cluster)
-  with distributed.shared_fate():
-    if config.eval == 'none' or config.init_from:
-      raise UsageError('this study trains from scratch and always evaluates')
-  run, config = open_run(STUDY, config, flag_values)
-  results: list[Result] = []
-  with run, terminated() as stop:
-    kept = Kept(run, stop)
-    for name in ARMS:
-      results += kept.rows(
-        name.replace(' ', '_'),
-        (config.steps, config.longest, config.eval),
-        lambda name=name: study_of(config, kept, name),
-      )
-    with distributed.shared_fate():
-      if distributed.is_first():
-        write_csv(run.path / 'results.csv', results, kept.comments)
-        report = write_report_of(config, run.path, results)
-        tables = (reach_table(results), mass_table(results))
-        print('', *(table.text() for table in tables), sep='\n\n')
-        print(f'\nreport: {report}')
-    run.status('done', config.steps)
-  return 0
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check_scratch,
+    names=lambda config: tuple(ARMS),
+    identity=lambda config: (config.steps, config.longest, config.eval),
+    make=study_of,
+    report=write_report_of,
+  )
 
 
 def problem(config: Config) -> SequenceProblem:
@@ -217,21 +208,21 @@ def mass_table(results: Sequence[Result]) -> Table:
 
 def write_report_of(
   config: Config, folder: Path, results: Sequence[Result]
-) -> Path:
-  """report.md, with the figure."""
+) -> str:
+  """report.md, with the figure; returns the tables."""
   report = folder / 'report.md'
   (folder / 'plots').mkdir(exist_ok=True)
   path = folder / 'plots' / 'place_relative.png'
   title = f'No window, trained on up to {config.digits} digits'
   figure = plots.accuracy_vs_length(results, config.digits, path, title)
+  tables = {'Reach': reach_table(results), 'Far mass': mass_table(results)}
   sections = [
-    ('Reach', reach_table(results).markdown()),
-    ('Far mass', mass_table(results).markdown()),
+    *((name, table.markdown()) for name, table in tables.items()),
     ('Exact match by length', picture('by arm', figure, report)),
     ('How it was made', bullets([*provenance()])),
   ]
   write_report(report, 'Place-relative attention', sections)
-  return report
+  return '\n\n'.join(table.text() for table in tables.values())
 
 
 if __name__ == '__main__':

@@ -68,14 +68,20 @@ from pathlib import Path
 from absl import flags
 
 from extrap import cli
-from extrap.arms import Arm, train_tuned
+from extrap.arms import (
+  Arm,
+  check_names,
+  check_scratch,
+  run_arms,
+  train_tuned,
+)
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match
 from extrap.evaluation.grid import Cell, Match, Suite, check_table
 from extrap.evaluation.orders import Minimum, order_suites
 from extrap.evaluation.regions import IN, region_of, region_rows, square
-from extrap.evaluation.results import Result, select, write_csv
+from extrap.evaluation.results import Result, select
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import FIRE, Ordered, Pointers, Position
 from extrap.reporting.regions import region_table
@@ -86,13 +92,10 @@ from extrap.study import (
   Kept,
   StudyConfig,
   count_right,
-  open_run,
   provenance,
-  terminated,
 )
 from extrap.tasks.bubble_sort import SLOTS, BubbleSort
 from extrap.tasks.sorting import Sorting
-from extrap.training import distributed
 from extrap.training.config import TrainConfig
 
 STUDY = 'sorting'
@@ -167,35 +170,22 @@ class Config(StudyConfig):
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains and evaluates each arm; returns the exit code."""
-  distributed.initialize(config.cluster)
-  with distributed.shared_fate():
-    check(config)
-  run, config = open_run(STUDY, config, flag_values)
-  results: list[Result] = []
-  with run, terminated() as stop:
-    kept = Kept(run, stop)
-    for name in config.arms:
-      results += kept.rows(
-        name,
-        (config.steps, config.grid, config.eval),
-        lambda name=name: study_of(config, kept, name),
-      )
-    with distributed.shared_fate():
-      if distributed.is_first():
-        write_csv(run.path / 'results.csv', results, kept.comments)
-        report = write_report_of(run.path, results)
-        print('', *(t.text() for t in tables(results).values()), sep='\n\n')
-        print(f'\nreport: {report}')
-    run.status('done', config.steps)
-  return 0
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check,
+    names=lambda config: config.arms,
+    identity=lambda config: (config.steps, config.grid, config.eval),
+    make=study_of,
+    report=write_report_of,
+  )
 
 
 def check(config: Config) -> None:
   """Refuses what would only fail after training."""
-  if config.eval == 'none' or config.init_from:
-    raise UsageError('this study trains from scratch and always evaluates')
-  if not config.arms:
-    raise UsageError(f'--arms: name at least one of {", ".join(ARMS)}')
+  check_scratch(config)
+  check_names('arms', config.arms, ARMS)
   if config.grid <= config.size:
     raise UsageError(
       f'--grid={config.grid} does not go beyond the training size, '
@@ -207,8 +197,6 @@ def check(config: Config) -> None:
       f'--tags={config.tags}'
     )
   for name in config.arms:
-    if name not in ARMS or config.arms.count(name) > 1:
-      raise UsageError(f'--arms={name}: name each once, of {", ".join(ARMS)}')
     check_fits(config, name)
 
 
@@ -365,13 +353,16 @@ def cost_table(results: Sequence[Result]) -> Table:
   return Table(headers, rows, 'Of a seed, without the choice of a rate.')
 
 
-def write_report_of(folder: Path, results: Sequence[Result]) -> Path:
-  """report.md."""
-  report = folder / 'report.md'
-  sections = [(name, t.markdown()) for name, t in tables(results).items()]
+def write_report_of(
+  config: Config, folder: Path, results: Sequence[Result]
+) -> str:
+  """report.md; returns its tables."""
+  del config
+  shown = tables(results)
+  sections = [(name, table.markdown()) for name, table in shown.items()]
   sections.append(('How it was made', bullets([*provenance()])))
-  write_report(report, 'Sorting', sections)
-  return report
+  write_report(folder / 'report.md', 'Sorting', sections)
+  return '\n\n'.join(table.text() for table in shown.values())
 
 
 if __name__ == '__main__':

@@ -1,32 +1,114 @@
 """Arms of a comparison: tuned alike, trained alike, tested at growing lengths.
 
+`run_arms` is the program of a study that compares them.
+
 Suffix key: R replicas.
 """
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from absl import flags
 
+from extrap.errors import UsageError
 from extrap.evaluation.grid import Suite, in_table
 from extrap.evaluation.reach import is_over
-from extrap.evaluation.results import Provenance, Result
+from extrap.evaluation.results import Provenance, Result, write_csv
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
   StudyConfig,
   account,
   count_right,
+  open_run,
+  terminated,
   train_arm,
   tune,
 )
+from extrap.training import distributed
 from extrap.training.loop import Fit
 from extrap.training.ramp import examples_until
 
 # Lengths are tested at these or their own: a thousand long problems take longer
 # to pad than a program to compile.
 BUCKETS = (50, 100)
+
+ConfigT = TypeVar('ConfigT', bound=StudyConfig)
+
+
+def run_arms(
+  study: str,
+  config: ConfigT,
+  flag_values: flags.FlagValues,
+  *,
+  check: Callable[[ConfigT], ConfigT | None],
+  names: Callable[[ConfigT], Sequence[str]],
+  identity: Callable[[ConfigT], object],
+  make: Callable[[ConfigT, Kept, str], list[Result]],
+  report: Callable[[ConfigT, Path, Sequence[Result]], str],
+) -> int:
+  """Trains and tests each arm, keeps its rows, and reports; resumable.
+
+  Args:
+    study: its name.
+    config: as given.
+    flag_values: the flags that it came from.
+    check: refuses what would only fail after training; may give another config.
+    names: the arms to run.
+    identity: what an arm's rows depend on, beside the run's config.
+    make: the rows of an arm.
+    report: writes report.md into the folder, in the first process; returns what
+      is printed.
+
+  Returns:
+    The exit code.
+  """
+  distributed.initialize(config.cluster)
+  with distributed.shared_fate():
+    config = check(config) or config
+  run, config = open_run(study, config, flag_values)
+  results: list[Result] = []
+  with run, terminated() as stop:
+    kept = Kept(run, stop)
+    for name in names(config):
+      results += kept.rows(
+        name.replace(' ', '_'),
+        identity(config),
+        lambda name=name: make(config, kept, name),
+      )
+    with distributed.shared_fate():
+      if distributed.is_first():
+        write_csv(run.path / 'results.csv', results, kept.comments)
+        shown = report(config, run.path, results)
+        print(f'\n{shown}\n\nreport: {run.path / "report.md"}')
+    run.status('done', config.steps)
+  return 0
+
+
+def check_scratch(config: StudyConfig) -> None:
+  """Refuses a run that begins elsewhere or is not evaluated."""
+  if config.eval == 'none' or config.init_from:
+    raise UsageError('this study trains from scratch and always evaluates')
+
+
+def check_names(
+  flag: str, given: Sequence[str], known: Collection[str]
+) -> None:
+  """Refuses arms that are none, unknown or named twice."""
+  if not given:
+    raise UsageError(
+      f'--{flag} needs at least one entry: name at least one of '
+      f'{", ".join(known)}'
+    )
+  for name in given:
+    if name not in known or given.count(name) > 1:
+      raise UsageError(
+        f'--{flag}={name}: name each once, of {", ".join(known)}'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
