@@ -11,7 +11,8 @@ from flax import struct
 
 from extrap.models.backends import KERNELS, PairRule, blockwise
 from extrap.models.config import TransformerConfig
-from extrap.models.positions.position import Param, Position, matmul_precision
+from extrap.models.positions.position import Param, Position
+from extrap.models.product import product
 from extrap.tasks.task import Structure
 
 Shared = dict[str, jax.Array]
@@ -228,12 +229,7 @@ class Attention(nn.Module):
     )
     shape = (x_BTE.shape[-1], config.heads, config.head_width)
     kernel_EHD = self.param(name, init, shape).astype(x_BTE.dtype)
-    return jnp.einsum(
-      'BTE,EHD->BTHD',
-      x_BTE,
-      kernel_EHD,
-      precision=matmul_precision(x_BTE.dtype),
-    )
+    return product(x_BTE, kernel_EHD)
 
   def _project_out(self, x_BQHD: jax.Array) -> jax.Array:
     config = self.config
@@ -243,12 +239,7 @@ class Attention(nn.Module):
     )
     shape = (config.heads, config.head_width, config.width)
     kernel_HDE = self.param('out', init, shape).astype(x_BQHD.dtype)
-    return jnp.einsum(
-      'BQHD,HDE->BQE',
-      x_BQHD,
-      kernel_HDE,
-      precision=matmul_precision(x_BQHD.dtype),
-    )
+    return product(x_BQHD, kernel_HDE, 2)
 
   def _param(
     self,

@@ -29,11 +29,8 @@ from extrap.models.loops import (
   noise,
   takes_part,
 )
-from extrap.models.positions.position import (
-  Position,
-  lookup,
-  matmul_precision,
-)
+from extrap.models.positions.position import Position, lookup
+from extrap.models.product import product
 from extrap.randomness import named
 from extrap.tasks.task import Structure
 
@@ -99,11 +96,7 @@ class _Dense(nn.Module):
       nn.initializers.lecun_normal(), self.axes
     )
     kernel_XY = self.param('kernel', init, (x_BTX.shape[-1], self.width))
-    return jnp.matmul(
-      x_BTX,
-      kernel_XY.astype(x_BTX.dtype),
-      precision=matmul_precision(x_BTX.dtype),
-    )
+    return product(x_BTX, kernel_XY.astype(x_BTX.dtype))
 
 
 def _dense(name: str, width: int, axes: tuple[str, str]) -> _Dense:
