@@ -135,7 +135,7 @@ class Case:
   kinds: Mapping[str, Kind]
   longer: int = 1
   most: int | None = None
-  model: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  model: Mapping[str, int | str] = dataclasses.field(default_factory=dict)
   window: Mapping[str, int] = dataclasses.field(default_factory=dict)
   sampler: Callable[[NumberTask, Kind], Sampler] | None = None
 
@@ -173,6 +173,7 @@ CASES = {
     name='product',
     kinds=PRODUCTS,
     longer=6,
+    model={'heads': 8, 'ffn': 'geglu', 'ffn_depth': 2},
     window={'behind': 1},
   ),
 }

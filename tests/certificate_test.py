@@ -435,7 +435,7 @@ def test_parts_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_order_is_the_same_function() -> None:
-  model = _model(qk_norm=True, ffn='swiglu')
+  model = _model(qk_norm=True, ffn='swiglu', ffn_depth=2)
   first = jnp.asarray(CONTEXTS.tokens[:1])
   shapes = jax.eval_shape(
     lambda key: nn.unbox(model.init(key, first, TASK.structure(first))),
@@ -446,7 +446,7 @@ def test_another_order_is_the_same_function() -> None:
   params = jax.tree.map(
     lambda x: np.float32(rng.normal(size=(1, *x.shape)) / 2), shapes
   )
-  other = _permute(params)
+  other = _permute(params, ['ffn', 'ffn_2'])
   assert jax.tree.structure(other) == jax.tree.structure(params)
   logits = jax.jit(functools.partial(_logits, model))
   before, after = (logits(_replica(p, 0)) for p in (params, other))
@@ -463,4 +463,5 @@ def test_another_order_is_the_same_function() -> None:
     *(f'layers/attention/{x}' for x in ('query', 'key', 'value', 'out')),
     *(f'layers/attention/{x}_norm/scale' for x in ('query', 'key')),
     *(f'layers/ffn/{x}/kernel' for x in ('in', 'gate', 'out')),
+    *(f'layers/ffn_2/{x}/kernel' for x in ('in', 'gate', 'out')),
   }

@@ -104,7 +104,8 @@ class Reference:
   def layer(self, x_TE, params):
     placement = self.config.norm_placement
     read, think = self.attention, self.feed_forward
-    for name, sublayer in (('attention', read), ('ffn', think)):
+    more = [(f'ffn_{n}', think) for n in range(2, self.config.ffn_depth + 1)]
+    for name, sublayer in (('attention', read), ('ffn', think), *more):
       inner_TE = x_TE
       if placement in ('pre', 'both'):
         inner_TE = self.norm(inner_TE, params[f'{name}_norm'])
@@ -171,6 +172,7 @@ class Reference:
     {'qk_norm': True, 'logit_gain': 3.0, 'heads': 4},
     {'logit_scale': 'learned', 'norm_placement': 'both'},
     {'logit_scale': 'log_length', 'norm': 'layernorm', 'depth': 3},
+    {'ffn_depth': 3, 'norm_placement': 'both'},
     {'recurrences': 3},
     {'depth': 2, 'recurrences': 2, 'inject_every': 2},
     {'depth': 3, 'recurrences': 2, 'inject_every': 2, 'ffn': 'swiglu'},
@@ -223,6 +225,7 @@ def test_settings_of_the_plain_model_are_told_apart():
     ({'norm_placement': 'both'}, 4 * 16**2 + 2 * 16 * 24 + 4 * 16, 16),
     ({'qk_norm': True}, 4 * 16**2 + 2 * 16 * 24 + 2 * 16 + 2 * 8, 16),
     ({'logit_scale': 'learned'}, 4 * 16**2 + 2 * 16 * 24 + 2 * 16 + 2, 16),
+    ({'ffn_depth': 3}, 4 * 16**2 + 3 * 2 * 16 * 24 + 4 * 16, 16),
     # Loops and injection have none of their own.
     (
       {'recurrences': 5, 'inject_every': 1},

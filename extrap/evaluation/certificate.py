@@ -33,7 +33,7 @@ from extrap.evaluation.string_contexts import string_contexts
 from extrap.evaluation.summation_contexts import summation_contexts
 from extrap.evaluation.trace_contexts import trace_contexts
 from extrap.models.positions import PlaceWindow
-from extrap.models.transformer import Params, Transformer
+from extrap.models.transformer import Params, Transformer, ffn_names
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.strings import StringTask
@@ -204,11 +204,10 @@ class _Rounding:
   def __init__(self, model: Transformer, params: Params, task: NumberTask):
     logits = functools.partial(_logits, model, params, task)
     gathered = _variant(model, attention='gathered')
+    permuted = _permute(params, ffn_names(model.config))
     self.others = {
       'float64': functools.partial(_in_float64, model, params, task),
-      'summation order': functools.partial(
-        _logits, model, _permute(params), task
-      ),
+      'summation order': functools.partial(_logits, model, permuted, task),
       'gathered keys': functools.partial(
         _logits, gathered, params, task, near=False
       ),
@@ -394,12 +393,18 @@ def _variant(model: Transformer, **changes: str) -> Transformer:
   return model.clone(config=config)
 
 
-def _permute(params: Params) -> Params:
+def _permute(params: Params, ffns: Sequence[str]) -> Params:
   """The same function with hidden units and head widths in another order."""
   rng = np.random.default_rng(0)
-  attention = dict(params['layers']['attention'])
-  ffn = {name: dict(part) for name, part in params['layers']['ffn'].items()}
-  # Replicas and layers lead: query is [R, L, E, H, D], out [R, L, H, D, E].
+  layers = params['layers']
+  changed = {'attention': _permute_heads(layers['attention'], rng)}
+  changed |= {name: _permute_hidden(layers[name], rng) for name in ffns}
+  return params | {'layers': layers | changed}
+
+
+def _permute_heads(attention: Params, rng: np.random.Generator) -> Params:
+  """Replicas and layers lead: query is [R, L, E, H, D], out [R, L, H, D, E]."""
+  attention = dict(attention)
   head = rng.permutation(attention['query'].shape[-1])
   for name in ('query', 'key', 'value'):
     attention[name] = attention[name][..., head]
@@ -407,14 +412,19 @@ def _permute(params: Params) -> Params:
   for name in ('query_norm', 'key_norm'):
     if name in attention:
       attention[name] = {'scale': attention[name]['scale'][..., head]}
-  hidden = rng.permutation(ffn['out']['kernel'].shape[2])
-  for name in ffn:
-    kernel = ffn[name]['kernel']
-    ffn[name]['kernel'] = (
-      kernel[:, :, hidden] if name == 'out' else kernel[..., hidden]
-    )
-  layers = params['layers'] | {'attention': attention, 'ffn': ffn}
-  return params | {'layers': layers}
+  return attention
+
+
+def _permute_hidden(ffn: Params, rng: np.random.Generator) -> Params:
+  """Replicas and layers lead: in is [R, L, E, F], out [R, L, F, E]."""
+  kernels = {name: part['kernel'] for name, part in ffn.items()}
+  hidden = rng.permutation(kernels['out'].shape[2])
+  return {
+    name: {
+      'kernel': kernel[:, :, hidden] if name == 'out' else kernel[..., hidden]
+    }
+    for name, kernel in kernels.items()
+  }
 
 
 def _distance(one_CV: np.ndarray, other_CV: np.ndarray) -> float:

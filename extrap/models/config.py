@@ -49,6 +49,12 @@ class TransformerConfig:
   ffn: Literal['gelu', 'geglu', 'swiglu'] = option(
     'gelu', 'feed-forward network: plain, or gated by GELU or SiLU'
   )
+  ffn_depth: int = option(
+    1,
+    'feed-forward networks in a layer, one after the other; more of them can '
+    'compute what depends on few tokens without looking at any others',
+    minimum=1,
+  )
   norm: Literal['rmsnorm', 'layernorm'] = option('rmsnorm', 'normalisation')
   norm_placement: Literal['pre', 'post', 'both'] = option(
     'pre', 'normalise what a sublayer reads, the sum after it, or both'

@@ -108,6 +108,11 @@ def final_norm(config: TransformerConfig) -> nn.Module:
   return _norm(config, 'norm')
 
 
+def ffn_names(config: TransformerConfig) -> list[str]:
+  """The feed-forward networks of a layer: ffn, ffn_2, ffn_3, .."""
+  return ['ffn', *(f'ffn_{n + 2}' for n in range(config.ffn_depth - 1))]
+
+
 def _norm(config: TransformerConfig, name: str) -> nn.Module:
   kind = nn.RMSNorm if config.norm == 'rmsnorm' else nn.LayerNorm
   return kind(name=name, dtype=config.dtype, epsilon=1e-6)
@@ -143,10 +148,13 @@ class Layer(nn.Module):
     x_BQE = spread(x_BQE + read_BQE, 'batch', None, None)
     if post:
       x_BQE = _norm(self.config, 'attention_post_norm')(x_BQE)
-    inner_BQE = _norm(self.config, 'ffn_norm')(x_BQE) if pre else x_BQE
-    x_BQE = x_BQE + FeedForward(self.config, name='ffn')(inner_BQE)
-    if post:
-      x_BQE = _norm(self.config, 'ffn_post_norm')(x_BQE)
+    for name in ffn_names(self.config):
+      inner_BQE = x_BQE
+      if pre:
+        inner_BQE = _norm(self.config, f'{name}_norm')(x_BQE)
+      x_BQE = x_BQE + FeedForward(self.config, name=name)(inner_BQE)
+      if post:
+        x_BQE = _norm(self.config, f'{name}_post_norm')(x_BQE)
     return x_BQE, cache
 
 
