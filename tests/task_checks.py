@@ -10,6 +10,9 @@ import numpy as np
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceWindow
 
+# What one key, or the query itself, adds to a view, by role, distance, token.
+KEYS = np.random.default_rng(0).integers(2**62, size=(10, 5, 10))
+
 
 def check_asked(task, batch, row):
   """The answer and its end are asked for, and nothing else; then padding."""
@@ -49,12 +52,13 @@ def check_same_row(task, sizes, small, large):
   assert set(rows[1][len(spelt) :]) <= {task.pad}
 
 
-def check_gathered(task, tokens_BT):
+def check_gathered(task, tokens_BT, **window):
   """A windowed model sees the same keys gathered and dense; its logits."""
+  position = PlaceWindow(**window)
   structure, logits, params = task.structure(tokens_BT), {}, None
   for attention in ('gathered', 'dense'):
     config = TransformerConfig(
-      position=PlaceWindow(), width=8, heads=2, ffn_width=8, attention=attention
+      position=position, width=8, heads=2, ffn_width=8, attention=attention
     )
     model = Transformer(config, task.vocab_size)
     if params is None:
@@ -64,3 +68,24 @@ def check_gathered(task, tokens_BT):
     logits['gathered'], logits['dense'], atol=1e-5, rtol=1e-5
   )
   return logits['dense']
+
+
+def views(position, task, tokens_BT, query_BQ):
+  """A number for the multiset of keys that a query sees, int64 [B, Q]."""
+
+  @jax.jit
+  def seen(tokens_BT, query_BQ):
+    ids = task.structure(tokens_BT)
+    key, query = ids.expand(1), ids.take(query_BQ).expand(2)
+    before = key.index <= query.index
+    return (
+      position.visible(query, key) & before,
+      key.role,
+      position._difference(query, key),
+    )
+
+  seen_BQT, role_B1T, distance_BQT = map(np.asarray, seen(tokens_BT, query_BQ))
+  tokens_BT, query_BQ = np.asarray(tokens_BT), np.asarray(query_BQ)
+  key_BQT = KEYS[role_B1T, distance_BQT + 2, tokens_BT[:, None]]
+  own_BQ = np.take_along_axis(tokens_BT, query_BQ % tokens_BT.shape[1], axis=1)
+  return (key_BQT * seen_BQT).sum(axis=-1) + KEYS[9, 0, own_BQ]

@@ -8,6 +8,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from task_checks import views
 
 from extrap.errors import UsageError
 from extrap.evaluation.certificate import contexts_for, contexts_of
@@ -17,31 +18,6 @@ from extrap.models.transformer import Transformer
 from extrap.tasks.summation import Summation
 
 WINDOW = PlaceWindow(own_step=True)
-# What one key, or the query itself, adds to a view, by role, distance, token.
-KEYS = np.random.default_rng(0).integers(2**62, size=(10, 5, 10))
-
-
-def views(task, tokens_BT, query_BQ):
-  """A number for the multiset of keys that a query sees, int64 [B, Q]."""
-
-  @jax.jit
-  def seen(tokens_BT, query_BQ):
-    ids = task.structure(tokens_BT)
-    key, query = ids.expand(1), ids.take(query_BQ).expand(2)
-    before = key.index <= query.index
-    return (
-      WINDOW.visible(query, key) & before,
-      key.role,
-      WINDOW._difference(query, key),
-    )
-
-  seen_BQT, role_B1T, distance_BQT = map(np.asarray, seen(tokens_BT, query_BQ))
-  tokens_BT, query_BQ = np.asarray(tokens_BT), np.asarray(query_BQ)
-  key_BQT = KEYS[role_B1T, distance_BQT + 2, tokens_BT[:, None]]
-  own_BQ = np.take_along_axis(tokens_BT, query_BQ % tokens_BT.shape[1], axis=1)
-  return (key_BQT * seen_BQT).sum(axis=-1) + KEYS[9, 0, own_BQ]
-
-
 def problems(base, count):
   """All rows of few digits, and all pairs of four digits among zeros."""
   yield from itertools.product(range(base**2), repeat=count)
@@ -60,11 +36,11 @@ def test_contexts_are_all_views_of_all_traces(base, fewest, operands):
   for count in range(fewest, operands + 1):
     rows = list(problems(base, count))
     batch = jax.jit(task.encode)(*task.spelt(rows, operands, None))
-    view_BQ = views(task, batch.tokens, batch.queries)
+    view_BQ = views(WINDOW, task, batch.tokens, batch.queries)
     found_2X = np.stack([view_BQ, batch.targets])[:, np.asarray(batch.mask)]
     wanted |= set(map(tuple, np.unique(found_2X, axis=1).T.tolist()))
   contexts = contexts_of(task, 0, 1).whole()
-  view_C1 = views(task, contexts.tokens, contexts.query[:, None])
+  view_C1 = views(WINDOW, task, contexts.tokens, contexts.query[:, None])
   found = list(
     zip(view_C1[:, 0].tolist(), contexts.target.tolist(), strict=True)
   )

@@ -28,6 +28,7 @@ from extrap.errors import UsageError
 from extrap.evaluation.contexts import Contexts, Enumeration
 from extrap.evaluation.operation_contexts import operation_contexts
 from extrap.evaluation.product_contexts import product_contexts
+from extrap.evaluation.product_trace_contexts import product_trace_contexts
 from extrap.evaluation.results import Provenance, Result
 from extrap.evaluation.string_contexts import string_contexts
 from extrap.evaluation.summation_contexts import summation_contexts
@@ -36,6 +37,7 @@ from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Params, Transformer, ffn_names
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.numbers import NumberTask
+from extrap.tasks.product_trace import ProductTrace
 from extrap.tasks.strings import StringTask
 from extrap.tasks.summation import Summation
 from extrap.tasks.task import Structure
@@ -254,9 +256,10 @@ def contexts_for(
   """
   window = check_model(model)
   traced = isinstance(task, Summation) and task.trace
+  traced |= isinstance(task, ProductTrace)
   if traced and not model.config.position.own_step:
     raise UsageError(
-      'a query sees all sums of a trace, and nothing tells which one it needs: '
+      'a query sees all steps of a trace, and nothing tells which one it needs: '
       '--model.position.own_step'
     )
   return contexts_of(task, *window, **some)
@@ -273,6 +276,8 @@ def contexts_of(
   """
   if isinstance(task, Multiplication):
     return product_contexts(task, behind, ahead, **some)
+  if isinstance(task, ProductTrace):
+    return product_trace_contexts(task, behind, ahead, **some)
   if isinstance(task, Summation) and not task.trace:
     return summation_contexts(task, behind, ahead, **some)
   make = operation_contexts
@@ -368,8 +373,7 @@ def _near(
   """The same rows without the tokens that the query does not see."""
   key, query = structure.expand(1), structure.take(query_B1).expand(2)
   seen_B1T = position.visible(query, key) & (key.index <= query.index)
-  most = structure.runs * (position.behind + position.ahead + 1)
-  rank_X1 = jnp.arange(most + structure.anchors + 1)[None, :, None]
+  rank_X1 = jnp.arange(position.most_seen(structure))[None, :, None]
   is_it_BXT = seen_B1T & (jnp.cumsum(seen_B1T, axis=2) - 1 == rank_X1)
   token_BX, there_BX = jnp.argmax(is_it_BXT, axis=2), is_it_BXT.any(axis=2)
   near = structure.take(token_BX)

@@ -200,13 +200,24 @@ def check_window(
   Raises:
     UsageError: saying which.
   """
-  if ahead < 1 or (behind and not sees_behind):
-    least = 'at least one place ahead' + ' and no place behind' * (
+  if ahead < 1 or behind < 0 or (behind and not sees_behind):
+    least = 'at least one place ahead, its own' + ' and no place behind' * (
       not sees_behind
     )
     raise UsageError(
       f'contexts of {type(task).__name__} are enumerated for windows of {least}'
     )
+  check_count(task, behind, ahead, upper, most)
+
+
+def check_count(
+  task: NumberTask, behind: int, ahead: int, upper: float, most: int
+) -> None:
+  """Refuses more contexts than can be enumerated; see `check_window`.
+
+  Raises:
+    UsageError: saying how many there may be.
+  """
   if upper > most:
     raise UsageError(
       f'up to {upper:.2g} contexts in base {task.base} with a window of '

@@ -213,6 +213,7 @@ class Summation(NumberTask):
       read=jnp.where(step_BT > 0, step_BT + 1, given_BT),
       anchor=plus_BT.astype(jnp.int32),
       anchors=self.operands - 1,
+      most_read=2,
     )
 
   def from_integers(

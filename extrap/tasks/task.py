@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 Instance = TypeVar('Instance')
+EVERY = -1  # `Structure.read`: every step reads a token
 
 
 @struct.dataclass
@@ -52,7 +53,9 @@ class Structure:
       tasks with the trace of an algorithm; itself first, none of them twice.
     runs: most digit runs; roles: number of roles; anchors: most anchors.
     asks: which step of a trace a token asks in; None without a trace.
-    read: which step of it reads a token, likewise.
+    read: which step of it reads a token, or EVERY, likewise.
+    most_read: most digits of one place, and most anchors, that one step reads,
+      or that every step does.
   """
 
   index: jax.Array
@@ -69,6 +72,7 @@ class Structure:
   anchors: int = struct.field(pytree_node=False, default=0)
   asks: jax.Array | None = None
   read: jax.Array | None = None
+  most_read: int = struct.field(pytree_node=False, default=0)
 
   def take(self, index_BX: jax.Array) -> 'Structure':
     """The structure of the tokens at index_BX; [B, X] or [B, X, W]."""

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from extrap.config import option
+from extrap.errors import UsageError
 from extrap.models.positions.position import (
   POSITIONS,
   Param,
   Position,
   lookup,
 )
-from extrap.tasks.task import Structure
+from extrap.tasks.task import EVERY, Structure
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,12 @@ class PlaceWindow(_PlaceRelative):
   the query's own step reads may be seen.
   """
 
-  behind: int = option(0, 'places seen below its own', unit='places', minimum=0)
+  behind: int = option(
+    0,
+    'places seen below its own (-1: not its own either)',
+    unit='places',
+    minimum=-1,
+  )
   ahead: int = option(1, 'places seen above its own', unit='places', minimum=0)
   own_step: bool = option(
     False, 'of a trace, see what the step of the query reads alone'
@@ -114,24 +120,81 @@ class PlaceWindow(_PlaceRelative):
 
   rung: ClassVar[str] = 'L6 hard window'
 
+  def __post_init__(self) -> None:
+    if self.behind + self.ahead < 0:
+      raise UsageError(
+        f'--model.position.behind={self.behind} with --model.position.ahead='
+        f'{self.ahead}: no place is seen'
+      )
+
   @property
   def place_window(self) -> tuple[int, int]:
     return self.behind, self.ahead
+
+  def most_seen(self, ids: Structure) -> int:
+    """Most tokens that a query sees, itself included."""
+    width = self.behind + self.ahead + 1
+    if self._steps(ids):
+      return 2 * ids.most_read * (width + 1) + 1
+    return ids.runs * width + ids.anchors + 1
+
+  def _steps(self, ids: Structure) -> bool:
+    """Whether a query sees the tokens of its own step alone."""
+    return self.own_step and ids.read is not None
 
   def visible(self, query: Structure, key: Structure) -> jax.Array:
     difference = key.place - query.place
     near = (difference >= -self.behind) & (difference <= self.ahead)
     seen = (near & key.digit) | (key.anchor > 0)
-    if self.own_step and key.read is not None:
-      seen &= key.read == query.asks
+    if self._steps(key):
+      seen &= (key.read == query.asks) | (key.read == EVERY)
     return seen | (key.index == query.index)
 
   def neighbours(self, ids: Structure) -> jax.Array:
-    """Tokens scattered to (run, place), gathered at place + offset.
+    """The window's tokens, the anchors, and the token itself.
 
     A window of places is not a band of tokens: the same place of another
     number lies any number of tokens away.
     """
+    tokens = ids.index.shape[1]
+    seen_BTW = self._of_step(ids) if self._steps(ids) else self._of_all(ids)
+    there_BT = (seen_BTW == ids.index[..., None]).any(axis=-1)
+    own_BT = jnp.where(there_BT, tokens, ids.index)
+    return jnp.concatenate([seen_BTW, own_BT[..., None]], axis=-1)
+
+  def _of_step(self, ids: Structure) -> jax.Array:
+    """Tokens sorted by (step, place), found by bisection.
+
+    A table of all steps and places would grow with the square of the length.
+    """
+    tokens = ids.index.shape[1]
+    places = tokens + 2  # anchors take one, and -1 is one (`Structure.place`)
+    rank_BT = jnp.where(ids.anchor > 0, 0, ids.place + 2)
+    code_BT = (ids.read - EVERY) * places + rank_BT
+    known_BT = ids.digit | (ids.anchor > 0)
+    code_BT = jnp.where(known_BT, code_BT, jnp.iinfo(jnp.int32).max)
+    order_BT = jnp.argsort(code_BT, axis=1)
+    sorted_BT = jnp.take_along_axis(code_BT, order_BT, axis=1)
+
+    offset_O = jnp.arange(-self.behind, self.ahead + 1) + 2
+    rank_BTO = ids.place[..., None] + offset_O[None, None]
+    inside_BTO = (rank_BTO > 0) & (rank_BTO < places)
+    parts = []
+    for step_BT in (ids.asks - EVERY, jnp.zeros_like(ids.asks)):
+      first_BT1 = (step_BT * places)[..., None]
+      placed_BTO = jnp.where(inside_BTO, first_BT1 + rank_BTO, -1)
+      parts += [first_BT1, placed_BTO]
+    wanted_BTX = jnp.concatenate(parts, axis=-1)
+    at_BTX = jax.vmap(jnp.searchsorted)(sorted_BT, wanted_BTX)
+    found = []
+    for more in range(ids.most_read):
+      is_it_BTX = _pick(sorted_BT, at_BTX + more, -2) == wanted_BTX
+      token_BTX = _pick(order_BT, at_BTX + more, tokens)
+      found.append(jnp.where(is_it_BTX, token_BTX, tokens))
+    return jnp.concatenate(found, axis=-1)
+
+  def _of_all(self, ids: Structure) -> jax.Array:
+    """Tokens scattered to (run, place), gathered at place + offset."""
     examples, tokens = ids.index.shape
     # A run may start one place below 0 (see `Structure.place`).
     places, lowest = tokens + 1, -1
@@ -156,9 +219,6 @@ class PlaceWindow(_PlaceRelative):
     every_A = ids.runs * places + jnp.arange(ids.anchors)
     shape = (examples, tokens, ids.anchors)
     parts.append(_pick(token_BS, jnp.broadcast_to(every_A, shape), tokens))
-    # Digits and anchors are in the parts above, themselves included.
-    known_BT = in_run_BT | (ids.anchor > 0)
-    parts.append(jnp.where(known_BT, tokens, ids.index)[..., None])
     return jnp.concatenate(parts, axis=-1)
 
 
