@@ -34,6 +34,13 @@ digits were right. Two layers of 8 heads, which have no certificate, were at
 0.68 and 25 of 200 after 4,000 steps, and with a feed-forward gated by GELU at
 0.10 and 129 of 200 after 5,000, 86 of 200 at 200 digits (one seed each).
 
+Products of any two numbers (`--tasks=product_trace`, rung L7: a trace) are
+written line by line, each line a digit of the second factor times the first
+plus what is left of the line before. A query sees two digits of the first
+factor, two of the line before, and its line's digit of the second; in base 10
+these are 1,125,163 contexts, and none depends on a length. Lines are many:
+tested on up to 50 x 50 digits. Not run yet.
+
 Protocol. Lengths uniform in 1..10; the same batch and learning rate for all
 tasks, and the same steps and model, but for sums (`CASES`: a multiple of the
 steps, more hidden units).
@@ -79,7 +86,7 @@ from extrap.evaluation.carries import KINDS as CARRIES
 from extrap.evaluation.certificate import Certificate
 from extrap.evaluation.grid import Cell, Sampler, Suite
 from extrap.evaluation.patterns import PATTERNS
-from extrap.evaluation.products import PRODUCTS
+from extrap.evaluation.products import LONG_PRODUCTS, PRODUCTS
 from extrap.evaluation.results import Result, select
 from extrap.evaluation.stress import Kind, stress_suites
 from extrap.evaluation.sums import SUMS, sum_sampler
@@ -106,6 +113,7 @@ from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.parity import Parity
 from extrap.tasks.prefix_sums import PrefixSums
+from extrap.tasks.product_trace import ProductTrace
 from extrap.tasks.subtraction import Subtraction
 from extrap.tasks.summation import Summation
 from extrap.training import distributed
@@ -125,6 +133,7 @@ class Case:
     kinds: the problems of that suite.
     longer: how many times --steps it trains.
     most: numbers of the sums that are tested, if more than in training.
+    longest: longest length that is tested; None for all.
     model: what is particular to its model.
     window: likewise, to its window of places.
     sampler: draws problems of a kind; None for the usual one.
@@ -135,6 +144,7 @@ class Case:
   kinds: Mapping[str, Kind]
   longer: int = 1
   most: int | None = None
+  longest: int | None = None
   model: Mapping[str, int | str] = dataclasses.field(default_factory=dict)
   window: Mapping[str, int] = dataclasses.field(default_factory=dict)
   sampler: Callable[[NumberTask, Kind], Sampler] | None = None
@@ -176,7 +186,16 @@ CASES = {
     model={'heads': 8, 'ffn': 'geglu', 'ffn_depth': 2},
     window={'behind': 1},
   ),
+  'product_trace': Case(
+    task=ProductTrace(),
+    name='product',
+    kinds=LONG_PRODUCTS,
+    longest=50,  # of two factors: 2,702 tokens
+    model={'ffn': 'geglu', 'ffn_depth': 2},
+    window={'behind': -1, 'ahead': 2, 'own_step': True},
+  ),
 }
+ON_REQUEST = ('product_2', 'product_trace')
 
 
 def case_of(arm: str) -> Case:
@@ -192,7 +211,7 @@ class Config(StudyConfig):
   """Flags of this study."""
 
   tasks: tuple[str, ...] = option(
-    tuple(name for name in CASES if name != 'product_2'),
+    tuple(name for name in CASES if name not in ON_REQUEST),
     f'tasks to train, of {", ".join(CASES)}',
     identity=False,
   )
@@ -246,6 +265,11 @@ class Config(StudyConfig):
     task = dataclasses.replace(task, alike=0.0)
     return dataclasses.replace(task, operands=most) if most else task
 
+  def lengths_of(self, arm: str) -> list[int]:
+    """The lengths in which an arm is tested, sorted."""
+    longest = case_of(arm).longest or max(self.lengths)
+    return sorted({length for length in self.lengths if length <= longest})
+
   def model_of(self, arm: str) -> TransformerConfig:
     """The model, with the window and width that a task needs."""
     case, position = case_of(arm), self.model.position
@@ -288,6 +312,11 @@ def check(config: Config) -> None:
   check_scratch(config)
   check_names('tasks', config.tasks, CASES)
   for arm in config.arms:
+    if not config.lengths_of(arm):
+      raise UsageError(
+        f'--lengths={",".join(map(str, config.lengths))}: {arm} is tested on '
+        f'at most {case_of(arm).longest} digits'
+      )
     problem = make_problem(config, arm)
     certificates.contexts_for(problem.model, problem.task)
 
@@ -334,7 +363,7 @@ def study_of(config: Config, kept: Kept, arm: str) -> list[Result]:
 def suites(config: Config, arm: str) -> list[Suite]:
   """Uniform problems of equal lengths, and the stress suite."""
   case, task = case_of(arm), config.tested(arm)
-  lengths, axes = sorted(set(config.lengths)), len(task.axes)
+  lengths, axes = config.lengths_of(arm), len(task.axes)
   equal = Suite(
     name='equal',
     cells=tuple((length,) * axes for length in lengths),

@@ -35,6 +35,7 @@ from extrap.tasks.addition import Addition
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.operation import Operation
+from extrap.tasks.product_trace import ProductTrace
 from extrap.tasks.subtraction import Subtraction
 from extrap.tasks.summation import Summation
 from extrap.training import Context, TrainConfig, fit
@@ -404,13 +405,14 @@ def _untrained(task: NumberTask, **window: int) -> tuple[Transformer, Params]:
     (Summation(base=3), {}),
     (Summation(base=3, trace=True), {'own_step': True}),
     (Multiplication(base=2, second_digits=2), {'behind': 1}),
+    (ProductTrace(base=2), {'behind': -1, 'ahead': 2, 'own_step': True}),
   ],
 )
 def test_what_a_query_does_not_see_does_not_matter(
   task: NumberTask, window: dict[str, int]
 ) -> None:
   model, params = _untrained(task, **window)
-  contexts = contexts_of(task, window.get('behind', 0), 1).whole()
+  contexts = contexts_of(task, *model.config.position.place_window).whole()
   near, whole = (
     logits_of(model, params, task, contexts, near=near)
     for near in (True, False)

@@ -6,7 +6,13 @@ import json
 import pytest
 
 from experiments import certified
-from experiments.certified import CASES, Config, check, make_problem
+from experiments.certified import (
+  CASES,
+  Config,
+  check,
+  make_problem,
+  suites,
+)
 from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv, select
@@ -84,6 +90,10 @@ def test_every_task_has_contexts():
       '--tasks=sorting: name each once, of',
     ),
     ({'tasks': ('parity', 'parity')}, 'name each once'),
+    (
+      {'tasks': ('product_trace',), 'lengths': (100, 200)},
+      'product_trace is tested on at most 50 digits',
+    ),
     ({'eval': 'none'}, 'always evaluates'),
     (
       {'model': TransformerConfig(position=PlaceBias())},
@@ -113,3 +123,14 @@ def test_sums_train_longer_and_traces_see_their_step():
   assert make_problem(config, 'product').model.config.ffn_width == 256
   assert make_problem(config, 'running_sums').model.config.position.own_step
   assert not make_problem(config, 'sum_3@5').model.config.position.own_step
+
+
+def test_long_traces_are_tested_on_fewer_digits():
+  config = Config(tasks=('product_trace', 'parity'), lengths=(100, 10, 50))
+  assert 'product_trace' not in Config().tasks
+  equal, *stress = suites(config, 'product_trace')
+  assert equal.cells == ((10, 10), (50, 50))
+  assert {suite.cells[-1] for suite in stress} == {(50, 50)}
+  assert suites(config, 'parity')[0].cells == ((10,), (50,), (100,))
+  position = make_problem(config, 'product_trace').model.config.position
+  assert position.place_window == (-1, 2) and position.own_step

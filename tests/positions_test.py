@@ -651,7 +651,7 @@ def test_place_window_sees_its_window_itself_and_the_operators(order, zero_pad):
   tokens_BT, ids = sums(task)
   query, key = ids.expand(1, 3), ids.expand(1, 2)
   absent = tokens_BT.shape[1]
-  for behind, ahead in ((0, 1), (1, 2), (2, 0), (0, 0)):
+  for behind, ahead in ((0, 1), (1, 2), (2, 0), (0, 0), (-1, 2)):
     position = PlaceWindow(behind=behind, ahead=ahead)
     assert position.place_window == (behind, ahead)
     seen_BTT = position.visible(query, key) & (key.index <= query.index)
@@ -685,6 +685,13 @@ def test_default_window_shows_two_places_of_the_operands():
   ]
 
 
+def test_a_window_without_any_place_is_refused():
+  with pytest.raises(
+    UsageError, match=r'behind=-1 .*ahead=0: no place is seen'
+  ):
+    PlaceWindow(behind=-1, ahead=0)
+
+
 def every_format():
   """Tokens and structure of sums in all four formats, in one batch."""
   tasks = [Addition(order=o, zero_pad=z) for o, z in FORMATS]
@@ -694,7 +701,7 @@ def every_format():
 
 @pytest.mark.parametrize(
   ('behind', 'ahead', 'depth'),
-  [(0, 1, 1), (0, 1, 2), (1, 2, 2), (2, 0, 2), (4, 3, 1)],
+  [(0, 1, 1), (0, 1, 2), (1, 2, 2), (2, 0, 2), (4, 3, 1), (-1, 2, 2)],
 )
 def test_gathered_attention_equals_dense(behind, ahead, depth):
   position = PlaceWindow(behind=behind, ahead=ahead)

@@ -12,7 +12,7 @@ from extrap.evaluation.borrows import BORROWS
 from extrap.evaluation.ones import ONES
 from extrap.evaluation.orders import ORDERS, order_sampler, order_suites
 from extrap.evaluation.patterns import PATTERNS
-from extrap.evaluation.products import PRODUCTS
+from extrap.evaluation.products import LONG_PRODUCTS, PRODUCTS
 from extrap.evaluation.stress import stress_sampler, stress_suites
 from extrap.evaluation.sums import SUMS, sum_sampler
 from extrap.tasks.bitwise_or import BitwiseOr
@@ -20,6 +20,7 @@ from extrap.tasks.copying import Copying
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.parity import Parity
 from extrap.tasks.prefix_sums import PrefixSums
+from extrap.tasks.product_trace import ProductTrace
 from extrap.tasks.sorting import Sorting
 from extrap.tasks.subtraction import Subtraction
 from extrap.tasks.summation import Summation
@@ -85,6 +86,22 @@ def test_products_are_valid_and_of_their_kind(kind, second_digits):
     if kind == 'palindromes':
       assert str(a) == str(a)[::-1]
       assert str(b) == str(b)[::-1]
+
+
+@pytest.mark.parametrize('kind', LONG_PRODUCTS)
+def test_traces_of_products_are_valid_and_of_their_kind(kind):
+  rows = drawn(ProductTrace(), LONG_PRODUCTS[kind], lengths=(1, 2, 9))
+  for length, (a, b) in rows:
+    assert [len(str(a)), len(str(b))] == [length, length]
+    if kind == 'nines':
+      assert a == b == 10**length - 1
+  if kind.startswith('zeros'):
+    sparse, full = (
+      ''.join(str(pair[k]) for _, pair in rows)
+      for k in ((0, 1) if kind == 'zeros in a' else (1, 0))
+    )
+    assert sparse.count('0') > len(sparse) / 2
+    assert '0' not in full
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ def test_gathered_keys_are_those_of_the_dense_window(roles):
   """Numbers that share a role and a place are all seen."""
   task = Summation(roles=roles, operands=4, trace=True)
   batch = task.from_integers([(99, 1, 2345, 7), (5, 50, 3)])
-  check_gathered(task, batch.tokens)
+  for own_step in (False, True):
+    check_gathered(task, batch.tokens, own_step=own_step)
 
 
 def test_the_same_row_is_drawn_into_every_shape():

@@ -18,6 +18,8 @@ from extrap.models.transformer import Transformer
 from extrap.tasks.summation import Summation
 
 WINDOW = PlaceWindow(own_step=True)
+
+
 def problems(base, count):
   """All rows of few digits, and all pairs of four digits among zeros."""
   yield from itertools.product(range(base**2), repeat=count)

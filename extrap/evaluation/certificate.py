@@ -259,7 +259,7 @@ def contexts_for(
   traced |= isinstance(task, ProductTrace)
   if traced and not model.config.position.own_step:
     raise UsageError(
-      'a query sees all steps of a trace, and nothing tells which one it needs: '
+      'a query sees all steps of a trace, and nothing tells its own: '
       '--model.position.own_step'
     )
   return contexts_of(task, *window, **some)

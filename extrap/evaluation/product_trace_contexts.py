@@ -151,9 +151,7 @@ class _Line:
     rest_K = np.maximum(carry_K * size - low_K * self.b, 0)
     pairs = ((a_C, low_K), (u_C, rest_K))
     high, low = zip(*(np.meshgrid(*pair) for pair in pairs), strict=True)
-    return tuple(
-      (x * size + y).ravel() for x, y in zip(high, low, strict=True)
-    )
+    return tuple((x * size + y).ravel() for x, y in zip(high, low, strict=True))
 
   def _asked(
     self, digits: int, a_C: np.ndarray, before_C: np.ndarray, weight: int

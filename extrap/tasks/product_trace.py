@@ -91,9 +91,7 @@ class ProductTrace(NumberTask):
     """Digits of all lines, [B, M, X]."""
     a_BX = jnp.pad(a_BN, ((0, 0), (0, 1)))
 
-    def step(
-      line_BX: jax.Array, b_B: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def step(line_BX: jax.Array, b_B: jax.Array) -> tuple[jax.Array, jax.Array]:
       rest_BX = jnp.pad(line_BX[:, 1:], ((0, 0), (0, 1)))
       total_BX = rest_BX + a_BX * b_B[:, None]
       tens_BX = shift_up(total_BX // self.base)
