@@ -114,7 +114,7 @@ class _Line:
         yield self._asked(1, zero, zero, weight)
     # The first '=' sees itself, whether it is the last one or not.
     if anywhere and not (self.first and self.last):
-      lowest_C, before_C = self._pairs(base, 1 if self.first else base**2)
+      lowest_C, before_C = _pairs(base, 1 if self.first else base**2)
       yield self._asked(2, lowest_C + base, before_C, -1)
 
   def _inside(self) -> tuple[np.ndarray, np.ndarray]:
@@ -123,21 +123,16 @@ class _Line:
     One digit under the window makes any carry, as u need not be smaller there.
     """
     base = self.task.base
-    pair = self._pairs(base**2, 1 if self.first else base**2)
+    pair = _pairs(base**2, 1 if self.first else base**2)
     a_C, u_C = self._over(*pair, places=1)
     return a_C + base**3, u_C
 
   def _at_top(self) -> tuple[np.ndarray, np.ndarray]:
     """Values [C] of a and u, where the window shows a's highest digit."""
     base = self.task.base
-    w_C, v_C = self._pairs(base, 1 if self.first else base)
+    w_C, v_C = _pairs(base, 1 if self.first else base)
     real_C = (w_C > 0) & (v_C <= w_C)
     return self._over(w_C[real_C], v_C[real_C], places=2)
-
-  def _pairs(self, more: int, less: int) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of a number below `more` and one below `less`, [C] each."""
-    one_C, other_C = np.divmod(np.arange(more * less), less)
-    return one_C, other_C
 
   def _over(
     self, a_C: np.ndarray, u_C: np.ndarray, places: int
@@ -149,9 +144,10 @@ class _Line:
     low_K = -(-carry_K * size // max(self.b, 1))
     low_K = np.clip(low_K, 1, size - 1)
     rest_K = np.maximum(carry_K * size - low_K * self.b, 0)
-    pairs = ((a_C, low_K), (u_C, rest_K))
-    high, low = zip(*(np.meshgrid(*pair) for pair in pairs), strict=True)
-    return tuple((x * size + y).ravel() for x, y in zip(high, low, strict=True))
+    return tuple(
+      (high_C[:, None] * size + low).ravel()
+      for high_C, low in ((a_C, low_K), (u_C, rest_K))
+    )
 
   def _asked(
     self, digits: int, a_C: np.ndarray, before_C: np.ndarray, weight: int
@@ -166,22 +162,29 @@ class _Line:
     """
     take_C = spread(len(a_C), self.most)
     a_C, before_C = a_C[take_C], before_C[take_C]
-    task, lines = self.task, 0 if self.first else BEFORE
-    scale = task.base ** (BEFORE - 1)
-    made_C = -(-before_C * scale // np.maximum(a_C, 1))
+    lines, moved = self._lines_before, digits + self.shift
+    sizes_2 = np.array((moved, lines + 1 + (not self.last)), np.int32)
     a_CN = np.pad(self._digits(a_C, DIGITS), ((0, 0), (self.shift, 0)))
-    # What is made, b, and a digit after it.
-    b_CN = np.ones((len(a_C), BEFORE + 2), np.int32)
+    b_CN = self._other_factor(a_C, before_C)
+    sizes_C2 = np.tile(sizes_2, (len(a_C), 1))
+    batch = encode(self.task, a_CN, b_CN, sizes_C2)
+    seen_CKW = self._seen(digits, a_C, before_C, weight)
+    column = lines * (moved + 2) + weight + self.shift + 1
+    return Contexts.asked(batch, column, seen_CKW, behind=0)
+
+  @property
+  def _lines_before(self) -> int:
+    return 0 if self.first else BEFORE
+
+  def _other_factor(self, a_C: np.ndarray, before_C: np.ndarray) -> np.ndarray:
+    """Digits that make the line before, then b, then a 1 if it goes on."""
+    lines, scale = self._lines_before, self.task.base ** (BEFORE - 1)
+    made_C = -(-before_C * scale // np.maximum(a_C, 1))
+    b_CN = np.zeros((len(a_C), BEFORE + 2), np.int32)
     b_CN[:, :lines] = self._digits(made_C, lines)
     b_CN[:, lines] = self.b
-    b_CN[:, lines + 1 + (not self.last) :] = 0
-    digits += self.shift
-    sizes = (digits, lines + 1 + (not self.last))
-    sizes_C2 = np.tile(np.array(sizes, np.int32), (len(a_C), 1))
-    batch = encode(task, a_CN, b_CN, sizes_C2)
-    seen_CKW = self._seen(digits - self.shift, a_C, before_C, weight)
-    column = lines * (digits + 2) + weight + self.shift + 1
-    return Contexts.asked(batch, column, seen_CKW, behind=0)
+    b_CN[:, lines + 1] = not self.last
+    return b_CN
 
   def _digits(self, number_C: np.ndarray, places: int) -> np.ndarray:
     """The lowest digits, int32 [C, N]."""
@@ -192,19 +195,21 @@ class _Line:
     self, digits: int, a_C: np.ndarray, before_C: np.ndarray, weight: int
   ) -> np.ndarray:
     """a, the line before, and b with the '=' that is seen, [C, 3, W]."""
-    seen_CKW = np.full((len(a_C), 3, 2), ABSENT, np.int32)
-    a_CN, before_CN = (self._digits(x, DIGITS + 1) for x in (a_C, before_C))
-    low = max(weight, 0)
-    present = min(low + 2, digits)
-    seen_CKW[:, 0, : max(present - low, 0)] = a_CN[:, low:present]
-    if weight < 0:
-      seen_CKW[:, 0] = np.stack([np.full_like(a_C, BELOW), a_CN[:, 0]], 1)
-    if not self.first:
-      low = weight + 1
-      present = min(low + 2, digits + 1)
-      shown_CW = before_CN[:, low:present]
-      seen_CKW[:, 1, : shown_CW.shape[1]] = shown_CW
-    seen_CKW[:, 2, 0] = self.b
-    if self.last:
-      seen_CKW[:, 2, 1] = self.task.token('=')
-    return seen_CKW
+    line_digits = 0 if self.first else digits + 1
+    follows = self.task.token('=') if self.last else ABSENT
+    b_CW = np.tile(np.array((self.b, follows), np.int32), (len(a_C), 1))
+    a_CW = self._window(a_C, digits, weight)
+    before_CW = self._window(before_C, line_digits, weight + 1)
+    return np.stack([a_CW, before_CW, b_CW], axis=1)
+
+  def _window(self, number_C: np.ndarray, digits: int, low: int) -> np.ndarray:
+    """Digits of a number of given length at two weights, [C, W]."""
+    weight_W = low + np.arange(2)
+    digit_CW = self._digits(number_C, DIGITS + 3)[:, np.maximum(weight_W, 0)]
+    digit_CW = np.where(weight_W < digits, digit_CW, ABSENT)
+    return np.where(weight_W < 0, BELOW, digit_CW)
+
+
+def _pairs(more: int, less: int) -> tuple[np.ndarray, np.ndarray]:
+  """All pairs of a number below `more` and one below `less`, [C] each."""
+  return np.divmod(np.arange(more * less), less)
