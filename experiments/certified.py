@@ -39,7 +39,7 @@ written line by line, each line a digit of the second factor times the first
 plus what is left of the line before. A query sees two digits of the first
 factor, two of the line before, and its line's digit of the second; in base 10
 these are 1,125,163 contexts, and none depends on a length. Lines are many:
-tested on up to 50 x 50 digits. Not run yet.
+tested on up to 100 x 100 digits. Not run yet.
 
 Protocol. Lengths uniform in 1..10; the same batch and learning rate for all
 tasks, and the same steps and model, but for sums (`CASES`: a multiple of the
@@ -190,7 +190,7 @@ CASES = {
     task=ProductTrace(),
     name='product',
     kinds=LONG_PRODUCTS,
-    longest=50,  # of two factors: 2,702 tokens
+    longest=100,  # of two factors: 10,402 tokens
     model={'ffn': 'geglu', 'ffn_depth': 2},
     window={'behind': -1, 'ahead': 2, 'own_step': True},
   ),

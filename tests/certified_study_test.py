@@ -91,8 +91,8 @@ def test_every_task_has_contexts():
     ),
     ({'tasks': ('parity', 'parity')}, 'name each once'),
     (
-      {'tasks': ('product_trace',), 'lengths': (100, 200)},
-      'product_trace is tested on at most 50 digits',
+      {'tasks': ('product_trace',), 'lengths': (200, 500)},
+      'product_trace is tested on at most 100 digits',
     ),
     ({'eval': 'none'}, 'always evaluates'),
     (
@@ -126,11 +126,11 @@ def test_sums_train_longer_and_traces_see_their_step():
 
 
 def test_long_traces_are_tested_on_fewer_digits():
-  config = Config(tasks=('product_trace', 'parity'), lengths=(100, 10, 50))
+  config = Config(tasks=('product_trace', 'parity'), lengths=(200, 10, 50))
   assert 'product_trace' not in Config().tasks
   equal, *stress = suites(config, 'product_trace')
   assert equal.cells == ((10, 10), (50, 50))
   assert {suite.cells[-1] for suite in stress} == {(50, 50)}
-  assert suites(config, 'parity')[0].cells == ((10,), (50,), (100,))
+  assert suites(config, 'parity')[0].cells == ((10,), (50,), (200,))
   position = make_problem(config, 'product_trace').model.config.position
   assert position.place_window == (-1, 2) and position.own_step

@@ -123,6 +123,8 @@ def test_moved_contexts_are_contexts_further_up(task, behind):
     (Copying(backwards=True), (0, 1), 'copies forwards'),
     (Parity(), (0, 1), 'parity with a trace'),
     (PrefixSums(), (1, 1), 'no place behind'),
+    (Multiplication(second_digits=1), (-1, 2), 'position.behind=0 or more'),
+    (PrefixSums(), (-1, 2), 'its own and no place behind'),
     (PrefixSums(base=1000), (0, 1), 'can be enumerated'),
     (Multiplication(), (0, 1), '--task.second_digits=1'),
     (Multiplication(second_digits=2), (0, 1), 'position.behind=1 or more'),

@@ -123,12 +123,11 @@ class ProductTrace(NumberTask):
     structure, tokens = super().structure(tokens_BT), tokens_BT.shape[1]
     digit_BT, equals_BT = tokens_BT < self.base, tokens_BT == self.token('=')
     line_BT = jnp.cumsum(equals_BT | (tokens_BT == self.token(',')), axis=1)
-    second_BT = jnp.cumsum(tokens_BT == self.token('x'), axis=1) > 0
-    second_BT &= digit_BT & (line_BT == 0)
-    count_BT = jnp.cumsum(second_BT, axis=1)
     answer_BT, runs = line_BT > 0, _most_runs(tokens)
+    second_BT = jnp.cumsum(tokens_BT == self.token('x'), axis=1) > 0
+    second_BT &= digit_BT & ~answer_BT
     given_BT = second_BT | equals_BT
-
+    count_BT = jnp.cumsum(second_BT, axis=1)  # the line of a digit of b
     kind_BT = jnp.where(second_BT, B, jnp.where(answer_BT, LINE, A))
     delimiter_BT = DELIMITERS + tokens_BT - self.base
     run_BT = jnp.minimum(line_BT, runs - 1)

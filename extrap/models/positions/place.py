@@ -175,16 +175,7 @@ class PlaceWindow(_PlaceRelative):
     code_BT = jnp.where(known_BT, code_BT, jnp.iinfo(jnp.int32).max)
     order_BT = jnp.argsort(code_BT, axis=1)
     sorted_BT = jnp.take_along_axis(code_BT, order_BT, axis=1)
-
-    offset_O = jnp.arange(-self.behind, self.ahead + 1) + 2
-    rank_BTO = ids.place[..., None] + offset_O[None, None]
-    inside_BTO = (rank_BTO > 0) & (rank_BTO < places)
-    parts = []
-    for step_BT in (ids.asks - EVERY, jnp.zeros_like(ids.asks)):
-      first_BT1 = (step_BT * places)[..., None]
-      placed_BTO = jnp.where(inside_BTO, first_BT1 + rank_BTO, -1)
-      parts += [first_BT1, placed_BTO]
-    wanted_BTX = jnp.concatenate(parts, axis=-1)
+    wanted_BTX = self._wanted(ids, places)
     at_BTX = jax.vmap(jnp.searchsorted)(sorted_BT, wanted_BTX)
     found = []
     for more in range(ids.most_read):
@@ -192,6 +183,22 @@ class PlaceWindow(_PlaceRelative):
       token_BTX = _pick(order_BT, at_BTX + more, tokens)
       found.append(jnp.where(is_it_BTX, token_BTX, tokens))
     return jnp.concatenate(found, axis=-1)
+
+  def _wanted(self, ids: Structure, places: int) -> jax.Array:
+    """Codes [B, T, X] of what each token sees, of its step and of every one.
+
+    A code is that of a step, a multiple of `places`, plus 0 for anchors, or a
+    digit's place plus 2.
+    """
+    offset_O = jnp.arange(-self.behind, self.ahead + 1) + 2
+    rank_BTO = ids.place[..., None] + offset_O[None, None]
+    inside_BTO = (rank_BTO > 0) & (rank_BTO < places)
+    parts = []
+    for step_BT in (ids.asks - EVERY, jnp.zeros_like(ids.asks)):
+      anchor_BT1 = (step_BT * places)[..., None]
+      parts.append(anchor_BT1)
+      parts.append(jnp.where(inside_BTO, anchor_BT1 + rank_BTO, -1))
+    return jnp.concatenate(parts, axis=-1)
 
   def _of_all(self, ids: Structure) -> jax.Array:
     """Tokens scattered to (run, place), gathered at place + offset."""
