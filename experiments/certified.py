@@ -134,7 +134,7 @@ class Case:
 
 
 def _sum(
-  longer: int, task: Summation, most: int | None = None, **model: int
+  longer: int, task: Summation, most: int | None = None, **model: int | str
 ) -> Case:
   return Case(
     task=task,
@@ -148,6 +148,9 @@ def _sum(
   )
 
 
+# What depends on few tokens, but in a way that one network hardly learns.
+DEEP: Mapping[str, int | str] = dict(heads=8, ffn='geglu', ffn_depth=2)
+
 CASES = {
   'subtraction': Case(task=Subtraction(), name='borrow', kinds=BORROWS),
   'product': Case(
@@ -158,8 +161,8 @@ CASES = {
   'parity': Case(task=Parity(trace=True), name='pattern', kinds=PATTERNS),
   'prefix_sums': Case(task=PrefixSums(), name='pattern', kinds=PATTERNS),
   'sum_3': _sum(2, Summation(operands=3, alike=0.5), ffn_width=512),
-  'sum_4': _sum(4, Summation(operands=4, alike=0.5), ffn_width=512),
-  'sum_5': _sum(6, Summation(operands=5, alike=0.5), ffn_width=1024),
+  'sum_4': _sum(4, Summation(operands=4, alike=0.5), **DEEP),
+  'sum_5': _sum(8, Summation(operands=5, alike=0.5), **DEEP),
   'running_sums': _sum(1, Summation(operands=4, trace=True), most=10),
 }
 
