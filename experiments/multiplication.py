@@ -20,7 +20,7 @@ other: a digit depends on few tokens, in a way that one network did not learn.
 
 Protocol. Lengths uniform in 1..N; every arm has the same products. The learning
 rate of three by training loss (every product is fresh: that is the loss in
-distribution) in runs of a tenth of the budget, seeds apart; their cost is
+distribution) in runs of a twentieth of the budget, seeds apart; their cost is
 listed. The last checkpoint of every seed, teacher forced (equal to greedy
 decoding), the whole answer and its end. Reach is the largest tested length up
 to which every tested one is at least 99 % (90, 50 %) right. Products of nines
@@ -126,7 +126,7 @@ class Config(StudyConfig):
     TransformerConfig(), "the model; position and depth are the arm's"
   )
   steps: int = option(
-    9_600, 'optimizer steps', unit='steps', minimum=1, identity=False
+    19_200, 'optimizer steps', unit='steps', minimum=1, identity=False
   )
   train: TrainConfig = option(TrainConfig(evaluate_every=0), 'training')
   digits: int = option(10, 'longest training factor', unit='digits', minimum=2)
@@ -191,7 +191,7 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
     config,
     kept,
     RATES,
-    -(-config.steps // 10),
+    -(-config.steps // 20),
   )
   lengths = lengths_up_to(config.digits, config.longest)
   rows = 1000 if config.eval == 'full' else 200
