@@ -22,12 +22,13 @@ seed below that at N itself is "not learned". Tests stop beyond the length where
 all seeds are below 50 %.
 
 Measured (seeds 0..4, N = 10; 500,032 sums and 8.1e12 to 8.6e12 FLOPs a seed,
-1,000 sums a length and seed, `results/ladder.csv`). Randomised FIRE: not
-learned, 0 % at 10 digits. Abacus: two of five seeds learn, reach 11 and 12 at
-99 %. Coupling: all learn, reach 11 to 12 at 99 %, 15 to 20 at 50 %.
+1,000 sums a length and seed, `results/ladder.csv`). Plain digits, reversed
+digits and randomised FIRE: not learned, 0 % at 10 digits. Abacus: two of five
+seeds learn, reach 11 and 12 at 99 %. Coupling: all learn, reach 11 to 12 at
+99 %, 15 to 20 at 50 %.
 Place-relative with fading far places, and the hard window: all sums right in
-all seeds at every length up to 1,000, the longest tested. Plain and reversed
-digits, and N = 20, have not been trained yet.
+all seeds at every length up to 1,000, the longest tested. N = 20 has not been
+trained yet.
 
 Where it differs. Abacus and coupling reach 6 and 6.7 times in their papers, at
 about a million and ten thousand times the compute: what is short here is the

@@ -78,10 +78,12 @@ from absl import flags
 from extrap import cli
 from extrap.arms import (
   Arm,
+  certified_rows,
   check_names,
   check_scratch,
   run_arms,
   score_lengths,
+  stress_rows,
   train_tuned,
 )
 from extrap.config import option
@@ -90,7 +92,6 @@ from extrap.evaluation import certificate as certificates
 from extrap.evaluation import closure
 from extrap.evaluation.patterns import PATTERNS
 from extrap.evaluation.results import Result, select
-from extrap.evaluation.stress import stress_suites
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
   NoPosition,
@@ -103,14 +104,8 @@ from extrap.reporting.reach import reach_table
 from extrap.reporting.report import bullets, picture, write_report
 from extrap.reporting.tables import certificate_table, suite_table
 from extrap.sequence import SequenceProblem
-from extrap.study import (
-  Kept,
-  StudyConfig,
-  count_right,
-  provenance,
-)
+from extrap.study import Kept, StudyConfig, provenance
 from extrap.tasks.parity import Parity
-from extrap.training import distributed
 from extrap.training.config import TrainConfig
 
 STUDY = 'parity'
@@ -275,43 +270,14 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   lengths = lengths_of(config, name)
   rows = 1000 if config.eval == 'full' else 200
   results = score_lengths(arm, lengths, rows, kept)
-  tested = [int(row.size) for row in results if row.value is not None]
-  return results + stress(arm, tested, kept) + certify(arm)
-
-
-def stress(arm: Arm, lengths: Sequence[int], kept: Kept) -> list[Result]:
-  """Patterns at the training length and at the longest tested one."""
-  problem, results = arm.problem, []
-  ends = sorted({problem.max_size, max(lengths)})
-  suites = stress_suites(
-    'pattern', PATTERNS, problem.task, ends, rows=10, buckets=()
-  )
-  for suite in suites.values():
-    counts = count_right(
-      problem.model,
-      arm.trained.params,
-      problem.task,
-      suite,
-      f'test {arm.name}, {suite.name}',
-      kept.check,
-    )
-    for (length,), right_R in counts.items():
-      results += arm.source.exact_match(
-        suite.name, str(length), right_R, suite.rows
-      )
-  return results
+  results += stress_rows(arm, 'pattern', PATTERNS, results, kept)
+  return results + certify(arm)
 
 
 def certify(arm: Arm) -> list[Result]:
   """The certificate of every replica, of the arms that can have one."""
-  if arm.name not in ('signs', 'trace'):
-    return []
-  of = certificates.certify if arm.name == 'trace' else closure.certify_parity
-  params = distributed.to_host(arm.trained.params)
-  found = of(arm.problem.model, params, arm.problem.task)
-  for seed, one in zip(arm.source.seeds, found, strict=True):
-    distributed.say(f'{arm.name}, seed {seed}: {one}')
-  return certificates.rows(arm.source, found)
+  kinds = {'signs': closure.certify_parity, 'trace': certificates.certify}
+  return certified_rows(arm, kinds[arm.name]) if arm.name in kinds else []
 
 
 def by_length(results: Sequence[Result]) -> list[Result]:

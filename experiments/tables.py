@@ -173,13 +173,13 @@ def publish(run: Path, name: str = '') -> None:
 
 
 def merge(path: Path, results: list[Result], comments: list[str]) -> None:
-  """Puts arms into a results file; its other arms stay as they are."""
+  """Puts arms into a results file, by rung; its other arms stay as they are."""
   if path.exists():
     there, notes = read_csv(path)
     arms = {row.arm for row in results}
     results = [row for row in there if row.arm not in arms] + results
     comments = notes + [note for note in comments if note not in notes]
-  write_csv(path, results, comments)
+  write_csv(path, sorted(results, key=lambda row: row.rung), comments)
 
 
 def publish_addition(

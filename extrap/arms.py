@@ -7,7 +7,7 @@ Suffix key: R replicas.
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +15,12 @@ import numpy as np
 from absl import flags
 
 from extrap.errors import UsageError
+from extrap.evaluation import certificate
+from extrap.evaluation.certificate import Certificate
 from extrap.evaluation.grid import Suite, in_table
 from extrap.evaluation.reach import is_over
 from extrap.evaluation.results import Provenance, Result, write_csv
+from extrap.evaluation.stress import Kind, stress_suites
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
@@ -231,6 +234,56 @@ def _score(arm: Arm, length: int, rows: int, kept: Kept) -> np.ndarray:
     kept.check,
   )
   return np.asarray(counts[cell])
+
+
+def stress_rows(
+  arm: Arm,
+  name: str,
+  kinds: Mapping[str, Kind],
+  scored: Sequence[Result],
+  kept: Kept,
+) -> list[Result]:
+  """A stress suite at the training length and at the longest that was scored.
+
+  Args:
+    arm: the arm.
+    name: of the suite; kinds: its problems, see `stress_suites`.
+    scored: rows of `score_lengths`.
+    kept: hears SIGTERM between cells.
+  """
+  problem, results = arm.problem, []
+  tested = {int(row.size) for row in scored if row.value is not None}
+  ends = sorted({problem.max_size, max(tested)})
+  suites = stress_suites(name, kinds, problem.task, ends, rows=10, buckets=())
+  for suite in suites.values():
+    counts = count_right(
+      problem.model,
+      arm.trained.params,
+      problem.task,
+      suite,
+      f'test {arm.name}, {suite.name}',
+      kept.check,
+    )
+    for cell, right_R in counts.items():
+      size = str(max(cell))
+      results += arm.source.exact_match(suite.name, size, right_R, suite.rows)
+  return results
+
+
+def certified_rows(
+  arm: Arm, of: Callable[..., list[Certificate]] = certificate.certify
+) -> list[Result]:
+  """The certificate of every replica, which is said.
+
+  Args:
+    arm: the arm.
+    of: called as of(model, params, task).
+  """
+  params = distributed.to_host(arm.trained.params)
+  found = of(arm.problem.model, params, arm.problem.task)
+  for seed, one in zip(arm.source.seeds, found, strict=True):
+    distributed.say(f'{arm.name}, seed {seed}: {one}')
+  return certificate.rows(arm.source, found)
 
 
 def lengths_up_to(trained: int, longest: int) -> list[int]:

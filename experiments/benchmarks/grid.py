@@ -1,0 +1,177 @@
+"""Time of a whole grid of lengths, against decoding without a cache.
+
+The 100 x 100 grid of operand lengths, 100 sums a cell, with a model of half a
+million parameters (Abacus, two layers, width 128): a million sums. Published
+length-generalization code (mcleish7/arithmetic) decodes them with a whole
+forward pass for every token of the answer; that loop is timed here on cells
+drawn from the grid, in the same process, on the same sums. The weights are
+random: they change no time, but few answers are right; that both methods agree
+on a trained model is shown by `experiments.benchmarks.decoding`.
+
+Command (two CPU cores of an AMD EPYC; the claim is at most an hour):
+  python -m experiments.benchmarks.grid --csv=experiments/results/grid.csv
+"""
+
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from absl import flags
+from flax import linen as nn
+
+from experiments.benchmarks.decoding import median_seconds, uncached_decode
+from experiments.benchmarks.table import publish
+from extrap import cli
+from extrap.config import option
+from extrap.evaluation.decoding import decoded_match
+from extrap.evaluation.grid import (
+  Cell,
+  Suite,
+  draw_rows,
+  evaluate,
+  teacher_forced_match,
+)
+from extrap.evaluation.regions import square
+from extrap.models import Transformer, TransformerConfig
+from extrap.models.positions import Abacus
+from extrap.models.transformer import Params
+from extrap.reporting.progress import Progress
+from extrap.sequence import SequenceProblem
+from extrap.tasks.addition import Addition
+from extrap.tasks.task import Batch
+
+CLAIM = 'a million sums of up to 100 digits scored within an hour'
+TIME = 'about 40 minutes on two CPU cores'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark:
+  """Flags of this benchmark."""
+
+  grid: int = option(100, 'side of the grid', unit='digits', minimum=2)
+  sums: int = option(100, 'sums a cell', unit='sums', minimum=1)
+  sample: int = option(12, 'cells that are also decoded', minimum=1)
+  repeats: int = option(3, 'timed calls a sampled cell; the median counts')
+  csv: str | None = option(None, 'where to write the numbers')
+
+  @property
+  def suite(self) -> Suite:
+    """The whole grid; a program for every ten lengths."""
+    buckets = tuple(range(10, self.grid + 10, 10))
+    return Suite(
+      name='benchmark',
+      cells=square(self.grid),
+      rows=self.sums,
+      buckets=buckets,
+    )
+
+
+def make_problem(benchmark: Benchmark) -> SequenceProblem:
+  """Half a million parameters at the default size of the grid."""
+  task = Addition()
+  config = TransformerConfig(
+    position=Abacus(shift=0, max_size=benchmark.grid + 12),
+    depth=2,
+    width=128,
+    ffn_width=704,
+  )
+  model = Transformer(config, task.vocab_size)
+  return SequenceProblem(
+    task=task, model=model, max_size=10, validation_size=10
+  )
+
+
+def time_grid(
+  problem: SequenceProblem, params_R: Params, suite: Suite
+) -> float:
+  """Seconds of all cells, compilation included."""
+  with Progress(len(suite.cells), 'grid', unit='cells') as progress:
+    began = time.perf_counter()
+    evaluate(
+      problem.model, params_R, problem.task, suite, progress=progress.advance
+    )
+    return time.perf_counter() - began
+
+
+def methods(problem: SequenceProblem) -> dict[str, Callable[..., jax.Array]]:
+  """What is compared: (params, batch) -> exact match bool [B]."""
+  model, task = problem.model, problem.task
+
+  def decoded(params: Params, batch: Batch) -> jax.Array:
+    return decoded_match(uncached_decode(model, params, task, batch), batch)
+
+  def forced(params: Params, batch: Batch) -> jax.Array:
+    return teacher_forced_match(model, params, task, batch)
+
+  return {'forward pass': forced, 'decoding, no cache': decoded}
+
+
+def time_cells(
+  problem: SequenceProblem,
+  params: Params,
+  suite: Suite,
+  cells: list[Cell],
+  repeats: int,
+) -> dict[str, tuple[float, np.ndarray]]:
+  """Seconds of each method, all cells together, and what is right."""
+  seconds, right = {}, {}
+  for name, method in methods(problem).items():
+    run = jax.jit(method)
+    for done, cell in enumerate(cells):
+      bucket = next(b for b in suite.buckets if b >= max(cell))
+      cell_NS = np.tile(np.array(cell, np.int32), (suite.rows, 1))
+      rows = np.arange(suite.rows)
+      batch = draw_rows(problem.task, suite, cell_NS, rows, bucket)
+      call = functools.partial(run, params, batch)
+      right.setdefault(name, []).append(np.asarray(call()))
+      spent = median_seconds(call, repeats)
+      seconds[name] = seconds.get(name, 0) + spent
+      print(f'{name}: cell {done + 1}/{len(cells)}', file=sys.stderr)
+  return {name: (seconds[name], np.concatenate(right[name])) for name in right}
+
+
+def measure(benchmark: Benchmark) -> list[list[str]]:
+  """One row for the grid, and one a method on the sampled cells."""
+  problem, suite = make_problem(benchmark), benchmark.suite
+  params = nn.unbox(jax.jit(problem.init)(jax.random.key(0)))
+  count = sum(leaf.size for leaf in jax.tree.leaves(params))
+  whole = time_grid(problem, jax.tree.map(lambda x: x[None], params), suite)
+  chosen = np.random.default_rng(0).choice(
+    len(suite.cells), benchmark.sample, replace=False
+  )
+  cells = [suite.cells[i] for i in chosen]
+  timed = time_cells(problem, params, suite, cells, benchmark.repeats)
+  first_seconds, first_right = timed['forward pass']
+
+  def row(name: str, cells: int, seconds: float, right_N: np.ndarray):
+    sums = cells * suite.rows
+    each, ratio = 1e3 * seconds / sums, seconds / first_seconds
+    ratio *= len(first_right) / sums
+    agrees = bool((right_N == first_right).all())
+    numbers = f'{seconds:.4g}', f'{each:.3g}', f'{ratio:.3g}', str(agrees)
+    return [name, f'{count}', str(cells), str(sums), *numbers]
+
+  return [
+    row('forward pass, the grid', len(suite.cells), whole, first_right),
+    *(row(name, len(cells), *found) for name, found in timed.items()),
+  ]
+
+
+HEADERS = [
+  *('method', 'parameters', 'cells', 'sums', 'seconds', 'ms_a_sum'),
+  *('ratio', 'same_matches'),
+]
+
+
+def main(benchmark: Benchmark, flag_values: flags.FlagValues) -> int:
+  """Prints a table; returns 1 if the methods disagree on any sum."""
+  del flag_values
+  return publish(HEADERS, measure(benchmark), benchmark.csv)
+
+
+if __name__ == '__main__':
+  cli.run(main, Benchmark, doc=__doc__)

@@ -1,0 +1,232 @@
+"""Products with a two-digit factor, by what is given away, without a trace.
+
+Claimed elsewhere. Position coupling takes N x 2 products from 40 to 100 digits,
+2.5 times, with its answer alone (Cho et al. 2024, arXiv 2405.20671); with
+Abacus embeddings, looping and injection N x M products are right in
+distribution, to 15 x 15, and hardly beyond (McLeish et al. 2024, arXiv
+2405.17399).
+
+Here. Trained on N x 2 products of up to 10 digits, least significant first; the
+answer alone is written. By rung:
+  abacus         L3, four layers
+  abacus_looped  L3, one layer looped four times, with the input added each
+                 time and the progressive loss (the paper's LT)
+  coupling       L4, four layers
+  place_bias     L5, biases by place that fade with length; no window
+  window         L6, the digits at a place, the next and the one before, and
+                 the short factor; certified by enumeration where it passes
+The last two have one layer with two gated feed-forward networks after each
+other: a digit depends on few tokens, in a way that one network did not learn.
+
+Protocol. Lengths uniform in 1..N; every arm has the same products. The learning
+rate of three by training loss (every product is fresh: that is the loss in
+distribution) in runs of a twentieth of the budget, seeds apart; their cost is
+listed. The last checkpoint of every seed, teacher forced (equal to greedy
+decoding), the whole answer and its end. Reach is the largest tested length up
+to which every tested one is at least 99 % (90, 50 %) right. Products of nines
+and the like are a suite of their own (`extrap/evaluation/products.py`).
+
+Command (two CPU cores of an AMD EPYC):
+  python -m experiments.multiplication                 all arms
+  python -m experiments.multiplication --arms=window   one arm
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from extrap import cli
+from extrap.arms import (
+  certified_rows,
+  check_names,
+  check_scratch,
+  lengths_up_to,
+  run_arms,
+  score_lengths,
+  stress_rows,
+  train_tuned,
+)
+from extrap.config import option
+from extrap.evaluation.certificate import STATEMENT
+from extrap.evaluation.products import PRODUCTS
+from extrap.evaluation.results import LENGTH_SPLITS, Result, select
+from extrap.models import Transformer, TransformerConfig
+from extrap.models.positions import (
+  Abacus,
+  Coupling,
+  PlaceBias,
+  PlaceWindow,
+  Position,
+)
+from extrap.reporting import plots
+from extrap.reporting.reach import reach_table
+from extrap.reporting.report import bullets, picture, write_report
+from extrap.reporting.tables import certificate_table, suite_table
+from extrap.sequence import SequenceProblem
+from extrap.study import Kept, StudyConfig, provenance
+from extrap.tasks.multiplication import Multiplication
+from extrap.training.config import TrainConfig
+
+STUDY = 'multiplication'
+CLAIM = 'N x 2 products without a trace: 20 times the training length'
+TIME = 'about an hour on two CPU cores (estimated)'
+
+RATES = (1.5e-3, 5e-3, 1.5e-2)
+MULTIPLE = 6  # Ids are trained up to so many times the training length.
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """What an arm is given.
+
+  Attributes:
+    rung: its structure, in words.
+    position: its encoding.
+    changes: of the model.
+  """
+
+  rung: str
+  position: Position
+  changes: Mapping[str, int | str]
+
+
+FOUR: Mapping[str, int | str] = dict(depth=4)
+DEEP: Mapping[str, int | str] = dict(heads=8, ffn='geglu', ffn_depth=2)
+
+
+def forms(digits: int) -> dict[str, Form]:
+  """All arms, by name; tables follow one multiple of the training length."""
+  largest = MULTIPLE * digits
+  table = dict(shift=largest - digits - 3, max_size=largest + 3)
+  looped = dict(depth=1, recurrences=4, inject_every=1)
+  near = PlaceWindow(behind=1)
+  return {
+    'abacus': Form('L3 Abacus', Abacus(**table), FOUR),
+    'abacus_looped': Form('L3 Abacus, looped', Abacus(**table), looped),
+    'coupling': Form('L4 coupling', Coupling(**table), FOUR),
+    'place_bias': Form('L5 place-relative', PlaceBias(), DEEP),
+    'window': Form('L6 hard window', near, DEEP),
+  }
+
+
+ARMS = tuple(forms(10))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+  """Flags of this study."""
+
+  arms: tuple[str, ...] = option(
+    ARMS, f'arms to train, of {", ".join(ARMS)}', identity=False
+  )
+  model: TransformerConfig = option(
+    TransformerConfig(), "the model; position and depth are the arm's"
+  )
+  steps: int = option(
+    19_200, 'optimizer steps', unit='steps', minimum=1, identity=False
+  )
+  train: TrainConfig = option(TrainConfig(evaluate_every=0), 'training')
+  digits: int = option(10, 'longest training factor', unit='digits', minimum=2)
+  batch_size: int = option(
+    64, 'products a step and replica', unit='products', minimum=1
+  )
+  longest: int = option(
+    100, 'longest test, in training lengths', minimum=2, identity=False
+  )
+
+
+def main(config: Config, flag_values: flags.FlagValues) -> int:
+  """Trains, evaluates and certifies each arm; returns the exit code."""
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check,
+    names=lambda config: config.arms,
+    identity=lambda config: (config.steps, config.longest, config.eval),
+    make=study_of,
+    report=write_report_of,
+  )
+
+
+def check(config: Config) -> None:
+  """Refuses what would only fail after training."""
+  check_names('arms', config.arms, ARMS)
+  check_scratch(config)
+  for name in config.arms:
+    make_problem(config, name)
+
+
+def problem(config: Config) -> SequenceProblem:
+  """The first arm; by this name `launch.plan` finds what a study trains."""
+  return make_problem(config, config.arms[0])
+
+
+def make_problem(config: Config, name: str) -> SequenceProblem:
+  """One arm."""
+  form = forms(config.digits)[name]
+  task = Multiplication(second_digits=2)
+  model = dataclasses.replace(
+    config.model, position=form.position, **form.changes
+  )
+  return SequenceProblem(
+    task=task,
+    model=Transformer(model, task.vocab_size),
+    max_size=config.digits,
+    batch_size=config.batch_size,
+    progressive=float(model.recurrences > 1),
+  )
+
+
+def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
+  """Exact match by length, stress suite and certificate of an arm."""
+  arm = train_tuned(
+    STUDY,
+    name,
+    forms(config.digits)[name].rung,
+    make_problem(config, name),
+    config,
+    kept,
+    RATES,
+    -(-config.steps // 20),
+  )
+  lengths = lengths_up_to(config.digits, config.longest)
+  rows = 1000 if config.eval == 'full' else 200
+  results = score_lengths(arm, lengths, rows, kept)
+  results += stress_rows(arm, 'product', PRODUCTS, results, kept)
+  return results + (certified_rows(arm) if name == 'window' else [])
+
+
+def write_report_of(
+  config: Config, folder: Path, results: Sequence[Result]
+) -> str:
+  """report.md, with the figure; returns the table."""
+  report = folder / 'report.md'
+  (folder / 'plots').mkdir(exist_ok=True)
+  path = folder / 'plots' / 'multiplication.png'
+  title = f'N x 2 products, trained on up to {config.digits} digits'
+  scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
+  figure = plots.accuracy_vs_length(scored, config.digits, path, title)
+  reach = reach_table(scored)
+  sections = [
+    ('Reach', reach.markdown()),
+    ('Exact match by length', picture('by arm', figure, report)),
+  ]
+  for name in config.arms:
+    rows = [row for row in select(results, arm=name) if ':' in row.split]
+    sections.append((f'Stress suite: {name}', suite_table(rows)))
+    if rows := select(results, arm=name, split='certificate'):
+      sections.append((f'Certificate: {name}', certificate_table(rows)))
+  sections += [
+    ('What a certificate says', STATEMENT),
+    ('How it was made', bullets([*provenance()])),
+  ]
+  write_report(report, 'Products with a two-digit factor', sections)
+  return reach.text()
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))
