@@ -31,8 +31,8 @@ Products of any two numbers (`--tasks=product_trace`, rung L7: a trace) are
 written line by line, each line a digit of the second factor times the first
 plus what is left of the line before. A query sees two digits of the first
 factor, two of the line before, and its line's digit of the second; in base 10
-these are 1,125,163 contexts, and none depends on a length. Lines are many:
-tested on up to 100 x 100 digits. Not run yet.
+these are 1,125,163 contexts, and none depends on a length. Rows are long:
+trained on up to 5 x 5 digits, tested on up to 100 x 100. Not run yet.
 
 Protocol. Lengths uniform in 1..10; the same batch and learning rate for all
 tasks, and the same steps and model, but for sums (`CASES`: a multiple of the
@@ -126,6 +126,7 @@ class Case:
     kinds: the problems of that suite.
     longer: how many times --steps it trains.
     most: numbers of the sums that are tested, if more than in training.
+    trained: longest training length, if shorter than --digits.
     longest: longest length that is tested; None for all.
     model: what is particular to its model.
     window: likewise, to its window of places.
@@ -137,6 +138,7 @@ class Case:
   kinds: Mapping[str, Kind]
   longer: int = 1
   most: int | None = None
+  trained: int | None = None
   longest: int | None = None
   model: Mapping[str, int | str] = dataclasses.field(default_factory=dict)
   window: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -178,6 +180,8 @@ CASES = {
     task=ProductTrace(),
     name='product',
     kinds=LONG_PRODUCTS,
+    longer=8,
+    trained=5,
     longest=100,  # of two factors: 10,402 tokens
     model=DEEP,
     window={'behind': -1, 'ahead': 2, 'own_step': True},
@@ -253,6 +257,10 @@ class Config(StudyConfig):
     task = dataclasses.replace(task, alike=0.0)
     return dataclasses.replace(task, operands=most) if most else task
 
+  def trained(self, arm: str) -> int:
+    """The longest training length of an arm."""
+    return min(self.digits, case_of(arm).trained or self.digits)
+
   def lengths_of(self, arm: str) -> list[int]:
     """The lengths in which an arm is tested, sorted."""
     longest = case_of(arm).longest or max(self.lengths)
@@ -320,7 +328,7 @@ def make_problem(config: Config, arm: str) -> SequenceProblem:
   return SequenceProblem(
     task=task,
     model=Transformer(config.model_of(arm), task.vocab_size),
-    max_size=config.digits,
+    max_size=config.trained(arm),
     batch_size=config.batch_size,
   )
 
@@ -340,7 +348,7 @@ def study_of(config: Config, kept: Kept, arm: str) -> list[Result]:
       problem.model, trained.params, tested, suite, label, kept.check
     )
     for cell, right in counts.items():
-      split, size = split_of(config, suite, cell), str(max(cell))
+      split, size = split_of(config, arm, suite, cell), str(max(cell))
       results += source.exact_match(split, size, right, suite.rows)
   params = distributed.to_host(trained.params)
   found = certificates.certify(problem.model, params, problem.task)
@@ -369,11 +377,11 @@ def suites(config: Config, arm: str) -> list[Suite]:
   return [equal, *stress.values()]
 
 
-def split_of(config: Config, suite: Suite, cell: Cell) -> str:
+def split_of(config: Config, arm: str, suite: Suite, cell: Cell) -> str:
   """Where a cell lies; a stress suite is a split of its own."""
   if suite.name != 'equal':
     return suite.name
-  inside = max(cell) <= config.digits
+  inside = max(cell) <= config.trained(arm)
   return 'in_distribution' if inside else 'out_of_distribution'
 
 
@@ -394,7 +402,7 @@ def summary(config: Config, results: Sequence[Result]) -> str:
     scored,
     list(config.arms),
     sorted(set(config.lengths)),
-    config.digits,
+    max(map(config.trained, config.arms)),
     intervals=False,
     unit='problems',
   )

@@ -101,14 +101,15 @@ def _grid(results: list[Result]) -> str:
 
 def _operations(results: list[Result], comments: list[str]) -> str:
   """One row a task: every replica's margin, exact match at the longest."""
-  longest = max((r.size for r in results if r.size.isdigit()), key=int)
   rows = []
   for task in dict.fromkeys(r.arm for r in results):
     chosen = select(results, arm=task)
     found = select(chosen, metric='certified')
     scored = select(chosen, metric='exact_match')
     stress = [r for r in scored if ':' in r.split]
-    at_longest = [r for r in scored if ':' not in r.split and r.size == longest]
+    equal = [r for r in scored if ':' not in r.split]
+    longest = max((r.size for r in equal), key=int)
+    at_longest = [r for r in equal if r.size == longest]
     margins = [r.value for r in select(chosen, metric='margin')]
     rows.append(
       [
@@ -116,6 +117,7 @@ def _operations(results: list[Result], comments: list[str]) -> str:
         f'{found[0].n:,}',
         f'{sum(r.value == 1 for r in found)} of {len(found)}',
         ', '.join(f'{margin:.2g}' for margin in margins),
+        longest,
         _right(at_longest),
         _right(stress),
         f'{found[0].samples:,}',
@@ -125,7 +127,7 @@ def _operations(results: list[Result], comments: list[str]) -> str:
     )
   headers = [
     *('task', 'contexts', 'replicas certified', 'margins'),
-    *(f'right at {longest} digits', 'right in the stress suite'),
+    *('longest test', 'right there', 'right in the stress suite'),
     *('samples', 'FLOPs', 'seconds a replica'),
   ]
   seeds = ', '.join(map(str, sorted({r.seed for r in results})))

@@ -132,5 +132,7 @@ def test_long_traces_are_tested_on_fewer_digits():
   assert equal.cells == ((10, 10), (50, 50))
   assert {suite.cells[-1] for suite in stress} == {(50, 50)}
   assert suites(config, 'parity')[0].cells == ((10,), (50,), (200,))
-  position = make_problem(config, 'product_trace').model.config.position
+  problem = make_problem(config, 'product_trace')
+  assert problem.max_size == 5 and make_problem(config, 'parity').max_size == 10
+  position = problem.model.config.position
   assert position.place_window == (-1, 2) and position.own_step
