@@ -12,9 +12,10 @@ next, themselves and the operators (rung L6 of the structure ladder: alignment
 and locality are given away). Where the next digit of an answer depends on so
 much only, all contexts that can occur are enumerated and checked, and by
 induction the answer is right at every length. Tasks: a + b, a - b (the
-difference padded to a's length), N x 1 products, copies, parity with
-a trace of prefix parities, prefix sums modulo the base, sums of up to 3, 4 and
-5 numbers at once, and running sums. All least significant digit first.
+difference padded to a's length), N x 1 products, copies, parity with a trace of
+prefix parities, prefix sums modulo the base, sums of up to 3, 4 and 5 numbers
+at once, running sums, and products of any two numbers by a trace. All least
+significant digit first.
 
 Sums of up to M numbers: a row has 2 .. M of them, one of the length asked for
 and the others of any up to it. Numbers share a role, so that a query sees a
@@ -35,8 +36,8 @@ these are 1,125,163 contexts, and none depends on a length. Rows are long:
 trained on up to 5 x 5 digits, tested on up to 100 x 100. Not run yet.
 
 Protocol. Lengths uniform in 1..10; the same batch and learning rate for all
-tasks, and the same steps and model, but for sums (`CASES`: a multiple of the
-steps, more hidden units).
+tasks, and the same steps and model, but for sums and the trace of a product
+(`CASES`: a multiple of the steps, more hidden units or a second network).
 Exact match of the whole answer and its end, teacher forced (equal to greedy
 decoding). Replicas are seeds, the last checkpoint is scored.
 
@@ -50,7 +51,14 @@ stress suites: borrows through all places, products of nines, periodic strings.
 Sums of 2 or 3 numbers (`sum_3`, 3,200 steps, 512 hidden units, some digits
 repeated in training): all four seeds certified in 199,794 contexts, margins 1.7
 to 4.5. Width and repeated digits were chosen after a look at wrong contexts of
-one-seed trials. `sum_4`, `sum_5` and other bases have not been run.
+one-seed trials.
+
+Sums of 2 to 4 numbers (`sum_4`, 6,400 steps, two gated feed-forward networks
+after each other): one of four seeds is certified in all 3,125,179 contexts,
+margin 1.3; the others get 4, 52 and 91 of them wrong. All 400 sums of 1,000
+digits, and all of the stress suite, are right in all seeds: what is wrong is
+rare. In a trial (seed 0) 3,200 steps left 235 contexts wrong. `sum_5` and other
+bases have not been run.
 
 Where it differs. The ratios above were reached without being told to look at
 one place and the next; ours says nothing on how that is found. Differences are
