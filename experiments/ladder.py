@@ -21,7 +21,7 @@ tested length up to which every tested one is at least 99 % (90, 50 %) right; a
 seed below that at N itself is "not learned". Tests stop beyond the length where
 all seeds are below 50 %.
 
-Measured (seeds 0..4, N = 10; 500,032 sums and 8.1e12 to 8.6e12 FLOPs a seed,
+Measured (seeds 0..4, N = 10; 500,032 sums and 8.0e12 to 8.6e12 FLOPs a seed,
 1,000 sums a length and seed, `results/ladder.csv`). Plain digits, reversed
 digits and randomised FIRE: not learned, 0 % at 10 digits. Abacus: two of five
 seeds learn, reach 11 and 12 at 99 %. Coupling: all learn, reach 11 to 12 at

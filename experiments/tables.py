@@ -180,7 +180,8 @@ def merge(path: Path, results: list[Result], comments: list[str]) -> None:
     there, notes = read_csv(path)
     arms = {row.arm for row in results}
     results = [row for row in there if row.arm not in arms] + results
-    comments = notes + [note for note in comments if note not in notes]
+    of_run = '; '.join(comments)  # What belongs together stays together.
+    comments = notes + [of_run] * (of_run not in notes)
   write_csv(path, sorted(results, key=lambda row: row.rung), comments)
 
 

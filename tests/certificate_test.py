@@ -436,6 +436,20 @@ def test_parts_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < one.wrong < one.contexts and other.offender is not None
 
 
+def test_near_tokens_are_enough_whatever_the_attention() -> None:
+  model = _model(attention='gathered')
+  first = jnp.asarray(CONTEXTS.tokens[:1])
+  params = nn.unbox(
+    model.init(jax.random.key(0), first, TASK.structure(first))
+  )['params']
+  params = jax.tree.map(lambda leaf: leaf[None], params)
+  near, whole = (
+    logits_of(model, params, TASK, CONTEXTS, near=near)
+    for near in (True, False)
+  )
+  np.testing.assert_allclose(near, whole, atol=1e-4)
+
+
 def test_another_order_is_the_same_function() -> None:
   model = _model(qk_norm=True, ffn='swiglu', ffn_depth=2)
   first = jnp.asarray(CONTEXTS.tokens[:1])

@@ -1,5 +1,7 @@
 """Tests of products with a kernel."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,24 @@ def test_narrow_factor_of_kernel_gradient_stands_first(inputs, outs):
   last = [e for e in jaxpr.eqns if e.primitive.name == 'dot_general'][-1]
   first, second = (int(np.prod(v.aval.shape[2:])) for v in last.invars)
   assert first <= second
+
+
+def test_replicas_in_bfloat16_under_remat_have_the_gradients_of_einsum():
+  x, kernel = operands((8,), (24,))
+  x_RBTX = jnp.stack([x, 2 * x]).astype('bfloat16')
+  kernel_RXY = jnp.stack([kernel, -kernel]).astype('bfloat16')
+
+  def grads(of):
+    def loss(kernel, x):
+      return (of(x, kernel).astype('float32') ** 2).sum()
+
+    return jax.vmap(jax.grad(jax.checkpoint(loss), (0, 1)))(kernel_RXY, x_RBTX)
+
+  plain = functools.partial(jnp.einsum, '...x,xy->...y')
+  for one, other in zip(grads(product), grads(plain), strict=True):
+    assert one.dtype == jnp.bfloat16
+    one, other = np.float32(one), np.float32(other)
+    np.testing.assert_allclose(one, other, rtol=0.1, atol=0.5)
 
 
 def test_float32_is_exact_and_bfloat16_stays_itself():

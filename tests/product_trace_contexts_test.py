@@ -42,7 +42,6 @@ def test_contexts_are_all_views_of_all_traces(base, digits_a, digits_b):
     asked = batch.tokens, batch.queries, batch.targets
     wanted |= shown(task, *asked, batch.mask)
   contexts = contexts_of(task, -1, 2).whole()
-  print(len(contexts), len(wanted))
   found = shown(
     task,
     contexts.tokens,

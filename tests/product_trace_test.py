@@ -94,7 +94,7 @@ def test_structure_says_what_each_line_reads():
   structure = task.structure(task.from_integers([(123, 45)]).tokens)
   #  3  2  1  x  5  4  =  5  1  6  0  ,  3  5  5  0 end
   expected = {
-    'place': [0, 1, 2, -1, 0, 1, -2, -1, 0, 1, 2, -2, -1, 0, 1, 2, -2],
+    'place': [1, 2, 3, -1, 1, 2, -1, 0, 1, 2, 3, -1, 0, 1, 2, 3, -1],
     'role': [0, 0, 0, 3, 1, 1, 4, 2, 2, 2, 2, 5, 2, 2, 2, 2, 6],
     'anchor': [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     'asks': [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2],

@@ -50,7 +50,8 @@ TOKENS = 1 << 15  # of one call and replica: bounds memory
 STATEMENT = (
   'In one layer whose heads see a bounded window of places, and nothing that '
   'tells the place itself, each token of the answer is a function of the '
-  'digits in that window and of the token before it. Every context that can '
+  'digits in that window, of the digits and signs that every query or its own '
+  'step of a trace sees, and of the token before it. Every context that can '
   'occur, at the start, inside and at the end of an answer of any length, was '
   'enumerated, and the most likely token is right in each. By induction over '
   'the answer: the first query sees the prompt alone, and once all tokens so '
@@ -58,8 +59,8 @@ STATEMENT = (
   'answer is right at every length, up to rounding: the smallest margin is at '
   f'least {SAFETY} times the largest difference of a logit that float64, '
   'another order of hidden units and head widths, gathered keys or a shift '
-  f'of all places made (measured, not derived; in {ROUNDED:,} contexts drawn '
-  'at random where there are more).'
+  f'of all places made (measured, not derived; in up to {ROUNDED:,} contexts '
+  'drawn at random where there are more).'
 )
 
 
@@ -352,6 +353,8 @@ def _logits(
 @functools.lru_cache(maxsize=8)
 def _program(model: Transformer, task: NumberTask, near: bool) -> Callable:
   """(params of all replicas, tokens, query) -> logits [R, B, V]."""
+  if near:  # Tokens that were left out would be missing from the gathered.
+    model = _variant(model, attention='dense')
 
   @jax.jit
   @functools.partial(jax.vmap, in_axes=(0, None, None))

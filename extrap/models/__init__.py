@@ -1,6 +1,6 @@
 """Models: linen modules over pure functions."""
 
-from extrap.models.config import TransformerConfig
+from extrap.models.config import TWO_NETWORKS, TransformerConfig
 from extrap.models.transformer import Transformer
 
-__all__ = ['Transformer', 'TransformerConfig']
+__all__ = ['TWO_NETWORKS', 'Transformer', 'TransformerConfig']

@@ -1,11 +1,15 @@
 """What a transformer is made of."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 from extrap.config import choice, option
 from extrap.errors import UsageError
 from extrap.models.positions import POSITIONS, Position
+
+# For what depends on few tokens, in a way that one network hardly learns.
+TWO_NETWORKS: Mapping[str, int | str] = dict(heads=8, ffn='geglu', ffn_depth=2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

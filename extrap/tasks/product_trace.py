@@ -9,8 +9,8 @@ off the trace. All numbers stand least significant digit first.
 
 Every step is local. The next digit of a line depends on two digits of a, two of
 the line before, the digit of b, and the digit before (which tells the carry).
-Digits of a line have the place of their weight less one, those of a their
-weight: a query finds the digits that it needs one and two places above its own.
+Digits of a line have the place of their weight, those of a one more: a query
+finds the digits that it needs one and two places above its own.
 
 Shape key: B examples, T tokens, N places of a, X of a line, M of b and lines of
 a row, K tokens of the trace, S = 2 size axes.
@@ -56,7 +56,7 @@ class ProductTrace(NumberTask):
     length = self.token_length(max_size)
     return {
       'position': length - 1,
-      'place': max_size - 1,
+      'place': max_size,
       'role': DELIMITERS + len(self.separators) + 1,
       'run': _most_runs(length),
     }
@@ -133,8 +133,7 @@ class ProductTrace(NumberTask):
     run_BT = jnp.minimum(line_BT, runs - 1)
     read_BT = jnp.where(answer_BT, line_BT + 1, EVERY)
     return structure.replace(
-      # The place of a digit's weight less one, in an answer.
-      place=structure.place - answer_BT,
+      place=structure.place + (structure.digit & ~answer_BT),
       role=jnp.where(digit_BT, kind_BT, delimiter_BT),
       run=jnp.where(digit_BT & ~second_BT, run_BT, runs),
       anchor=given_BT.astype(jnp.int32),
