@@ -129,7 +129,7 @@ def test_long_traces_are_tested_on_fewer_digits():
   config = Config(tasks=('product_trace', 'parity'), lengths=(200, 10, 50))
   assert 'product_trace' not in Config().tasks
   equal, *stress = suites(config, 'product_trace')
-  assert equal.cells == ((10, 10), (50, 50))
+  assert equal.cells == ((5, 5), (10, 10), (50, 50))
   assert {suite.cells[-1] for suite in stress} == {(50, 50)}
   assert suites(config, 'parity')[0].cells == ((10,), (50,), (200,))
   problem = make_problem(config, 'product_trace')
