@@ -50,6 +50,13 @@ was found at 7 x 7, and seed 0 is among those published. The first two differ in
 two things at once, heads and lists, so that neither is shown to help. The arm
 `ordered` as it stands, without ids, was not trained to its end before.
 
+Measured (seeds 0..3, `--arms=trace --steps=2400`: 600 steps of 64 lists and
+2.5e12 FLOPs a seed, one core; 4 lists a cell and seed, `results/sorting.csv`).
+`trace`: all lists are right in distribution in all seeds, and 100, 100, 99.8
+and 100 % of those beyond, to 15 x 15; of the lists that share a prefix, differ
+in the last digit or are equal all are right at 1 to 15 numbers, of those of one
+length all but one. `ordered` and `fire` have not been trained to their end.
+
 Where it differs. The paper's models are given no trace, and their answer is the
 tags alone; ours writes up to 1,815 tokens, and the trace arm says nothing on
 how a comparison of whole numbers, or the algorithm, would be discovered.

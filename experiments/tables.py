@@ -25,6 +25,7 @@ from experiments.addition import (
   on_grid,
 )
 from experiments.place_relative import mass_table
+from experiments.sorting import cost_table, stress_table
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
   Result,
@@ -34,6 +35,7 @@ from extrap.evaluation.results import (
 )
 from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
+from extrap.reporting.regions import region_table
 from extrap.reporting.tables import (
   certificate_table,
   format_percent,
@@ -64,6 +66,7 @@ def tables() -> dict[str, str]:
     'ladder': _reach('ladder'),
     'no_window': _reach('place_relative'),
     'parity': _reach('parity', unit='bits'),
+    'sorting': _sorting(*read_csv(RESULTS / 'sorting.csv')),
     'far_mass': mass_table(no_window).markdown(),
     'decoding': _csv('decoding.csv'),
     'dispatch': _csv('dispatch.csv'),
@@ -79,6 +82,13 @@ def _reach(name: str, unit: str = 'digits') -> str:
   scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
   table = reach_table(scored, unit).markdown()
   return f'{table}\n\n{"; ".join(comments)}'
+
+
+def _sorting(results: list[Result], comments: list[str]) -> str:
+  """Regions of the grid, and lists that uniform numbers hardly ever make."""
+  shown = [region_table(results), stress_table(results), cost_table(results)]
+  tables = '\n\n'.join(table.markdown() for table in shown)
+  return f'{tables}\n\n{"; ".join(comments)}'
 
 
 def _grid(results: list[Result]) -> str:
