@@ -33,7 +33,7 @@ written line by line, each line a digit of the second factor times the first
 plus what is left of the line before. A query sees two digits of the first
 factor, two of the line before, and its line's digit of the second; in base 10
 these are 1,125,163 contexts, and none depends on a length. Rows are long:
-trained on up to 5 x 5 digits, tested on up to 100 x 100. Not run yet.
+trained on up to 5 x 5 digits, tested on up to 100 x 100.
 
 Protocol. Lengths uniform in 1..10; the same batch and learning rate for all
 tasks, and the same steps and model, but for sums and the trace of a product
@@ -59,6 +59,11 @@ margin 1.3; the others get 4, 52 and 91 of them wrong. All 400 sums of 1,000
 digits, and all of the stress suite, are right in all seeds: what is wrong is
 rare. In a trial (seed 0) 3,200 steps left 235 contexts wrong. `sum_5` and other
 bases have not been run.
+
+Products of any two numbers by a trace (`product_trace`, 6,400 steps): not
+learned at 99 %. 92 to 99 % of traces of 5 x 5 digits are right, 32 to 50 % of
+20 x 20, none of 100 x 100; 1.0 to 2.0 % of all contexts are wrong. In base 2,
+in a trial of 300 steps (one seed), all 151 contexts are right.
 
 Where it differs. The ratios above were reached without being told to look at
 one place and the next; ours says nothing on how that is found. Differences are
