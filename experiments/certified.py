@@ -194,7 +194,12 @@ CASES = {
   'sum_3': _sum(2, Summation(operands=3, alike=0.5), ffn_width=512),
   'sum_4': _sum(4, Summation(operands=4, alike=0.5), **TWO_NETWORKS),
   'sum_5': _sum(8, Summation(operands=5, alike=0.5), **TWO_NETWORKS),
-  'running_sums': _sum(1, Summation(operands=4, trace=True), most=10),
+  'running_sums': _sum(
+    2,
+    Summation(operands=4, trace=True, alike=0.5),
+    most=10,
+    **TWO_NETWORKS,
+  ),
   'product_trace': Case(
     task=ProductTrace(),
     name='product',
