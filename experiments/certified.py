@@ -60,12 +60,12 @@ digits, and all of the stress suite, are right in all seeds: what is wrong is
 rare. In a trial (seed 0) 3,200 steps left 235 contexts wrong. `sum_5` and other
 bases have not been run.
 
-Running sums (3,200 steps, tested to 100 digits): not learned at 99 %, and each of
-the four seeds is wrong in 9 of 63,626 contexts. The first is the same in all:
-where the sum so far has ended, the next number goes on with 1 1, and the answer
-has just said 1, they say that it ends. Of 2 .. 10 numbers of 10 digits 79 to
-83 % of traces are right. An earlier run (1,600 steps, one network, no repeated
-digits in training) was wrong in 280, 75, 32 and 266 contexts.
+Running sums (3,200 steps, tested to 100 digits): not learned at 99 %, and each
+of the four seeds is wrong in 9 of 63,626 contexts. The first is the same in
+all: where the sum so far has ended, the next number goes on with 1 1, and the
+answer has just said 1, they say that it ends. Of 2 .. 10 numbers of 10 digits
+79 to 83 % of traces are right. An earlier run (1,600 steps, one network, no
+repeated digits in training) was wrong in 280, 75, 32 and 266 contexts.
 
 Products of any two numbers by a trace (`product_trace`, 6,400 steps): not
 learned at 99 %. 92 to 99 % of traces of 5 x 5 digits are right, 32 to 50 % of
