@@ -111,11 +111,7 @@ from extrap.evaluation.sums import SUMS, sum_sampler
 from extrap.models import TWO_NETWORKS, Transformer, TransformerConfig
 from extrap.models.positions import PlaceWindow
 from extrap.reporting.report import bullets, write_report
-from extrap.reporting.tables import (
-  certificate_table,
-  exact_match_table,
-  suite_table,
-)
+from extrap.reporting.tables import checked_sections, exact_match_table
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
@@ -433,10 +429,7 @@ def write_report_of(
   matched = summary(config, results)
   sections = [('Exact match', f'```\n{matched}\n```')]
   for arm in config.arms:
-    rows = select(results, arm=arm, split='certificate')
-    sections.append((f'Certificate: {arm}', certificate_table(rows)))
-    rows = [row for row in select(results, arm=arm) if ':' in row.split]
-    sections.append((f'Stress suite: {arm}', suite_table(rows)))
+    sections += checked_sections(results, arm)
   sections += [
     ('What a certificate says', certificates.STATEMENT),
     ('How it was made', bullets([*provenance()])),

@@ -25,10 +25,9 @@ Measured (seeds 0..4, N = 10; 500,032 sums and 8.0e12 to 8.6e12 FLOPs a seed,
 1,000 sums a length and seed, `results/ladder.csv`). Plain digits, reversed
 digits and randomised FIRE: not learned, 0 % at 10 digits. Abacus: two of five
 seeds learn, reach 11 and 12 at 99 %. Coupling: all learn, reach 11 to 12 at
-99 %, 15 to 20 at 50 %.
-Place-relative with fading far places, and the hard window: all sums right in
-all seeds at every length up to 1,000, the longest tested. N = 20 has not been
-trained yet.
+99 %, 15 to 20 at 50 %. Place-relative with fading far places, and the hard
+window: all sums right in all seeds at every length up to 1,000, the longest
+tested. N = 20 has not been trained yet.
 
 Where it differs. Abacus and coupling reach 6 and 6.7 times in their papers, at
 about a million and ten thousand times the compute: what is short here is the

@@ -83,7 +83,7 @@ from extrap.models.positions import (
 from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.report import bullets, picture, write_report
-from extrap.reporting.tables import certificate_table, suite_table
+from extrap.reporting.tables import checked_sections
 from extrap.sequence import SequenceProblem
 from extrap.study import Kept, StudyConfig, provenance
 from extrap.tasks.multiplication import Multiplication
@@ -234,10 +234,7 @@ def write_report_of(
     ('Exact match by length', picture('by arm', figure, report)),
   ]
   for name in config.arms:
-    rows = [row for row in select(results, arm=name) if ':' in row.split]
-    sections.append((f'Stress suite: {name}', suite_table(rows)))
-    if rows := select(results, arm=name, split='certificate'):
-      sections.append((f'Certificate: {name}', certificate_table(rows)))
+    sections += checked_sections(results, name)
   sections += [
     ('What a certificate says', STATEMENT),
     ('How it was made', bullets([*provenance()])),

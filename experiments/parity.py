@@ -102,7 +102,7 @@ from extrap.models.positions import (
 from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.report import bullets, picture, write_report
-from extrap.reporting.tables import certificate_table, suite_table
+from extrap.reporting.tables import checked_sections
 from extrap.sequence import SequenceProblem
 from extrap.study import Kept, StudyConfig, provenance
 from extrap.tasks.parity import Parity
@@ -309,10 +309,7 @@ def write_report_of(
     ('Exact match by length', picture('by arm', figure, report)),
   ]
   for name in config.arms:
-    rows = [row for row in select(results, arm=name) if ':' in row.split]
-    sections.append((f'Patterns: {name}', suite_table(rows)))
-    if rows := select(results, arm=name, split='certificate'):
-      sections.append((f'Certificate: {name}', certificate_table(rows)))
+    sections += checked_sections(results, name, 'Patterns')
   sections += [
     ('What the certificate of signs says', closure.STATEMENT),
     ('What the certificate of a trace says', certificates.STATEMENT),

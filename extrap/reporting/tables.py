@@ -10,6 +10,7 @@ from extrap.evaluation.results import (
   Result,
   exact_match_cells,
   parse_size,
+  select,
   values,
 )
 from extrap.evaluation.statistics import across_replicas, wilson
@@ -291,6 +292,23 @@ def certificate_table(results: Sequence[Result]) -> str:
     )
   headers = ['seed', 'contexts', 'wrong', 'margin', 'rounding', 'ratio']
   return markdown([*headers, 'verdict'], rows)
+
+
+def checked_sections(
+  results: Sequence[Result], arm: str, suite: str = 'Stress suite'
+) -> list[tuple[str, str]]:
+  """An arm's stress suite, and its certificate if it has one, for a report.
+
+  Args:
+    results: rows of all arms.
+    arm: which one.
+    suite: what its stress suite is called.
+  """
+  stress = [row for row in select(results, arm=arm) if ':' in row.split]
+  sections = [(f'{suite}: {arm}', suite_table(stress))]
+  if certified := select(results, arm=arm, split='certificate'):
+    sections.append((f'Certificate: {arm}', certificate_table(certified)))
+  return sections
 
 
 def suite_table(results: Sequence[Result]) -> str:
