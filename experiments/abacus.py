@@ -289,7 +289,7 @@ def regions(config: Config, kept: Kept, arm: Arm, match: Match) -> list[Result]:
     name='grid',
     cells=square(setting.grid) + tuple((m, m) for m in lengths),
     rows=rows,
-    buckets=(setting.grid, setting.extreme),
+    buckets=(*range(10, setting.grid, 10), setting.grid, setting.extreme),
     match=match,
   )
   label = f'test {arm.name}, grid, {match.__name__}'

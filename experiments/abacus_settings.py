@@ -107,7 +107,7 @@ def _mini(
     table=16 * trained,
     steps=steps,
     budget=2e13,
-    rates=(5e-4, 1.5e-3, 5e-3),
+    rates=(3e-3, 1e-2, 3e-2),
     rows=20,
     arms=arms,
   )
