@@ -105,11 +105,13 @@ class Form:
     rung: its structure, in words.
     position: its encoding.
     changes: of the model.
+    short_first: whether the short factor is written first.
   """
 
   rung: str
   position: Position
   changes: Mapping[str, int | str]
+  short_first: bool = False
 
 
 FOUR: Mapping[str, int | str] = dict(depth=4)
@@ -127,6 +129,9 @@ def forms(digits: int) -> dict[str, Form]:
     'coupling': Form('L4 coupling', Coupling(**table), FOUR),
     'place_bias': Form('L5 place-relative', PlaceBias(), TWO_NETWORKS),
     'window': Form('L6 hard window', near, TWO_NETWORKS),
+    'short_first': Form(
+      'L6 hard window', near, {**TWO_NETWORKS, 'depth': 2}, short_first=True
+    ),
   }
 
 
@@ -186,7 +191,7 @@ def problem(config: Config) -> SequenceProblem:
 def make_problem(config: Config, name: str) -> SequenceProblem:
   """One arm."""
   form = forms(config.digits)[name]
-  task = Multiplication(second_digits=2)
+  task = Multiplication(second_digits=2, short_first=form.short_first)
   model = dataclasses.replace(
     config.model, position=form.position, **form.changes
   )

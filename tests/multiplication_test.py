@@ -20,6 +20,7 @@ TASKS = {
   'base 2': Multiplication(base=2),
   'base 1000': Multiplication(base=1000),
   'N x 1': Multiplication(second_digits=1),
+  '2 x N': Multiplication(second_digits=2, short_first=True),
   'N x 2': Multiplication(second_digits=2, answer='padded'),
 }
 

@@ -4,12 +4,15 @@ A row reads `a x b = p <end>`; the product has no leading zeros (McLeish et al.
 2024, arXiv 2405.17399), or as many digits as both factors together. With
 `second_digits` the second factor has that many digits and no size of its own:
 an N x 1 or N x 2 product, in which windowed encodings always see that factor.
+With `short_first` it is written first, so that the long factor's digits follow
+what they are multiplied by.
 
 Shape key: B examples, T tokens, N places (least significant first, whatever
 the order of the tokens), M places of the product, S size axes.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import jax
@@ -17,7 +20,8 @@ import jax.numpy as jnp
 
 from extrap.config import option
 from extrap.errors import UsageError
-from extrap.tasks.operation import B, Operation, add, digits_of
+from extrap.tasks.layout import Part
+from extrap.tasks.operation import A, B, Operation, add, digits_of
 from extrap.tasks.task import Batch, Structure
 
 
@@ -31,9 +35,16 @@ class Multiplication(Operation):
   second_digits: int = option(
     0, 'digits of the second factor (0: it has a size of its own)', minimum=0
   )
+  short_first: bool = option(
+    False, 'write the factor of --task.second_digits first'
+  )
 
   separators: ClassVar[tuple[str, ...]] = ('x', '=')
   seen: ClassVar[tuple[str, ...]] = ('x', '=')
+
+  def __post_init__(self) -> None:
+    if self.short_first and not self.second_digits:
+      raise UsageError('--task.short_first needs --task.second_digits')
 
   @property
   def axes(self) -> tuple[str, ...]:
@@ -76,6 +87,18 @@ class Multiplication(Operation):
         f'a second factor of {self.second_digits} digits where {places} fit'
       )
     return super().encode(a_BN, b_BN, size_BS)
+
+  def row(self, numbers: Sequence[Part], max_size: int) -> Batch:
+    a, b, product = numbers
+    order = (b, a, product) if self.short_first else numbers
+    return super().row(order, max_size)
+
+  def read(
+    self, tokens_T: Sequence[int] | jax.Array
+  ) -> tuple[tuple[int, int], int | None]:
+    (first, second), product = super().read(tokens_T)
+    factors = (second, first) if self.short_first else (first, second)
+    return factors, product
 
   def token_length(self, max_size: int) -> int:
     """Two factors, two delimiters, the product, the end."""
@@ -132,13 +155,19 @@ class Multiplication(Operation):
       )
 
   def structure(self, tokens_BT: jax.Array) -> Structure:
-    """Digits of a second factor of fixed length are anchors."""
+    """Digits of a second factor of fixed length are anchors.
+
+    Each factor has its role in either order.
+    """
     structure = super().structure(tokens_BT)
     if not self.second_digits:
       return structure
-    second_BT = structure.role == B
+    role_BT = structure.role
+    if self.short_first:
+      role_BT = jnp.where(role_BT <= B, A + B - role_BT, role_BT)
     return structure.replace(
-      anchor=structure.anchor | second_BT,
+      role=role_BT,
+      anchor=structure.anchor | (role_BT == B),
       anchors=structure.anchors + self.second_digits,
     )
 
