@@ -122,6 +122,16 @@ def test_gathered_keys_are_those_of_the_dense_window(roles):
     check_gathered(task, batch.tokens, own_step=own_step)
 
 
+def test_a_step_tells_whether_a_sum_of_equal_digits_goes_on():
+  """Attention is a mean: of equal digits alone it cannot tell how many."""
+  task = Summation(trace=True)
+  goes_on, ends = '011+1+0=111>111;', '01+1+0=11>11;'
+  batch = task.from_integers([(110, 1, 0), (10, 1, 0)])
+  logits_BTV = check_gathered(task, batch.tokens, own_step=True)
+  one, other = goes_on.index('>') + 2, ends.index('>') + 2
+  assert abs(logits_BTV[0, one] - logits_BTV[1, other]).max() > 1e-3
+
+
 def test_the_same_row_is_drawn_into_every_shape():
   check_same_row(Summation(operands=4, alike=0.5), [4], 4, 7)
 

@@ -2,9 +2,10 @@
 
 A step adds one number to the sum before it, and the first one adds two numbers.
 A query sees their digits at places p .. p + ahead, its own token (the new sum's
-at p), and whether a '+' says that another number follows. Which step it is, it
-does not see: the contexts are those of traces of any length. Any sum can come
-before, as that of itself and 0.
+at p), the sign that its step begins with, and whether a '+' says that another
+number follows. Which step it is, but for the first, it does not see: the
+contexts are those of traces of any length. Any sum can come before, as that of
+itself and 0.
 
 Shape key: C contexts, K numbers of a step, M of a row, W places of a window.
 """
@@ -37,7 +38,7 @@ def trace_contexts(
   """All contexts of a window with own_step; see `operation_contexts`.
 
   A context's numbers are the two numbers that are seen (the second one in a
-  first step alone), the sum before, and the '+' after them.
+  first step alone), the sum before, the step's sign, and the '+' after them.
 
   Raises:
     UsageError: the form is not enumerated, or the contexts are too many.
@@ -98,9 +99,10 @@ class _Step:
     return Contexts.asked(batch, before + place + 1 + shift, seen_CKW, behind=0)
 
   def _seen(self, task: Summation, windows_C2W: np.ndarray) -> np.ndarray:
-    """Numbers, the sum before, and what follows, [C, 4, W]."""
+    """Numbers, the sum before, its sign, and what follows, [C, 5, W]."""
     nothing_CW = np.full_like(windows_C2W[:, 0], ABSENT)
-    follows_CW = nothing_CW.copy()
+    sign_CW, follows_CW = nothing_CW.copy(), nothing_CW.copy()
+    sign_CW[:, 0] = task.token('=' if self.first else '>')
     if not self.last:
       follows_CW[:, 0] = task.token('+')
     one_CW, other_CW = windows_C2W.swapaxes(0, 1)
@@ -109,7 +111,7 @@ class _Step:
       # Nothing is seen under the first place, by any query.
       gone_CW = np.where(one_CW < ABSENT, one_CW, ABSENT)
       numbers = [other_CW, gone_CW, one_CW]
-    return np.stack([*numbers, follows_CW], axis=1)
+    return np.stack([*numbers, sign_CW, follows_CW], axis=1)
 
 
 def _steps(task: Summation) -> Iterator[_Step]:

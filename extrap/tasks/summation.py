@@ -201,18 +201,21 @@ class Summation(NumberTask):
     """Which step of the trace reads a token, and which one writes the next.
 
     A step adds one number to the sum before; the first one adds two. A '+' is
-    an anchor, read by the step before its number: it says that one follows.
+    an anchor, read by the step before its number: it says that one follows. So
+    is the sign that a step begins with: where all digits that a query sees are
+    alike, attention, a mean, tells only by their share with it how many.
     """
     plus_BT = tokens_BT == self.token('+')
     begins_BT = (tokens_BT == self.token('=')) | (tokens_BT == self.token('>'))
     number_BT = jnp.cumsum(plus_BT, axis=1)
     step_BT = jnp.cumsum(begins_BT, axis=1)
     given_BT = jnp.where(plus_BT, number_BT - 1, jnp.maximum(number_BT, 1))
+    written_BT = jnp.where(begins_BT, step_BT, step_BT + 1)
     return structure.replace(
       asks=step_BT,
-      read=jnp.where(step_BT > 0, step_BT + 1, given_BT),
-      anchor=plus_BT.astype(jnp.int32),
-      anchors=self.operands - 1,
+      read=jnp.where(step_BT > 0, written_BT, given_BT),
+      anchor=(plus_BT | begins_BT).astype(jnp.int32),
+      anchors=self.operands - 1 + self.sums,
       most_read=2,
     )
 

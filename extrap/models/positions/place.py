@@ -104,8 +104,7 @@ class PlaceWindow(_PlaceRelative):
   """Place-relative biases in a hard window: no other place is seen at all.
 
   In a task with a trace, of the digits and anchors of its steps only those that
-  the query's own step reads may be seen. The query's own token then has a bias
-  of its own: else it would pass for a digit of the step before.
+  the query's own step reads may be seen.
   """
 
   behind: int = option(
@@ -131,16 +130,6 @@ class PlaceWindow(_PlaceRelative):
   @property
   def place_window(self) -> tuple[int, int]:
     return self.behind, self.ahead
-
-  def pair_bias(
-    self, query: Structure, key: Structure, param: Param, heads: int
-  ) -> jax.Array:
-    bias = super().pair_bias(query, key, param, heads)
-    if not self._steps(key):
-      return bias
-    own_H = param('own', jax.nn.initializers.normal(0.1), (heads,))
-    is_own = key.index == query.index
-    return bias + jnp.where(is_own, own_H[None, :, None, None], 0.0)
 
   def most_seen(self, ids: Structure) -> int:
     """Most tokens that a query sees, itself included."""
