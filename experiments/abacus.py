@@ -39,11 +39,12 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import jax
+import numpy as np
 from absl import flags
 
 from experiments.abacus_settings import FORMS, PRESETS, SETTINGS, Setting
@@ -59,9 +60,9 @@ from extrap.arms import (
 from extrap.config import option, preset
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
-from extrap.evaluation.grid import Match, Suite, check_table
+from extrap.evaluation.grid import Cell, Match, Suite, check_table
 from extrap.evaluation.regions import region_of, region_rows, square
-from extrap.evaluation.results import Result, select, values
+from extrap.evaluation.results import Result, select, values, write_csv
 from extrap.evaluation.statistics import difference, verdict
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
@@ -71,9 +72,10 @@ from extrap.models.positions import (
   Learned,
   Position,
 )
+from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.regions import region_table
-from extrap.reporting.report import bullets, write_report
+from extrap.reporting.report import bullets, picture, write_report
 from extrap.reporting.tables import Table
 from extrap.sequence import SequenceProblem
 from extrap.study import (
@@ -82,6 +84,7 @@ from extrap.study import (
   count_right,
   provenance,
 )
+from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops
 from extrap.training.ramp import whole_batches
@@ -92,6 +95,7 @@ TIME = '20 to 45 minutes an arm on two CPU cores'
 
 POSITION_NAMES = {'nope': 'none'}
 RUNGS = {'abacus': 'L3 Abacus', 'coupling': 'L4 coupling'}
+GRID = 'grid.png'
 HEADLINE = ('abacus_st', 'abacus_ii', 'abacus_lt', 'abacus_fire_lt')
 
 
@@ -301,12 +305,43 @@ def regions(config: Config, kept: Kept, arm: Arm, match: Match) -> list[Result]:
     label,
     kept.check,
   )
+  with distributed.shared_fate():
+    if distributed.is_first():
+      keep_cells(arms_folder(kept.run.path, arm.name), arm, counts, rows, match)
   region = functools.partial(
     region_of, trained=setting.trained, grid=setting.grid
   )
   return region_rows(
     arm.source, counts, rows, setting.grid, region, match.__name__
   )
+
+
+def arms_folder(run: Path, name: str) -> Path:
+  """Where a run keeps what is of one arm."""
+  return run / 'arms' / name
+
+
+def keep_cells(
+  folder: Path,
+  arm: Arm,
+  counts: Mapping[Cell, np.ndarray],
+  n: int,
+  match: Match,
+) -> None:
+  """Writes every cell of an arm to cells_<metric>.csv, and draws the grid."""
+  metric, trained = match.__name__, arm.problem.max_size
+  rows = []
+  for cell, right_R in counts.items():
+    inside = max(cell) <= trained
+    split = 'in_distribution' if inside else 'out_of_distribution'
+    for replica, right in enumerate(map(int, right_R)):
+      value = (metric, right / n, n, right)
+      size = 'x'.join(map(str, cell))
+      rows.append(arm.source.row(replica, split, size, *value))
+  write_csv(folder / f'cells_{metric}.csv', rows)
+  if match is exact_match:
+    title = f'{arm.name}: exact match, median of seeds'
+    plots.grid_heatmap(rows, trained, folder / GRID, title)
 
 
 def claims(results: Sequence[Result]) -> Table:
@@ -350,9 +385,13 @@ def write_report_of(
   lengths = [row for row in results if not row.split.startswith('region')]
   if lengths:
     sections.append(('Reach', reach_table(lengths).markdown()))
+  report = folder / 'report.md'
+  for name in dict.fromkeys(row.arm for row in results):
+    if (grid := arms_folder(folder, name) / GRID).exists():
+      sections.append((f'Grid of {name}', picture(name, grid, report)))
   sections.append(('How it was made', bullets([*provenance()])))
   title = f'Abacus embeddings: {config.task}'
-  write_report(folder / 'report.md', title, sections)
+  write_report(report, title, sections)
   return regions.text()
 
 

@@ -76,6 +76,15 @@ def test_arms_are_trained_and_every_region_scored(tmp_path, capfd, monkeypatch):
   assert not (path / 'arms' / 'abacus_lt' / 'rates').exists()
   report = (path / 'report.md').read_text()
   assert '## Reach' in report and 'out of distribution' in report
+  assert '(arms/abacus_lt/grid.png)' in report
+  of_cells, _ = read_csv(path / 'arms' / 'abacus_lt' / 'cells_exact_match.csv')
+  assert len(of_cells) == 2 * 121
+  for seed in range(2):
+    beyond = select(of_cells, replica=seed, split='out_of_distribution')
+    (region,) = select(
+      results, replica=seed, split='region:out of distribution'
+    )
+    assert sum(row.successes for row in beyond) == region.successes
   assert 'abacus_lt' in capfd.readouterr().out
 
 
@@ -96,7 +105,7 @@ def test_the_matrix_is_matched_in_forward_work_and_samples():
   }
 
 
-def test_sorting_is_scored_by_its_least_number_too(monkeypatch):
+def test_sorting_is_scored_by_its_least_number_too(tmp_path, monkeypatch):
   source = Provenance(
     study='abacus', arm='nope_st', rung='', seeds=(0, 1), steps=(20, 10),
     samples=(80, 40), flops=(2e13, 1e13), seconds=1.0,
@@ -111,7 +120,11 @@ def test_sorting_is_scored_by_its_least_number_too(monkeypatch):
 
   monkeypatch.setattr(abacus, 'train_tuned', lambda *_: arm)
   monkeypatch.setattr(abacus, 'count_right', count_right)
-  results = abacus.study_of(config, SimpleNamespace(check=None), 'nope_st')
+  run = SimpleNamespace(path=tmp_path)
+  folder = tmp_path / 'arms' / 'nope_st'
+  folder.mkdir(parents=True)
+  kept = SimpleNamespace(check=None, run=run)
+  results = abacus.study_of(config, kept, 'nope_st')
   shares = [json.loads(row.hparams)['budget_share'] for row in results[:2]]
   assert shares == [1.0, 0.5]
   inside = select(results, split='region:in distribution')
@@ -125,6 +138,8 @@ def test_sorting_is_scored_by_its_least_number_too(monkeypatch):
     region_table(results, m).rows for m in ('exact_match', 'first_match')
   ]
   assert [rows[0][1][0] for rows in tables] == ['5', '1']
+  least, _ = read_csv(folder / 'cells_first_match.csv')
+  assert {row.value for row in least} == {0.15, 0.2}
 
 
 def at_size(size, *arguments):
