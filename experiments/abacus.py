@@ -61,7 +61,13 @@ from extrap.config import option, preset
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
 from extrap.evaluation.grid import Cell, Match, Suite, check_table
-from extrap.evaluation.regions import region_of, region_rows, square
+from extrap.evaluation.regions import (
+  OUT,
+  learned_replicas,
+  region_of,
+  region_rows,
+  square,
+)
 from extrap.evaluation.results import Result, select, values, write_csv
 from extrap.evaluation.statistics import difference, verdict
 from extrap.models import Transformer, TransformerConfig
@@ -345,29 +351,39 @@ def keep_cells(
 
 
 def claims(results: Sequence[Result]) -> Table:
-  """The paper's orderings, with what this size says of each."""
+  """The paper's orderings, with what this size says of each.
+
+  Seeds that have not learned what is in distribution do not take part.
+  """
   rows = []
   pairs = [('abacus_lt', 'abacus_st'), ('abacus_ii', 'abacus_st')]
   pairs += [('abacus_st', other) for other in ('nope_st', 'fire_st')]
   pairs += [('abacus_fire_st', 'fire_st')]
-  for better, worse in pairs:
-    region = {'split': 'region:out of distribution', 'metric': 'exact_match'}
-    one = values(select(results, arm=better, **region))
-    other = values(select(results, arm=worse, **region))
-    if min(len(one), len(other)) < 2:
-      continue
-    gap = difference(one, other)
-    limits = f'{100 * gap.low:+.1f}..{100 * gap.high:+.1f} points'
-    rows.append(
-      [
-        f'{better} above {worse}',
-        f'{100 * gap.mean:+.1f}',
-        limits,
-        verdict(gap),
-      ]
-    )
+  there = {row.arm for row in results}
+  for pair in pairs:
+    if there.issuperset(pair):
+      better, worse = pair
+      rows.append([f'{better} above {worse}', *compared(results, pair)])
   headers = ['claim, out of distribution', 'difference', '95 %', 'verdict']
-  return Table(headers, rows, 'Welch interval of the difference of means.')
+  return Table(
+    headers,
+    rows,
+    'Welch interval of the difference of means over the seeds that learned.',
+  )
+
+
+def compared(results: Sequence[Result], pair: tuple[str, str]) -> list[str]:
+  """The difference of two arms out of distribution, limits and verdict."""
+  found = []
+  for arm in pair:
+    replicas = learned_replicas(results, arm)
+    region = {'split': f'region:{OUT}', 'metric': 'exact_match'}
+    found.append(values(select(results, arm=arm, replica=replicas, **region)))
+    if len(replicas) < 2:
+      return ['', '', f'{arm} is not learned in two seeds']
+  gap = difference(*found)
+  limits = f'{100 * gap.low:+.1f}..{100 * gap.high:+.1f} points'
+  return [f'{100 * gap.mean:+.1f}', limits, verdict(gap)]
 
 
 def write_report_of(

@@ -137,7 +137,8 @@ def test_sorting_is_scored_by_its_least_number_too(tmp_path, monkeypatch):
   tables = [
     region_table(results, m).rows for m in ('exact_match', 'first_match')
   ]
-  assert [rows[0][1][0] for rows in tables] == ['5', '1']
+  assert [rows[0][1] for rows in tables] == ['0 of 2', '0 of 2']
+  assert [rows[0][2][0] for rows in tables] == ['5', '1']
   least, _ = read_csv(folder / 'cells_first_match.csv')
   assert {row.value for row in least} == {0.15, 0.2}
 
@@ -257,5 +258,31 @@ def test_bad_input_is_refused_before_training(changes, message):
     check(dataclasses.replace(Config(), **changes))
 
 
-def test_orderings_need_two_arms():
+def regions_of(arm, inside, outside):
+  """Rows of an arm with given values in and out of distribution."""
+  seeds = tuple(range(len(inside)))
+  source = Provenance(
+    study='abacus', arm=arm, rung='', seeds=seeds, steps=seeds, samples=seeds,
+    flops=seeds, seconds=1.0,
+  )  # fmt: skip
+  return [
+    source.row(seed, f'region:{name}', '50', 'exact_match', value, 10, 0)
+    for name, found in (
+      ('in distribution', inside), ('out of distribution', outside)
+    )
+    for seed, value in enumerate(found)
+  ]  # fmt: skip
+
+
+def test_orderings_are_of_the_seeds_that_learned():
   assert not claims([]).rows
+  results = regions_of('abacus_st', [1, 1, 0.99, 0.2], [0.5, 0.6, 0.4, 0.0])
+  assert not claims(results).rows
+  results += regions_of('abacus_lt', [1, 1, 1, 1], [0.9, 0.9, 0.9, 0.8])
+  results += regions_of('nope_st', [0.1, 0.9, 0.1, 1], [0, 0, 0, 0])
+  loops, nope = claims(results).rows
+  assert loops[0] == 'abacus_lt above abacus_st' and loops[1] == '+37.5'
+  assert loops[3] == 'confirmed'
+  assert nope[1:] == ['', '', 'nope_st is not learned in two seeds']
+  learned = {row[0]: row[1] for row in region_table(results).rows}
+  assert learned['abacus_st'] == '3 of 4' and learned['nope_st'] == '1 of 4'

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from extrap.evaluation.grid import Cell
-from extrap.evaluation.results import Provenance, Result
+from extrap.evaluation.results import Provenance, Result, select
 
 IN, OUT, EXTREME = 'in distribution', 'out of distribution', 'extreme'
+LEARNED = 0.99  # Of what is in distribution, or nothing follows beyond it.
 
 
 def region_of(cell: Cell, trained: int, grid: int) -> str:
@@ -56,3 +57,11 @@ def region_rows(
       value = (metric, right / n, n, right)
       results.append(source.row(replica, f'region:{name}', str(grid), *value))
   return results
+
+
+def learned_replicas(
+  results: Sequence[Result], arm: str, metric: str = 'exact_match'
+) -> set[int]:
+  """Replicas of an arm that have learned what is in distribution."""
+  inside = select(results, arm=arm, metric=metric, split=f'region:{IN}')
+  return {row.replica for row in inside if row.value >= LEARNED}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from extrap.evaluation.regions import LEARNED, learned_replicas
 from extrap.evaluation.results import Result, select, values
 from extrap.evaluation.statistics import across_replicas
 from extrap.reporting.tables import Table, format_percent
@@ -24,13 +25,19 @@ def region_table(
   splits = list(dict.fromkeys(row.split for row in chosen))
   rows = []
   for arm in dict.fromkeys(row.arm for row in chosen):
-    line = [arm]
+    of_arm = select(chosen, arm=arm)
+    seeds = len({row.replica for row in of_arm})
+    line = [arm, f'{len(learned_replicas(of_arm, arm, metric))} of {seeds}']
     for split in splits:
-      line += _summary(values(select(chosen, arm=arm, split=split)))
+      line += _summary(values(select(of_arm, split=split)))
     rows.append(line)
   names = [split.removeprefix('region:') for split in splits]
-  headers = ['arm', *(text for name in names for text in (name, '95 %'))]
-  return Table(headers, rows, 'Every seed, in order; t interval of the mean.')
+  regions = (text for name in names for text in (name, '95 %'))
+  caption = (
+    'Every seed, in order; t interval of the mean. Learned: seeds with at '
+    f'least {LEARNED:.0%} in distribution; of others nothing follows beyond it.'
+  )
+  return Table(['arm', 'learned', *regions], rows, caption)
 
 
 def _summary(found: Sequence[float]) -> list[str]:
