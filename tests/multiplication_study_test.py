@@ -1,5 +1,7 @@
 """The study of products with a two-digit factor, small."""
 
+import dataclasses
+
 import pytest
 
 from experiments import multiplication
@@ -60,15 +62,19 @@ def test_contexts_of_the_window_are_few_enough():
   assert 1e6 < contexts_for(problem.model, problem.task).upper <= 1e8
 
 
-def test_arms_with_tables_have_four_layers_and_the_others_one():
+def test_arms_with_tables_have_four_layers_and_the_others_one_or_two():
   made = {name: make_problem(Config(), name) for name in ARMS}
   models = {name: problem.model.config for name, problem in made.items()}
   assert [name for name in ARMS if made[name].progressive] == ['abacus_looped']
   assert models['abacus_looped'].inject_every == 1
   layers = {name: m.depth * m.recurrences for name, m in models.items()}
-  assert layers == dict.fromkeys(ARMS[:3], 4) | dict.fromkeys(ARMS[3:], 1)
-  assert len({forms(10)[name].rung for name in ARMS}) == len(ARMS)
-  assert {str(p.task) for p in made.values()} == {str(made['window'].task)}
+  depths = [4, 4, 4, 1, 1, 2, 2]
+  assert layers == dict(zip(ARMS, depths, strict=True))
+  tasks = {name: problem.task for name, problem in made.items()}
+  assert [name for name in ARMS if tasks[name].short_first] == ['short_first']
+  for task in tasks.values():
+    assert dataclasses.replace(task, short_first=False) == tasks['window']
+  assert models['two_layers'] == models['short_first']
 
 
 @pytest.mark.parametrize('digits', [2, 10, 20])

@@ -97,9 +97,27 @@ def test_a_window_always_sees_a_short_second_factor(second_digits):
   assert abs(logits_BTV[0, -1] - logits_BTV[1, -1]).max() > 1e-3
 
 
+def test_the_short_factor_may_stand_first_and_keeps_its_role():
+  pairs = [(123456, 78)]
+  usual, first = (
+    Multiplication(second_digits=2, short_first=x) for x in (False, True)
+  )
+  row = first.from_integers(pairs).tokens[0]
+  assert ''.join('0123456789x=;_'[t] for t in row).startswith('87x654321=')
+  assert first.read(row) == (pairs[0], 123456 * 78)
+  long, short = slice(0, 6), slice(7, 9)
+  was = usual.structure(usual.from_integers(pairs).tokens)
+  now = first.structure(row[None])
+  assert now.role[0, 3:9].tolist() == was.role[0, long].tolist()
+  assert now.role[0, :2].tolist() == was.role[0, short].tolist()
+  assert now.anchor[0, :2].tolist() == [1, 1] == was.anchor[0, short].tolist()
+  check_gathered(first, first.from_integers(pairs).tokens)
+
+
 @pytest.mark.parametrize(
   ('call', 'message'),
   [
+    (lambda: Multiplication(short_first=True), '--task.short_first needs'),
     (
       lambda: Multiplication(base=1000).from_integers([(1, 1)], 2200),
       'products of 2200 digits in base 1000 overflow 32 bits',
