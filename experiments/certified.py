@@ -60,12 +60,15 @@ digits, and all of the stress suite, are right in all seeds: what is wrong is
 rare. In a trial (seed 0) 3,200 steps left 235 contexts wrong. `sum_5` and other
 bases have not been run.
 
-Running sums (3,200 steps, tested to 100 digits): not learned at 99 %, and each
-of the four seeds is wrong in 9 of 63,626 contexts. The first is the same in
-all: where the sum so far has ended, the next number goes on with 1 1, and the
-answer has just said 1, they say that it ends. Of 2 .. 10 numbers of 10 digits
-79 to 83 % of traces are right. An earlier run (1,600 steps, one network, no
-repeated digits in training) was wrong in 280, 75, 32 and 266 contexts.
+Running sums (3,200 steps): all four seeds certified in 64,064 contexts, margins
+12 to 13, for 2 numbers and for any number of them; all sums of 2 .. 10 numbers
+that were drawn are right, and all of the stress suite. Before a step saw the
+sign that it begins with, every seed was wrong in the same 9 contexts: the sum
+so far goes on with d d where the next number has ended, and the answer has just
+said d. Attention is a mean, and a mean of equal digits does not tell how many
+there are; twice the steps and a second network had changed nothing. Of 2 .. 10
+numbers of 10 digits 79 to 83 % were right then, and the loss stayed at 0.012
+where it is 1e-10 now.
 
 Products of any two numbers by a trace (`product_trace`, 6,400 steps): not
 learned at 99 %. 92 to 99 % of traces of 5 x 5 digits are right, 32 to 50 % of

@@ -46,7 +46,10 @@ after 3,950). Hence 19,200 steps here.
 
 Measured (seeds 0..3, `results/multiplication.csv`, one core). `short_first`
 (12,800 steps: 819,200 products and 2.4e13 FLOPs a seed; 1,000 products a
-length): FULL
+length): all learn, and reach 500, 200, 20 and 500 digits at 99 %, 35 times the
+training length in the median; at 1,000 digits 98, 99, 91 and 99 % are right. Of
+N x 99, which carries far, 61 of 80 are.
+
 `window` (19,200 steps: 1,228,800 products and 1.2e13 FLOPs a seed; 200 products
 a length): 92, 90, 88 and 94 % of products of 10 digits are right, 78, 69, 55
 and 60 % of 200 digits: no seed is learned at 99 %, and 1.0, 1.1, 2.8 and 1.7 %

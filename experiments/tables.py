@@ -65,6 +65,7 @@ def tables() -> dict[str, str]:
     'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
     'ladder': _reach('ladder'),
     'no_window': _reach('place_relative'),
+    'multiplication': _reach('multiplication'),
     'parity': _reach('parity', unit='bits'),
     'sorting': _sorting(*read_csv(RESULTS / 'sorting.csv')),
     'far_mass': mass_table(no_window).markdown(),
@@ -225,6 +226,7 @@ def draw() -> None:
   for name, title, trained, unit in (
     ('ladder', 'Addition, trained on up to 10 digits', digits, 'digits'),
     ('place_relative', 'No window, up to 10 digits', digits, 'digits'),
+    ('multiplication', 'N x 2 products, up to 10 digits', digits, 'digits'),
     ('parity', 'Parity, trained on up to 40 bits', 40, 'bits'),
   ):
     results, _ = read_csv(RESULTS / f'{name}.csv')
