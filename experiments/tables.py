@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from experiments.abacus import claims
 from experiments.addition import (
   Config,
   comparison_table,
@@ -64,6 +65,7 @@ def tables() -> dict[str, str]:
     'certificate': certificate_table(certified),
     'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
     'ladder': _reach('ladder'),
+    'abacus': _abacus(*read_csv(RESULTS / 'abacus.csv')),
     'no_window': _reach('place_relative'),
     'multiplication': _reach('multiplication'),
     'parity': _reach('parity', unit='bits'),
@@ -83,6 +85,14 @@ def _reach(name: str, unit: str = 'digits') -> str:
   scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
   table = reach_table(scored, unit).markdown()
   return f'{table}\n\n{"; ".join(comments)}'
+
+
+def _abacus(results: list[Result], comments: list[str]) -> str:
+  """Regions of the grid, the paper's orderings, and reach."""
+  lengths = select(results, metric='exact_match', split=LENGTH_SPLITS)
+  shown = [region_table(results), claims(results), reach_table(lengths)]
+  tables = '\n\n'.join(table.markdown() for table in shown)
+  return f'{tables}\n\n{"; ".join(comments)}'
 
 
 def _sorting(results: list[Result], comments: list[str]) -> str:
