@@ -61,7 +61,13 @@ from extrap.evaluation.grid import (
   check_table,
   in_table,
 )
-from extrap.evaluation.results import Provenance, Result, select, write_csv
+from extrap.evaluation.results import (
+  Provenance,
+  Result,
+  format_size,
+  select,
+  write_csv,
+)
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import POSITIONS, PlaceWindow, Position
 from extrap.reporting import plots
@@ -434,7 +440,7 @@ def score(config: Config, kept: Kept, arm: Arm, suite: Suite) -> list[Result]:
       special = suite.name.startswith('carry')
       results += arm.source.exact_match(
         suite.name if special else split_of(config, cell),
-        str(cell[0]) if suite.name == 'equal' else 'x'.join(map(str, cell)),
+        str(cell[0]) if suite.name == 'equal' else format_size(cell),
         counts.get(cell),
         suite.rows,
       )

@@ -54,7 +54,8 @@ from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.attention_mass import near_mass
 from extrap.evaluation.grid import Suite
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.reach import LEARNED
+from extrap.evaluation.results import Result, length_split, select
 from extrap.evaluation.statistics import (
   Interval,
   across_replicas,
@@ -207,12 +208,6 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   return results + masses(config, arm)
 
 
-def split_of(config: Config, length: int) -> str:
-  """Whether a length was trained on."""
-  inside = length <= config.digits
-  return 'in_distribution' if inside else 'out_of_distribution'
-
-
 def by_step(config: Config, kept: Kept, arm: Arm) -> list[Result]:
   """Held-out exact match of every look during training, a row a length."""
   path = kept.run.path / 'arms' / arm.name / 'metrics.jsonl'
@@ -236,7 +231,7 @@ def by_step(config: Config, kept: Kept, arm: Arm) -> list[Result]:
         np.array(record[f'held_out/{metric}']) * config.held_out
       ).astype(int)
       results += then.exact_match(
-        split_of(config, length), str(length), right, config.held_out
+        length_split(length, config.digits), str(length), right, config.held_out
       )
   return results
 
@@ -275,7 +270,7 @@ def masses(config: Config, arm: Arm) -> list[Result]:
     results += [
       arm.source.row(
         replica,
-        split_of(config, length),
+        length_split(length, config.digits),
         str(length),
         'near_mass',
         float(share_AH.reshape(-1)[head]),
@@ -322,7 +317,9 @@ def _eroded(results: Sequence[Result], arm: str) -> dict[str, np.ndarray]:
 
 def _learned(results: Sequence[Result], arm: str) -> bool:
   """Whether all replicas are right at N after the last step."""
-  return bool(_curves(results, arm, trained_length(results))[-1].min() >= 0.99)
+  return bool(
+    _curves(results, arm, trained_length(results))[-1].min() >= LEARNED
+  )
 
 
 def erosion_table(results: Sequence[Result]) -> Table:

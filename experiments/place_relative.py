@@ -61,7 +61,7 @@ from extrap.arms import (
 from extrap.compilation import jit_once
 from extrap.config import option
 from extrap.evaluation.attention_mass import far_mass
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result, length_split, select
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceBias
 from extrap.randomness import named
@@ -180,8 +180,7 @@ def masses(arm: Arm, length: int) -> list[Result]:
   for replica in range(len(arm.source.seeds)):
     params = jax.tree.map(lambda x, r=replica: x[r], params_R)
     share = far_mass(arm.problem.model, params, task, batch).max()
-    inside = length <= arm.problem.max_size
-    split = 'in_distribution' if inside else 'out_of_distribution'
+    split = length_split(length, arm.problem.max_size)
     rows.append(
       arm.source.row(replica, split, str(length), 'far_mass', float(share), 2)
     )

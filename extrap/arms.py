@@ -19,7 +19,12 @@ from extrap.evaluation import certificate
 from extrap.evaluation.certificate import Certificate
 from extrap.evaluation.grid import Suite, in_table
 from extrap.evaluation.reach import is_over
-from extrap.evaluation.results import Provenance, Result, write_csv
+from extrap.evaluation.results import (
+  Provenance,
+  Result,
+  length_split,
+  write_csv,
+)
 from extrap.evaluation.stress import Kind, stress_suites
 from extrap.sequence import SequenceProblem
 from extrap.study import (
@@ -206,7 +211,7 @@ def score_lengths(
   scored: dict[int, list[float]] = {}
   for length in sorted(lengths):
     inside = length <= problem.max_size
-    split = 'in_distribution' if inside else 'out_of_distribution'
+    split = length_split(length, problem.max_size)
     right_R, n = None, 0
     if in_table(problem.model.config.position, problem.task, length):
       right_R, n = _score(arm, length, rows, kept), rows

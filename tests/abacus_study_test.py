@@ -281,8 +281,14 @@ def test_orderings_are_of_the_seeds_that_learned():
   results += regions_of('abacus_lt', [1, 1, 1, 1], [0.9, 0.9, 0.9, 0.8])
   results += regions_of('nope_st', [0.1, 0.9, 0.1, 1], [0, 0, 0, 0])
   loops, nope = claims(results).rows
-  assert loops[0] == 'abacus_lt above abacus_st' and loops[1] == '+37.5'
-  assert loops[3] == 'confirmed'
-  assert nope[1:] == ['', '', 'nope_st is not learned in two seeds']
+  assert loops[:3] == ['abacus_lt above abacus_st', '4 and 3', '+37.5']
+  assert loops[4:] == ['confirmed', 'confirmed']
+  assert nope[1:] == [
+    '3 and 1',
+    '',
+    '',
+    'not learned',
+    'not resolved at this size',
+  ]
   learned = {row[0]: row[1] for row in region_table(results).rows}
   assert learned['abacus_st'] == '3 of 4' and learned['nope_st'] == '1 of 4'

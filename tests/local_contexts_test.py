@@ -84,10 +84,13 @@ def test_contexts_are_those_of_all_strings(task, ahead):
     (3, 2, 1, 1, 6),
   ],
 )
+@pytest.mark.parametrize('short_first', [False, True])
 def test_contexts_are_those_of_all_products(
-  base, second, behind, ahead, digits
+  base, second, behind, ahead, digits, short_first
 ):
-  task = Multiplication(base=base, second_digits=second)
+  task = Multiplication(
+    base=base, second_digits=second, short_first=short_first
+  )
   wanted = set()
   shorts = range(base ** (second - 1) if second > 1 else 0, base**second)
   for a, b in itertools.product(range(base**digits), shorts):

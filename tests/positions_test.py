@@ -424,20 +424,6 @@ def test_shifts_are_shared_by_a_batch_or_drawn_a_sample(encoding, per):
   assert shared.all() if per == 'batch' else shared.mean() < 0.2
 
 
-@pytest.mark.parametrize('per', ['batch', 'sample'])
-def test_some_batches_may_keep_their_ids(per):
-  _, ids = sums(Addition())
-  keys = jax.random.split(jax.random.key(0), 200)
-  moved = []
-  for unshifted in (0.0, 0.5, 1.0):
-    position = Abacus(per=per, shift=99, unshifted=unshifted)
-    prepare = jax.jit(lambda key, p=position: p.prepare(ids, key, True).place)
-    place_KB = jax.vmap(prepare)(keys)[:, :, 0]
-    moved.append(float((place_KB != ids.place[None, :, 0]).mean()))
-  assert moved[0] > 0.95 and moved[2] == 0
-  assert moved[1] == pytest.approx(0.5, abs=0.15)
-
-
 @pytest.mark.parametrize(
   ('encoding', 'default'), [(Abacus, 'batch'), (Coupling, 'sample')]
 )

@@ -7,6 +7,7 @@ nothing follows from that on how it would extrapolate.
 from collections.abc import Mapping
 
 THRESHOLDS = (0.99, 0.9, 0.5)
+LEARNED = THRESHOLDS[0]  # Of what is in distribution.
 
 
 def reach(

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from extrap.evaluation.grid import Cell
+from extrap.evaluation.reach import LEARNED
 from extrap.evaluation.results import Provenance, Result, select
 
 IN, OUT, EXTREME = 'in distribution', 'out of distribution', 'extreme'
-LEARNED = 0.99  # Of what is in distribution, or nothing follows beyond it.
 
 
 def region_of(cell: Cell, trained: int, grid: int) -> str:

@@ -16,6 +16,11 @@ from extrap.errors import ExtrapError
 LENGTH_SPLITS = ('in_distribution', 'out_of_distribution', 'beyond')
 
 
+def length_split(size: int, trained: int) -> str:
+  """The split of a size, by the largest that was trained on."""
+  return LENGTH_SPLITS[0] if size <= trained else LENGTH_SPLITS[1]
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
   """One number, of one replica, at one size.
@@ -106,16 +111,21 @@ class Provenance:
     )
 
   def exact_match(
-    self, split: str, size: str, right: Sequence[int] | None, n: int
+    self,
+    split: str,
+    size: str,
+    right: Sequence[int] | None,
+    n: int,
+    metric: str = 'exact_match',
   ) -> list[Result]:
     """One row a replica; `right` is None where the table ends before size."""
     if right is None:
       return [
-        self.row(replica, split, size, 'exact_match', None, 0)
+        self.row(replica, split, size, metric, None, 0)
         for replica in range(len(self.seeds))
       ]
     return [
-      self.row(replica, split, size, 'exact_match', int(k) / n, n, int(k))
+      self.row(replica, split, size, metric, int(k) / n, n, int(k))
       for replica, k in enumerate(right)
     ]
 
@@ -233,6 +243,11 @@ def _parse(row: Sequence[str]) -> Result:
   if not isinstance(json.loads(result.hparams), dict):
     raise ValueError('hparams: not a JSON object')
   return result
+
+
+def format_size(cell: Sequence[int]) -> str:
+  """Joins the numbers of a size: (20, 35) -> '20x35'."""
+  return 'x'.join(map(str, cell))
 
 
 def parse_size(size: str) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from extrap.evaluation.regions import LEARNED, learned_replicas
+from extrap.evaluation.reach import LEARNED
+from extrap.evaluation.regions import learned_replicas
 from extrap.evaluation.results import Result, select, values
 from extrap.evaluation.statistics import across_replicas
 from extrap.reporting.tables import Table, format_percent

@@ -202,8 +202,8 @@ class Summation(NumberTask):
 
     A step adds one number to the sum before; the first one adds two. A '+' is
     an anchor, read by the step before its number: it says that one follows. So
-    is the sign that a step begins with: where all digits that a query sees are
-    alike, attention, a mean, tells only by their share with it how many.
+    is the sign that a step begins with, for that step: attention is a mean, and
+    of equal digits alone it cannot tell how many there are.
     """
     plus_BT = tokens_BT == self.token('+')
     begins_BT = (tokens_BT == self.token('=')) | (tokens_BT == self.token('>'))

@@ -36,12 +36,6 @@ class _ShiftedTable(Position):
   per: Literal['batch', 'sample'] = option(
     'batch', 'whether a batch shares its shift or each sample draws its own'
   )
-  unshifted: float = option(
-    0.0,
-    'chance that training does not shift ids either, as tests never do',
-    minimum=0.0,
-    maximum=1.0,
-  )
 
   reads: ClassVar[tuple[str, ...]] = ('place',)
   table: ClassVar[str | None] = 'place'
@@ -69,9 +63,6 @@ class _ShiftedTable(Position):
     shift_B1 = jax.random.randint(
       named(key, 'shift'), (rows, 1), 0, self.shift + 1
     )
-    if self.unshifted:
-      chance = (named(key, 'unshifted'), self.unshifted, (rows, 1))
-      shift_B1 = jnp.where(jax.random.bernoulli(*chance), 0, shift_B1)
     # Tokens without a place keep it: only placed ones are shifted.
     place = jnp.where(self._placed(ids), ids.place + shift_B1, ids.place)
     return ids.replace(place=place)
