@@ -64,6 +64,7 @@ def tables() -> dict[str, str]:
     'carries': suite_table(list(filter(in_carry_suite, results))),
     'certificate': certificate_table(certified),
     'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
+    'bases': _bases(*read_csv(RESULTS / 'bases.csv')),
     'ladder': _reach('ladder'),
     'abacus': _abacus(*read_csv(RESULTS / 'abacus.csv')),
     'no_window': _reach('place_relative'),
@@ -154,6 +155,25 @@ def _operations(results: list[Result], comments: list[str]) -> str:
   seeds = ', '.join(map(str, sorted({r.seed for r in results})))
   origin = '; '.join([*comments, f'seeds: {seeds}'])
   return f'{markdown(headers, rows)}\n\n{origin}'
+
+
+def _bases(results: list[Result], comments: list[str]) -> str:
+  """One row a base: contexts, certified replicas and margins of each task."""
+  tasks = sorted({row.arm.partition('@')[0] for row in results})
+  bases = sorted({int(row.arm.partition('@')[2]) for row in results})
+  rows = []
+  for base in bases:
+    line = [str(base)]
+    for task in tasks:
+      chosen = select(results, arm=f'{task}@{base}')
+      found = select(chosen, metric='certified')
+      least = min((r.value for r in select(chosen, metric='margin')), default=0)
+      passed = f'{sum(r.value == 1 for r in found)} of {len(found)}'
+      line += [f'{found[0].n:,}', passed, f'{least:.2g}'] if found else [''] * 3
+    rows.append(line)
+  of_task = ('contexts', 'certified', 'least margin')
+  headers = ['base', *(f'{task}: {text}' for task in tasks for text in of_task)]
+  return f'{markdown(headers, rows)}\n\n{"; ".join(comments)}'
 
 
 def _right(results: list[Result]) -> str:
