@@ -13,7 +13,7 @@ published arm by arm.
 
 import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.abacus import claims
@@ -38,6 +38,7 @@ from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.regions import region_table
 from extrap.reporting.tables import (
+  Table,
   certificate_table,
   format_percent,
   markdown,
@@ -84,23 +85,25 @@ def _reach(name: str, unit: str = 'digits') -> str:
   """Reach of a study's arms on uniform problems; where it comes from below."""
   results, comments = read_csv(RESULTS / f'{name}.csv')
   scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
-  table = reach_table(scored, unit).markdown()
-  return f'{table}\n\n{"; ".join(comments)}'
+  return _shown([reach_table(scored, unit)], comments)
 
 
 def _abacus(results: list[Result], comments: list[str]) -> str:
   """Regions of the grid, the paper's orderings, and reach."""
   lengths = select(results, metric='exact_match', split=LENGTH_SPLITS)
   shown = [region_table(results), claims(results), reach_table(lengths)]
-  tables = '\n\n'.join(table.markdown() for table in shown)
-  return f'{tables}\n\n{"; ".join(comments)}'
+  return _shown(shown, comments)
 
 
 def _sorting(results: list[Result], comments: list[str]) -> str:
   """Regions of the grid, and lists that uniform numbers hardly ever make."""
   shown = [region_table(results), stress_table(results), cost_table(results)]
-  tables = '\n\n'.join(table.markdown() for table in shown)
-  return f'{tables}\n\n{"; ".join(comments)}'
+  return _shown(shown, comments)
+
+
+def _shown(tables: Sequence[Table], comments: Sequence[str]) -> str:
+  """Tables one below the other; where they come from below."""
+  return '\n\n'.join([*(t.markdown() for t in tables), '; '.join(comments)])
 
 
 def _grid(results: list[Result]) -> str:
@@ -137,7 +140,7 @@ def _operations(results: list[Result], comments: list[str]) -> str:
       [
         task,
         f'{found[0].n:,}',
-        f'{sum(r.value == 1 for r in found)} of {len(found)}',
+        _passed(found),
         ', '.join(f'{margin:.2g}' for margin in margins),
         longest,
         _right(at_longest),
@@ -167,13 +170,17 @@ def _bases(results: list[Result], comments: list[str]) -> str:
     for task in tasks:
       chosen = select(results, arm=f'{task}@{base}')
       found = select(chosen, metric='certified')
-      least = min((r.value for r in select(chosen, metric='margin')), default=0)
-      passed = f'{sum(r.value == 1 for r in found)} of {len(found)}'
-      line += [f'{found[0].n:,}', passed, f'{least:.2g}'] if found else [''] * 3
+      least = min(r.value for r in select(chosen, metric='margin'))
+      line += [f'{found[0].n:,}', _passed(found), f'{least:.2g}']
     rows.append(line)
   of_task = ('contexts', 'certified', 'least margin')
   headers = ['base', *(f'{task}: {text}' for task in tasks for text in of_task)]
   return f'{markdown(headers, rows)}\n\n{"; ".join(comments)}'
+
+
+def _passed(certified: list[Result]) -> str:
+  """How many replicas are certified."""
+  return f'{sum(r.value == 1 for r in certified)} of {len(certified)}'
 
 
 def _right(results: list[Result]) -> str:

@@ -4,7 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from extrap.evaluation.grid import Cell
 from extrap.evaluation.reach import LEARNED
-from extrap.evaluation.results import Provenance, Result, select
+from extrap.evaluation.results import (
+  Provenance,
+  Result,
+  format_size,
+  length_split,
+  select,
+)
 
 IN, OUT, EXTREME = 'in distribution', 'out of distribution', 'extreme'
 
@@ -26,6 +32,30 @@ def square(grid: int) -> tuple[Cell, ...]:
   """Every pair of sizes from 1 to `grid`."""
   side = range(1, grid + 1)
   return tuple((i, j) for i in side for j in side)
+
+
+def cell_rows(
+  source: Provenance,
+  counts: Mapping[Cell, Sequence[int]],
+  rows: int,
+  trained: int,
+  metric: str = 'exact_match',
+) -> list[Result]:
+  """Every cell, a row a replica.
+
+  Args:
+    source: the arm's.
+    counts: right answers of each replica by cell, as from `grid.evaluate`.
+    rows: problems behind each count.
+    trained: largest training size.
+    metric: what was counted.
+  """
+  results = []
+  for cell, right_R in counts.items():
+    split = length_split(max(cell), trained)
+    given = (split, format_size(cell), right_R, rows, metric)
+    results += source.exact_match(*given)
+  return results
 
 
 def region_rows(

@@ -36,7 +36,8 @@ def region_table(
   regions = (text for name in names for text in (name, '95 %'))
   caption = (
     'Every seed, in order; t interval of the mean. Learned: seeds with at '
-    f'least {LEARNED:.0%} in distribution; of others nothing follows beyond it.'
+    f'least {100 * LEARNED:g} % in distribution; of others nothing follows '
+    'beyond it.'
   )
   return Table(['arm', 'learned', *regions], rows, caption)
 
