@@ -57,7 +57,7 @@ learned shift by shift.
 
 Where it differs. The paper's 92.9 and 99.1 % are 7 to 11 % here, after half the
 training length and 1 : 400,000 of the compute; NoPE learns in distribution as
-well as Abacus does, and better than its looped form, which needs more.
+well as Abacus does, and better than its looped form.
 
 Commands (two CPU cores of an AMD EPYC; 20 to 45 minutes an arm):
   python -m experiments.abacus --arms=abacus_st,abacus_lt

@@ -37,9 +37,9 @@ trained on up to 5 x 5 digits, tested on up to 100 x 100.
 
 Protocol. Lengths uniform in 1..10; the same batch and learning rate for all
 tasks, and the same steps and model, but for sums and the trace of a product
-(`CASES`: a multiple of the steps, more hidden units or a second network).
-Exact match of the whole answer and its end, teacher forced (equal to greedy
-decoding). Replicas are seeds, the last checkpoint is scored.
+(`experiments/certified_cases.py`: a multiple of the steps, more hidden units or
+a second network). Exact match of the whole answer and its end, teacher forced
+(equal to greedy decoding). Replicas are seeds, the last checkpoint is scored.
 
 Measured (seeds 0..3, 1,600 steps of 64 problems, 4.2e11 to 5.2e11 FLOPs a
 replica; `results/certified.csv`). All 20 models of subtraction, N x 1 products,
@@ -91,11 +91,12 @@ Commands (two CPU cores of an AMD EPYC):
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
+from experiments.certified_cases import CASES, ON_REQUEST, case_of
 from extrap import cli
 from extrap.arms import (
   Arm,
@@ -107,20 +108,15 @@ from extrap.arms import (
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
-from extrap.evaluation.borrows import BORROWS
-from extrap.evaluation.carries import KINDS as CARRIES
-from extrap.evaluation.grid import Cell, Sampler, Suite
-from extrap.evaluation.patterns import PATTERNS
-from extrap.evaluation.products import LONG_PRODUCTS, PRODUCTS
+from extrap.evaluation.grid import Cell, Suite
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
   Result,
   length_split,
   select,
 )
-from extrap.evaluation.stress import Kind, stress_suites
-from extrap.evaluation.sums import SUMS, sum_sampler
-from extrap.models import TWO_NETWORKS, Transformer, TransformerConfig
+from extrap.evaluation.stress import stress_suites
+from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceWindow
 from extrap.reporting.report import bullets, write_report
 from extrap.reporting.tables import checked_sections, exact_match_table
@@ -133,100 +129,12 @@ from extrap.study import (
   provenance,
   train_arm,
 )
-from extrap.tasks.addition import Addition
-from extrap.tasks.copying import Copying
-from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.numbers import NumberTask
-from extrap.tasks.parity import Parity
-from extrap.tasks.prefix_sums import PrefixSums
-from extrap.tasks.product_trace import ProductTrace
-from extrap.tasks.subtraction import Subtraction
 from extrap.tasks.summation import Summation
 
 STUDY = 'certified'
 CLAIM = 'sums, differences, N x 1 products, ..: certified at every length'
 TIME = '7 minutes on two CPU cores, and hours for sums of several numbers'
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Case:
-  """A task, and what it needs.
-
-  Attributes:
-    task: what is learned.
-    name: of its stress suite.
-    kinds: the problems of that suite.
-    longer: how many times --steps it trains.
-    most: numbers of the sums that are tested, if more than in training.
-    trained: longest training length, if shorter than --digits.
-    longest: longest length that is tested; None for all.
-    model: what is particular to its model.
-    window: likewise, to its window of places.
-    sampler: draws problems of a kind; None for the usual one.
-  """
-
-  task: NumberTask
-  name: str
-  kinds: Mapping[str, Kind]
-  longer: int = 1
-  most: int | None = None
-  trained: int | None = None
-  longest: int | None = None
-  model: Mapping[str, int | str] = dataclasses.field(default_factory=dict)
-  window: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  sampler: Callable[[NumberTask, Kind], Sampler] | None = None
-
-
-def _sum(
-  longer: int, task: Summation, most: int | None = None, **model: int | str
-) -> Case:
-  return Case(
-    task=task,
-    name='sum',
-    kinds=SUMS,
-    longer=longer,
-    most=most,
-    model=model,
-    window={'own_step': True} if task.trace else {},
-    sampler=sum_sampler,
-  )
-
-
-CASES = {
-  'subtraction': Case(task=Subtraction(), name='borrow', kinds=BORROWS),
-  'product': Case(
-    task=Multiplication(second_digits=1), name='product', kinds=PRODUCTS
-  ),
-  'addition': Case(task=Addition(), name='carry', kinds=CARRIES),
-  'copying': Case(task=Copying(), name='pattern', kinds=PATTERNS),
-  'parity': Case(task=Parity(trace=True), name='pattern', kinds=PATTERNS),
-  'prefix_sums': Case(task=PrefixSums(), name='pattern', kinds=PATTERNS),
-  'sum_3': _sum(2, Summation(operands=3, alike=0.5), ffn_width=512),
-  'sum_4': _sum(4, Summation(operands=4, alike=0.5), **TWO_NETWORKS),
-  'sum_5': _sum(8, Summation(operands=5, alike=0.5), **TWO_NETWORKS),
-  'running_sums': _sum(
-    2,
-    Summation(operands=4, trace=True, alike=0.5),
-    most=10,
-    **TWO_NETWORKS,
-  ),
-  'product_trace': Case(
-    task=ProductTrace(),
-    name='product',
-    kinds=LONG_PRODUCTS,
-    longer=4,
-    trained=5,
-    longest=100,  # of two factors: 10,402 tokens
-    model=TWO_NETWORKS,
-    window={'behind': -1, 'ahead': 2, 'own_step': True},
-  ),
-}
-ON_REQUEST = ('product_trace',)
-
-
-def case_of(arm: str) -> Case:
-  """What an arm trains, in whatever base."""
-  return CASES[arm.partition('@')[0]]
 
 
 STRESS_LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)

@@ -7,12 +7,12 @@ import pytest
 
 from experiments import certified
 from experiments.certified import (
-  CASES,
   Config,
   check,
   make_problem,
   suites,
 )
+from experiments.certified_cases import CASES
 from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv, select
