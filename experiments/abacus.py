@@ -131,7 +131,7 @@ from extrap.study import (
 )
 from extrap.training import distributed
 from extrap.training.config import TrainConfig
-from extrap.training.flops import count_step_flops
+from extrap.training.flops import count_step_flops, count_update_flops
 from extrap.training.ramp import whole_batches
 
 STUDY = 'abacus'
@@ -250,7 +250,9 @@ def training_flops(config: Config, problem: SequenceProblem) -> float:
   key_1 = jax.random.split(jax.random.key(0), 1)
   params = jax.eval_shape(jax.vmap(problem.init), key_1)
   train = dataclasses.replace(config.train, steps=config.steps)
-  return whole_batches(train) * count_step_flops(problem, params)
+  return whole_batches(train) * count_step_flops(
+    problem, params
+  ) + config.steps * count_update_flops(train, params)
 
 
 def problem(config: Config) -> SequenceProblem:

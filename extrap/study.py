@@ -42,7 +42,7 @@ from extrap.training import distributed
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
 from extrap.training.distributed import ClusterConfig
-from extrap.training.flops import count_step_flops
+from extrap.training.flops import count_step_flops, count_update_flops
 from extrap.training.loop import Fit, Record, fit, make_trainer
 from extrap.training.optimizers import check_schedule
 from extrap.training.problem import Problem
@@ -440,6 +440,7 @@ def account(
     examples_until(config.train, step, problem.batch_size) for step in steps
   )
   each = count_step_flops(problem, trained.params) / problem.batch_size
+  update = count_update_flops(config.train, trained.params)
   return Provenance(
     study=study,
     arm=arm,
@@ -447,7 +448,9 @@ def account(
     seeds=config.seeds,
     steps=steps,
     samples=samples,
-    flops=tuple(n * each for n in samples),
+    flops=tuple(
+      n * each + step * update for n, step in zip(samples, steps, strict=True)
+    ),
     seconds=training_seconds(folder) / config.replicas,
   )
 

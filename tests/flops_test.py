@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from extrap.training.flops import count_flops
+from extrap.training.config import TrainConfig
+from extrap.training.flops import count_flops, count_update_flops
 
 
 def _shape(*sizes: int) -> jax.ShapeDtypeStruct:
@@ -102,3 +103,11 @@ def test_sees_through_compiled_and_recomputed_functions() -> None:
   custom.defvjp(lambda x: (x, None), lambda _, g: (g,))
   assert count_flops(custom, _shape(4, 4)) == wanted
   assert count_flops(jnp.sin, _shape(4, 4)) == 0
+
+
+def test_counts_the_products_of_an_update() -> None:
+  params = {'kernel': _shape(3, 4, 6), 'bias': _shape(3, 6)}  # 3 replicas
+  assert count_update_flops(TrainConfig(), params) == 0
+  # Five times: x x^T, its square, and their sum times x.
+  wanted = 5 * 2 * (4 * 6 * 4 + 4**3 + 4 * 4 * 6)
+  assert count_update_flops(TrainConfig(optimizer='muon'), params) == wanted

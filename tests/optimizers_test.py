@@ -85,7 +85,7 @@ def test_the_schedule_has_a_length_of_its_own() -> None:
 
 @pytest.mark.parametrize(
   'optimizer',
-  ['adamw', 'adam', 'nadamw', 'lion', 'adafactor', 'rmsprop', 'sgd'],
+  ['adamw', 'adam', 'nadamw', 'lion', 'adafactor', 'rmsprop', 'sgd', 'muon'],
 )
 def test_lowers_a_quadratic(optimizer: str) -> None:
   config = _config(optimizer=optimizer, learning_rate=0.05)
@@ -159,6 +159,16 @@ def test_clips_the_global_norm() -> None:
     np.testing.assert_allclose([found['a'][0], found['b'][0]], [-30, -40])
 
 
+def test_muon_decays_hidden_matrices_alone() -> None:
+  one = np.ones((2, 2), np.float32)
+  params = {'embedding': one, 'logits': {'kernel': one}, 'kernel': one}
+  config = _config(optimizer='muon', weight_decay=0.5)
+  updates = _once(config, params, jax.tree.map(np.zeros_like, params))
+  np.testing.assert_allclose(updates['kernel'], -0.05 * one, rtol=1e-6)
+  assert not updates['embedding'].any()
+  assert not updates['logits']['kernel'].any()
+
+
 @pytest.mark.parametrize('optimizer', ['adamw', 'nadamw', 'lion'])
 def test_decays_kernels_and_embeddings_alone(optimizer: str) -> None:
   one = np.ones(2, np.float32)
@@ -179,6 +189,48 @@ def test_decays_kernels_and_embeddings_alone(optimizer: str) -> None:
   assert moved == pytest.approx(
     {'embedding': -0.05, 'layers/ffn/kernel': -0.05}
   )
+
+
+def test_muon_makes_the_updates_of_hidden_matrices_orthogonal() -> None:
+  rng = np.random.default_rng(0)
+
+  def stretched(*shape: int) -> np.ndarray:
+    """Singular values 1..4; other ones would take more iterations."""
+    u, _, v = np.linalg.svd(rng.normal(size=shape), full_matrices=False)
+    return (u * np.linspace(1, 4, u.shape[-1])) @ v
+
+  grads = {
+    'layers': {
+      'attention': {
+        'query': stretched(3, 8, 8).reshape(3, 8, 2, 4),
+        'out': stretched(3, 8, 8).reshape(3, 2, 4, 8),
+      },
+      'ffn': {'kernel': stretched(3, 8, 16)},
+    },
+    'logits': {'kernel': rng.normal(size=(8, 5))},
+    'embedding': rng.normal(size=(5, 8)),
+    'position_table': rng.normal(size=(7, 8)),
+  }
+  grads = jax.tree.map(lambda leaf: leaf.astype(np.float32), grads)
+  zeros = jax.tree.map(np.zeros_like, grads)
+  updates = _once(_config(optimizer='muon'), zeros, grads)
+  layers = updates['layers']
+  for leaf, longest in (
+    (layers['attention']['query'].reshape(3, 8, 8), 8),
+    (layers['attention']['out'].reshape(3, 8, 8), 8),
+    (layers['ffn']['kernel'], 16),
+  ):
+    values = np.linalg.svd(leaf, compute_uv=False)
+    # Five iterations leave singular values near 1, not at 1.
+    np.testing.assert_allclose(values / (0.1 * 0.2 * longest**0.5), 1, atol=0.4)
+  # All others have Adam's, with Nesterov's momentum.
+  adam = _once(_config(optimizer='nadamw'), zeros, grads)
+  for name in ('embedding', 'position_table', 'logits'):
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-5),
+      updates[name],
+      adam[name],
+    )
 
 
 def test_traced_numbers_reach_every_replica() -> None:

@@ -99,10 +99,19 @@ class Mlp:
 
 
 def _train(
-  problem: Problem, replica: int, data: int, model: int, **more: object
+  problem: Problem,
+  replica: int,
+  data: int,
+  model: int,
+  optimizer: str = 'adamw',
+  **more: object,
 ) -> Fit:
   config = TrainConfig(
-    steps=5, steps_per_dispatch=1, warmup_steps=1, evaluate_every=0
+    steps=5,
+    steps_per_dispatch=1,
+    warmup_steps=1,
+    evaluate_every=0,
+    optimizer=optimizer,
   )
   mesh = make_mesh(MeshConfig(replica=replica, data=data, model=model))
   return fit(problem, config, replicas=2, mesh=mesh, **more)
@@ -160,6 +169,23 @@ def test_a_transformer_lies_where_the_rules_say() -> None:
     assert query.addressable_shards[0].data.shape == (1, 1, 8, 1, 8)
     scale = tree['norm']['scale']
     assert scale.addressable_shards[0].data.shape == (1, 16)
+
+
+def test_the_state_of_two_optimizers_lies_where_the_rules_say() -> None:
+  alone = _train(_transformer(), 1, 1, 1, 'muon')
+  run = _train(_transformer(), 2, 2, 2, 'muon')
+  np.testing.assert_allclose(_losses(run), _losses(alone), rtol=1e-4)
+  states = run.state.opt_state[1].inner_states
+  matrices = states['muon'].inner_state[0].mu
+  others = states['adam'].inner_state[0].mu
+  kernel = matrices['layers']['ffn']['in']['kernel']
+  assert kernel.addressable_shards[0].data.shape == (1, 1, 8, 6)
+  table = others['embedding']
+  assert table.addressable_shards[0].data.shape[0] == 1
+  # Each parameter is in the charge of one of them.
+  assert len(jax.tree.leaves((matrices, others))) == len(
+    jax.tree.leaves(run.params)
+  )
 
 
 def test_other_rules_put_axes_elsewhere() -> None:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from extrap.training.config import TrainConfig
+from extrap.training.optimizers import default_hparams, make_optimizer
 from extrap.training.problem import Context, Params, Problem
 
 
@@ -30,13 +32,33 @@ def count_step_flops(problem: Problem, params: Params) -> float:
     problem: gives the batch.
     params: of a population, leading replica axis; shapes are enough.
   """
-  one = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params
-  )
+  one = _one(params)
   ctx = Context(jax.random.key(0), jnp.int32(0), {})
   batch = jax.eval_shape(problem.sample, ctx)
   step = jax.grad(lambda params, batch: problem.loss(params, batch, ctx)[0])
   return count_flops(step, one, batch)
+
+
+def count_update_flops(config: TrainConfig, params: Params) -> float:
+  """FLOPs of the optimizer's products in one step, for one replica.
+
+  Args:
+    config: names the optimizer; but for Muon there are none.
+    params: of a population, leading replica axis; shapes are enough.
+  """
+  optimizer = make_optimizer(config, default_hparams(config))
+
+  def update(params: Params) -> object:
+    return optimizer.update(params, optimizer.init(params), params)
+
+  return count_flops(update, _one(params))
+
+
+def _one(params: Params) -> Params:
+  """Shapes of one replica's parameters."""
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params
+  )
 
 
 def _count(jaxpr: core.Jaxpr) -> float:

@@ -5,12 +5,28 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from extrap.errors import UsageError
 from extrap.training.config import TrainConfig
 from extrap.training.ramp import elapsed
 
 HParams = Mapping[str, jax.Array]
+
+ADAM_RMS = 0.2  # Of Adam's updates at a learning rate of 1, about.
+
+# Axes that a hidden matrix sums over, and those that it makes; any before them
+# count layers.
+HEADS_IN = MuonDimensionNumbers((-3,), (-2, -1))  # [E, H, D]
+HEADS_OUT = MuonDimensionNumbers((-3, -2), (-1,))  # [H, D, E]
+DENSE = MuonDimensionNumbers((-2,), (-1,))  # [X, Y]
+MATRICES = {
+  'query': HEADS_IN,
+  'key': HEADS_IN,
+  'value': HEADS_IN,
+  'out': HEADS_OUT,
+  'kernel': DENSE,
+}
 
 
 def default_hparams(config: TrainConfig) -> dict[str, float]:
@@ -66,7 +82,11 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """Clipping and an optimizer; called inside the vmapped step.
 
-  Weight decay leaves norm scales, biases and position parameters alone.
+  Weight decay leaves norm scales, biases and position parameters alone. Muon
+  (Jordan 2024, kellerjordan.github.io/posts/muon) makes the updates of hidden
+  matrices orthogonal, at the root mean square of Adam's (Liu et al. 2025, arXiv
+  2502.16982), so that one learning rate serves both; all else has Adam's with
+  Nesterov's momentum, and no decay.
   """
   factor = schedule(config)
 
@@ -83,16 +103,40 @@ def make_optimizer(
     'adafactor': lambda: optax.adafactor(rate),
     'rmsprop': lambda: optax.rmsprop(rate, eps=config.epsilon),
     'sgd': lambda: optax.sgd(rate, momentum=config.b1 or None),
+    'muon': lambda: muon(
+      rate,
+      eps=config.epsilon,
+      weight_decay=hparams['weight_decay'],
+      adam_b1=config.b1,
+      adam_b2=config.b2,
+      muon_weight_dimension_numbers=_matrices,
+      consistent_rms=ADAM_RMS,
+    ),
   }[config.optimizer]
   if not config.clip:
     return build()
   return optax.chain(optax.clip_by_global_norm(config.clip), build())
 
 
+def _names(path: tuple) -> list[object]:
+  return [getattr(part, 'key', '') for part in path]
+
+
+def _matrices(params: optax.Params) -> optax.Params:
+  """Axes of the hidden matrices; None for all else, and for the logits."""
+
+  def axes(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
+    named = [name for name in _names(path) if name]
+    found = MATRICES.get(named[-1]) if 'logits' not in named else None
+    return found if found and leaf.ndim >= len(sum(found, ())) else None
+
+  return jax.tree_util.tree_map_with_path(axes, params)
+
+
 def _decayed(params: optax.Params) -> optax.Params:
   def decays(path: tuple, leaf: jax.Array) -> bool:
     del leaf
-    names = [getattr(part, 'key', '') for part in path]
+    names = _names(path)
     return not any(
       name in ('scale', 'bias', 'logit_scale')
       or str(name).startswith('position_')

@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from optax import MaskedNode
 
 from extrap.config import option
 from extrap.errors import UsageError
@@ -113,7 +114,9 @@ def state_shardings(
   with nn.logical_axis_rules([]):  # Else flax would constrain mere shapes.
     abstract = nn.unbox(abstract_boxed)
 
-  def place(spec: P, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+  def place(spec: P, leaf: jax.ShapeDtypeStruct | MaskedNode) -> object:
+    if isinstance(leaf, MaskedNode):  # What another optimizer has charge of.
+      return leaf
     axes = [getattr(rules, name) if name else None for name in spec]
     axes = [
       axis if axis and size % mesh.shape[axis] == 0 else None
