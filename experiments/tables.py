@@ -1,18 +1,15 @@
 """Writes the README's tables and figures from experiments/results/*.csv.
 
 Commands:
-  python -m experiments.tables               after a change of the CSV files
-  python -m experiments.tables <run folder>  takes the numbers of a run first
-  python -m experiments.tables <run folder> <name>
-                                             into results/<name>.csv; by
-                                             default the name of the study
+  python -m experiments.tables                    after a change of CSV files
+  python -m experiments.tables --run=runs/parity  takes a run's numbers first
 
 Arms that a run has replace those of the file, the others stay: a study may be
 published arm by arm.
 """
 
 import csv
-import sys
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,6 +24,8 @@ from experiments.addition import (
 )
 from experiments.place_relative import mass_table
 from experiments.sorting import cost_table, stress_table
+from extrap import cli
+from extrap.config import option
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
   Result,
@@ -271,13 +270,25 @@ def draw() -> None:
     plots.accuracy_vs_length(results, trained, path, title, unit=unit)
 
 
-def main() -> None:
-  if len(sys.argv) > 1:
-    publish(Path(sys.argv[1]), *sys.argv[2:3])
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """Flags of this command."""
+
+  run: str | None = option(None, 'folder of a run whose numbers to take')
+  name: str = option(
+    '', "take them into results/<name>.csv (default: the study's name)"
+  )
+
+
+def main(config: Source, flag_values: object) -> None:
+  """Writes figures and tables."""
+  del flag_values
+  if config.run:
+    publish(Path(config.run), config.name)
   draw()
   path = ROOT / 'README.md'
   path.write_text(readme(path.read_text(encoding='utf-8')), encoding='utf-8')
 
 
 if __name__ == '__main__':
-  main()
+  cli.run(main, Source, doc=__doc__)
