@@ -236,8 +236,10 @@ def test_randomised_positions_are_an_ordered_subset_in_training_alone(
   assert (np.diff(drawn) > 0).all()
   assert 0 <= drawn.min() and drawn.max() < 200
   assert not (drawn[0] == drawn[1]).all()
-  assert position.prepare(ids, jax.random.key(0), False) is ids
-  assert encoding().prepare(ids, jax.random.key(0), True) is ids
+  for same, train in ((position, False), (encoding(), True)):
+    prepared = same.prepare(ids, jax.random.key(0), train)
+    assert (prepared.position == ids.position).all()
+    assert prepared.replace(position=ids.position) == ids
   with pytest.raises(UsageError, match=r'less than the .* tokens'):
     encoding(stretch=3).prepare(ids, jax.random.key(0), True)
 
@@ -382,6 +384,23 @@ def test_fire_is_the_formula():
     expected = hidden @ params['out_kernel']
     np.testing.assert_allclose(bias_BHQK[0, :, q, k], expected, atol=1e-4)
   assert np.isfinite(bias_BHQK).all()
+
+
+def test_fire_runs_its_network_for_one_row_where_all_count_alike():
+  task, table = Addition(), Table()
+  ids = task.structure(sums(task)[0])
+  one = FIRE().prepare(ids, None, True)
+  bias = FIRE().pair_bias(one.expand(1, 3), one.expand(1, 2), table, 2)
+  assert bias.shape[0] == 1
+  wanted = FIRE().pair_bias(ids.expand(1, 3), ids.expand(1, 2), table, 2)
+  np.testing.assert_array_equal(np.broadcast_to(bias, wanted.shape), wanted)
+  # Tokens of each row's own choice are asked for row by row.
+  asked = one.take(jnp.asarray([[1, 5]] * (len(PAIRS) - 1) + [[0, 9]]))
+  bias = FIRE().pair_bias(asked.expand(1, 3), one.expand(1, 2), table, 2)
+  np.testing.assert_array_equal(bias[:-1], wanted[:-1, :, [1, 5]])
+  np.testing.assert_array_equal(bias[-1], wanted[-1, :, [0, 9]].swapaxes(0, 1))
+  stretched = FIRE(stretch=200).prepare(ids, jax.random.key(0), True)
+  assert stretched.position.shape == ids.position.shape
 
 
 def test_fire_starts_at_its_settings():

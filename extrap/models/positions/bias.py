@@ -59,6 +59,15 @@ class FIRE(Stretched):
   reads: ClassVar[tuple[str, ...]] = ('position',)
   rung: ClassVar[str] = 'L2 smooth relative'
 
+  def prepare(
+    self, ids: Structure, key: jax.Array | None, train: bool
+  ) -> Structure:
+    prepared = super().prepare(ids, key, train)
+    if prepared.position is not ids.position:
+      return prepared
+    # All rows count their tokens alike: the network runs for one of them.
+    return prepared.replace(position=ids.position[:1])
+
   def pair_bias(
     self, query: Structure, key: Structure, param: Param, heads: int
   ) -> jax.Array:
