@@ -87,6 +87,7 @@ from extrap.arms import (
   lengths_up_to,
   run_arms,
   score_lengths,
+  shift_averaged,
   train_tuned,
 )
 from extrap.config import option, preset
@@ -175,10 +176,18 @@ class Config(StudyConfig):
     identity=False,
   )
   train: TrainConfig = option(
-    TrainConfig(enough=0.9999, evaluate_every=250), 'training'
+    TrainConfig(optimizer='muon', enough=0.9999, evaluate_every=250),
+    'training',
   )
   batch_size: int = option(
     64, 'problems a step and replica', unit='problems', minimum=1
+  )
+  shifts: int = option(
+    16,
+    'shifts of places whose predictions are averaged for a second reach '
+    '(0: none)',
+    minimum=0,
+    identity=False,
   )
   grid: int = option(
     0, "side of the grid of sizes (0: the task's)", minimum=0, identity=False
@@ -206,7 +215,12 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
     flag_values,
     check=check,
     names=lambda config: config.setting.arms,
-    identity=lambda config: (config.steps, config.grid, config.eval),
+    identity=lambda config: (
+      config.steps,
+      config.grid,
+      config.eval,
+      config.shifts,
+    ),
     make=study_of,
     report=write_report_of,
   )
@@ -317,6 +331,8 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
     rows = 1000 if config.eval == 'full' else 200
     lengths = lengths_up_to(setting.trained, 8)
     results += score_lengths(arm, lengths, rows, kept)
+    if averaged := shift_averaged(arm, config.shifts):
+      results += score_lengths(averaged, lengths, rows, kept)
   return [with_share(row, setting.budget) for row in results]
 
 

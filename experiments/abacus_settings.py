@@ -107,7 +107,7 @@ def _mini(
     table=16 * trained,
     steps=steps,
     budget=2e13,
-    rates=(3e-3, 1e-2, 3e-2),
+    rates=(2.5e-3, 5e-3, 1e-2),
     rows=20,
     arms=arms,
   )
@@ -139,10 +139,10 @@ def _paper(
 SETTINGS = {
   'mini': {
     'addition': dataclasses.replace(
-      _mini(Addition(), 10, 50, 7_600, MATRIX), extreme=80
+      _mini(Addition(), 10, 50, 7_000, MATRIX), extreme=80
     ),
-    'sorting': _mini(Sorting(tags=50), 5, 15, 5_700, THREE),
-    'bitwise_or': _mini(BitwiseOr(), 10, 50, 7_900, THREE),
+    'sorting': _mini(Sorting(tags=50), 5, 15, 5_600, THREE),
+    'bitwise_or': _mini(BitwiseOr(), 10, 50, 7_400, THREE),
     'multiplication': _mini(Multiplication(), 7, 12, 8_300, LOOPED),
   },
   'paper': {
@@ -173,6 +173,7 @@ PRESETS = {
     'model.norm': 'layernorm',
     'model.norm_placement': 'post',
     'model.dtype': 'bfloat16',
+    'train.optimizer': 'adamw',
     'train.accumulate': 16,
     'train.ramp': 0.6,
     'train.schedule': 'trapezoid',

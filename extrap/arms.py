@@ -26,6 +26,7 @@ from extrap.evaluation.results import (
   write_csv,
 )
 from extrap.evaluation.stress import Kind, stress_suites
+from extrap.models import ShiftAverage
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
@@ -196,6 +197,43 @@ def largest_id(problem: SequenceProblem, size: int, shift: int = 0) -> str:
   return 'none'
 
 
+def shift_averaged(arm: Arm, shifts: int) -> Arm | None:
+  """The arm asked at so many shifts of its places, see `ShiftAverage`.
+
+  None if there is nothing to average: no table of places, or no shifts of it.
+  """
+  problem, source = arm.problem, arm.source
+  position = problem.model.config.position
+  if position.table != 'place' or not position.largest_shift or shifts < 2:
+    return None
+  model = ShiftAverage(
+    model=problem.model,
+    trained=largest_place(problem) + position.largest_shift,
+    shifts=shifts,
+  )
+  name = f'{arm.name}, {shifts} shifts'
+  rung = f'{source.rung}, mean of {shifts} shifts'
+  return dataclasses.replace(
+    arm,
+    name=name,
+    problem=dataclasses.replace(problem, model=model),
+    source=dataclasses.replace(source, arm=name, rung=rung),
+  )
+
+
+def largest_place(problem: SequenceProblem, size: int | None = None) -> int:
+  """The largest place at a size, by default that of training, unshifted."""
+  return problem.task.largest_ids(size or problem.max_size)['place']
+
+
+def tested_shift(problem: SequenceProblem, size: int) -> int:
+  """The largest shift of places at which a size is tested."""
+  model = problem.model
+  if not isinstance(model, ShiftAverage):
+    return 0
+  return max(model.trained - largest_place(problem, size), 0)
+
+
 def score_lengths(
   arm: Arm, lengths: Sequence[int], rows: int, kept: Kept
 ) -> list[Result]:
@@ -220,7 +258,8 @@ def score_lengths(
     if not inside and is_over(scored, problem.max_size):
       break
   notes = json.loads(source.hparams)
-  notes['tested_id'] = largest_id(problem, max(scored))
+  most = max(scored)
+  notes['tested_id'] = largest_id(problem, most, tested_shift(problem, most))
   hparams = json.dumps(notes)
   return [dataclasses.replace(row, hparams=hparams) for row in results]
 

@@ -63,7 +63,10 @@ class _ShiftedTable(Position):
     shift_B1 = jax.random.randint(
       named(key, 'shift'), (rows, 1), 0, self.shift + 1
     )
-    # Tokens without a place keep it: only placed ones are shifted.
+    return self.shifted(ids, shift_B1)
+
+  def shifted(self, ids: Structure, shift_B1: jax.Array) -> Structure:
+    """The structure with all places raised; what has none stays."""
     place = jnp.where(self._placed(ids), ids.place + shift_B1, ids.place)
     return ids.replace(place=place)
 
