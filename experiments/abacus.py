@@ -185,7 +185,7 @@ class Config(StudyConfig):
   shifts: int = option(
     16,
     'shifts of places whose predictions are averaged for a second reach '
-    '(0: none)',
+    '(below 2: none)',
     minimum=0,
     identity=False,
   )

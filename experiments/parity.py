@@ -38,7 +38,7 @@ within rounding. `trace`: all four seeds right everywhere and certified, margins
 17 to 18. `doubling`, without signs: three seeds learn, and reach 500, 40 and 40
 bits: errors add up. `local`: one seed learns, at a quarter of the steps, and is
 right on all strings to its longest test, 500 bits; three stay at chance.
-`standard` and `looped`: no seed learns, at either rate.
+`standard` and `looped`: no seed learns; the rate was chosen by a short run.
 
 Where it differs. The doubling distance is the schedule of a parallel prefix
 sum, which Fan et al. do not give; theirs loops n times over all tokens.

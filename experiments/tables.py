@@ -26,6 +26,7 @@ from experiments.place_relative import mass_table
 from experiments.sorting import cost_table, stress_table
 from extrap import cli
 from extrap.config import option
+from extrap.errors import UsageError
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
   Result,
@@ -225,11 +226,16 @@ def merge(path: Path, results: list[Result], comments: list[str]) -> None:
   """Puts arms into a results file, by rung; its other arms stay as they are."""
   if path.exists():
     there, notes = read_csv(path)
-    arms = {row.arm for row in results}
-    results = [row for row in there if row.arm not in arms] + results
+    arms = {base_arm(row) for row in results}
+    results = [row for row in there if base_arm(row) not in arms] + results
     of_run = '; '.join(comments)  # What belongs together stays together.
     comments = notes + [of_run] * (of_run not in notes)
   write_csv(path, sorted(results, key=lambda row: row.rung), comments)
+
+
+def base_arm(row: Result) -> str:
+  """The arm that was trained: 'abacus_st' of 'abacus_st, 16 shifts', too."""
+  return row.arm.partition(', ')[0]
 
 
 def publish_addition(
@@ -283,6 +289,8 @@ class Source:
 def main(config: Source, flag_values: object) -> None:
   """Writes figures and tables."""
   del flag_values
+  if config.name and not config.run:
+    raise UsageError(f'--name={config.name} says where a run goes: give --run')
   if config.run:
     publish(Path(config.run), config.name)
   draw()

@@ -144,8 +144,8 @@ def train_tuned(
 
   A single one is taken without a trial.
 
-  The rows' `hparams` hold the learning rate, the losses that chose it, the
-  examples that the choice took and the largest id met in training.
+  The rows' `hparams` hold the optimizer, the learning rate, the losses that
+  chose it, the examples that this took and the largest id met in training.
 
   Args:
     study, name, rung: name the arm in its rows.
@@ -169,6 +169,7 @@ def train_tuned(
   trained = train_arm(problem, config, *of_run, folder)
   source = account(study, name, rung, config, problem, trained, folder)
   notes = {
+    'optimizer': config.train.optimizer,
     'learning_rate': rate,
     'tuning_loss': losses,
     'tuning_samples': trials,
@@ -201,14 +202,27 @@ def shift_averaged(arm: Arm, shifts: int) -> Arm | None:
   """The arm asked at so many shifts of its places, see `ShiftAverage`.
 
   None if there is nothing to average: no table of places, or no shifts of it.
+  The arm that is returned can be scored, not trained.
+
+  Raises:
+    UsageError: how long an answer may be does not follow from its longest
+      number alone, as of products.
   """
   problem, source = arm.problem, arm.source
   position = problem.model.config.position
   if position.table != 'place' or not position.largest_shift or shifts < 2:
     return None
+  most = problem.max_size
+  spare = largest_place(problem, most) - (most - 1)
+  if largest_place(problem, 2 * most) - (2 * most - 1) != spare:
+    raise UsageError(
+      f'--shifts={shifts}: the places of an answer do not follow from its '
+      'longest number'
+    )
   model = ShiftAverage(
     model=problem.model,
-    trained=largest_place(problem) + position.largest_shift,
+    largest=largest_place(problem, most) + position.largest_shift,
+    spare=spare,
     shifts=shifts,
   )
   name = f'{arm.name}, {shifts} shifts'
@@ -221,9 +235,9 @@ def shift_averaged(arm: Arm, shifts: int) -> Arm | None:
   )
 
 
-def largest_place(problem: SequenceProblem, size: int | None = None) -> int:
-  """The largest place at a size, by default that of training, unshifted."""
-  return problem.task.largest_ids(size or problem.max_size)['place']
+def largest_place(problem: SequenceProblem, size: int) -> int:
+  """The largest place at a size, unshifted."""
+  return problem.task.largest_ids(size)['place']
 
 
 def tested_shift(problem: SequenceProblem, size: int) -> int:
@@ -231,7 +245,7 @@ def tested_shift(problem: SequenceProblem, size: int) -> int:
   model = problem.model
   if not isinstance(model, ShiftAverage):
     return 0
-  return max(model.trained - largest_place(problem, size), 0)
+  return max(model.largest - largest_place(problem, size), 0)
 
 
 def score_lengths(

@@ -287,7 +287,10 @@ def tune(
   Raises:
     Diverged: all of them.
   """
-  train = dataclasses.replace(config.train, steps=steps, schedule_steps=steps)
+  # A rate that has learned goes on: a replica that stops has no loss.
+  train = dataclasses.replace(
+    config.train, steps=steps, schedule_steps=steps, enough=0.0
+  )
   short = dataclasses.replace(
     config,
     steps=steps,

@@ -68,6 +68,11 @@ def test_arms_are_trained_and_every_region_scored(tmp_path, capfd, monkeypatch):
   assert cells['region:in distribution'] == 20 * 100
   assert cells['region:out of distribution'] == 20 * (121 - 100)
   assert {row.samples for row in results} == {80}
+  # A second reach, of predictions averaged over shifts.
+  reach = {row.arm: json.loads(row.hparams) for row in results}
+  assert list(reach) == ['abacus_lt', 'abacus_lt, 16 shifts']
+  assert reach['abacus_lt, 16 shifts']['tested_id'] == 'place 60'
+  assert reach['abacus_lt']['optimizer'] == 'muon'
   for row in results:
     share = json.loads(row.hparams)['budget_share']
     assert share == pytest.approx(row.flops / 2e13, rel=0.01)

@@ -6,7 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from extrap.models import Transformer, TransformerConfig
+from extrap.models.positions import AbacusFIRE
+from extrap.tasks.addition import Addition
 from extrap.training import TrainConfig
 from extrap.training.optimizers import (
   as_replicas,
@@ -16,6 +20,7 @@ from extrap.training.optimizers import (
   schedule,
 )
 
+PARTS = ('gate', 'in', 'out')
 START = {'kernel': np.array([1.0, -2.0, 3.0], np.float32)}
 
 
@@ -157,6 +162,27 @@ def test_clips_the_global_norm() -> None:
   for free in (sgd(clip=0.0), sgd(clip=100.0)):
     found = _once(free, params, grads)
     np.testing.assert_allclose([found['a'][0], found['b'][0]], [-30, -40])
+
+
+def test_muon_has_the_hidden_matrices_of_a_model_and_nothing_else() -> None:
+  config = TransformerConfig(
+    position=AbacusFIRE(), ffn='geglu', ffn_depth=2, qk_norm=True, depth=2
+  )
+  model, tokens = Transformer(config, 14), jnp.zeros((1, 4), jnp.int32)
+  params = jax.eval_shape(
+    lambda key: model.init(key, tokens, Addition().structure(tokens)),
+    jax.random.key(0),
+  )['params']
+  one = _config(optimizer='muon')
+  state = make_optimizer(one, default_hparams(one)).init(nn.unbox(params))
+  found = {
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for path, _ in jax.tree.leaves_with_path(state.inner_states['muon'])
+  }
+  matrices = {name.partition('layers/')[2] for name in found} - {''}
+  ffns = {f'ffn{n}/{part}/kernel' for n in ('', '_2') for part in PARTS}
+  heads = {f'attention/{part}' for part in ('query', 'key', 'value', 'out')}
+  assert matrices == ffns | heads
 
 
 def test_muon_decays_hidden_matrices_alone() -> None:

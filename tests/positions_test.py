@@ -389,6 +389,8 @@ def test_fire_is_the_formula():
 def test_fire_runs_its_network_for_one_row_where_all_count_alike():
   task, table = Addition(), Table()
   ids = task.structure(sums(task)[0])
+  own = ids.replace(position=ids.position + jnp.arange(len(PAIRS))[:, None])
+  assert FIRE().prepare(own, None, True) is own
   one = FIRE().prepare(ids, None, True)
   bias = FIRE().pair_bias(one.expand(1, 3), one.expand(1, 2), table, 2)
   assert bias.shape[0] == 1

@@ -1,5 +1,6 @@
 """README: its snippets run, its commands exist, its tables are up to date."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 
 from experiments import tables
 from experiments.__main__ import studies
+from extrap import cli
+from extrap.evaluation.results import Result, read_csv
 from extrap.models.positions import POSITIONS
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +21,36 @@ SNIPPETS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
 def test_tables_are_what_the_results_give():
   assert tables.readme(README) == README, 'run python -m experiments.tables'
+
+
+@pytest.mark.parametrize(
+  ('flag', 'message'),
+  [('--name=bases', 'give --run'), ('--run=nothing', 'nothing/results.csv')],
+)
+def test_tables_take_a_run_or_say_in_a_line_what_is_wrong(
+  flag, message, capsys
+):
+  with pytest.raises(SystemExit) as caught:
+    cli.run(tables.main, tables.Source, argv=['tables', flag])
+  assert caught.value.code
+  said = capsys.readouterr().err.strip()
+  assert message in said and '\n' not in said
+
+
+def test_a_run_replaces_its_arms_and_what_was_derived_of_them(tmp_path):
+  def row(arm, value):
+    rest = dict.fromkeys(field.name for field in dataclasses.fields(Result))
+    rest |= dict(replica=0, seed=0, n=10, steps=1, samples=1, seconds=1.0)
+    words = dict.fromkeys(('study', 'rung', 'split', 'metric'), 'x')
+    words |= dict(hparams='{}', checkpoint='last', size='10')
+    return Result(**(rest | words | dict(arm=arm, value=value)))
+
+  path = tmp_path / 'results.csv'
+  first = (('a', 0.1), ('a, 8 shifts', 0.2), ('b', 0.3))
+  tables.merge(path, [row(*pair) for pair in first], [])
+  tables.merge(path, [row('a', 0.4)], [])
+  kept, _ = read_csv(path)
+  assert {(r.arm, r.value) for r in kept} == {('a', 0.4), ('b', 0.3)}
 
 
 def test_every_picture_exists():

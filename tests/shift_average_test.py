@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from extrap import arms
 from extrap.arms import largest_place, shift_averaged
+from extrap.errors import UsageError
 from extrap.models import ShiftAverage, Transformer, TransformerConfig
 from extrap.models.positions import Abacus, Coupling, NoPosition
 from extrap.sequence import SequenceProblem
 from extrap.tasks.addition import Addition
+from extrap.tasks.multiplication import Multiplication
 
 TASK = Addition()
 ROWS = ((907, 45), (12, 345), (9, 1), (40, 8), (5, 0))
@@ -46,7 +49,7 @@ def at(model, variables, batch, shift_B1):
 
 def test_is_the_mean_over_even_shifts(asked):
   of, variables, batch = asked
-  average = ShiftAverage(model=of.model, trained=12, shifts=3)
+  average = ShiftAverage(model=of.model, largest=12, spare=1, shifts=3)
   structure = TASK.structure(batch.tokens)
   found = average.apply(variables, batch.tokens, structure, batch.queries)
   # Three digits before the answer have place 2, and the answer may have 3.
@@ -61,7 +64,7 @@ def test_is_the_mean_over_even_shifts(asked):
 
 def test_one_shift_is_the_model(asked):
   of, variables, batch = asked
-  average = ShiftAverage(model=of.model, trained=12, shifts=1)
+  average = ShiftAverage(model=of.model, largest=12, spare=1, shifts=1)
   structure = TASK.structure(batch.tokens)
   found = average.apply(variables, batch.tokens, structure, batch.queries)
   alone = at(of.model, variables, batch, jnp.zeros((5, 1), jnp.int32))
@@ -70,7 +73,7 @@ def test_one_shift_is_the_model(asked):
 
 def test_the_answer_has_no_part_in_the_shifts(asked):
   of, _, batch = asked
-  average = ShiftAverage(model=of.model, trained=12, shifts=3)
+  average = ShiftAverage(model=of.model, largest=12, spare=1, shifts=3)
   structure = TASK.structure(batch.tokens)
   wanted = average.room(structure, batch.queries)
   index = jnp.arange(batch.tokens.shape[1])[None]
@@ -82,7 +85,7 @@ def test_the_answer_has_no_part_in_the_shifts(asked):
 
 def test_numbers_that_leave_no_room_are_not_shifted(asked):
   of, _, batch = asked
-  average = ShiftAverage(model=of.model, trained=2, shifts=4)
+  average = ShiftAverage(model=of.model, largest=2, spare=1, shifts=4)
   structure = TASK.structure(batch.tokens)
   np.testing.assert_array_equal(
     average.room(structure, batch.queries)[:2], [[0], [0]]
@@ -101,11 +104,30 @@ def test_an_arm_is_asked_at_the_ids_that_it_was_trained_on():
   assert averaged.name == averaged.source.arm == 'abacus, 4 shifts'
   assert averaged.source.rung == 'L3, mean of 4 shifts'
   model = averaged.problem.model
-  assert largest_place(arm.problem) == 3  # A carry has a place of its own.
-  assert (model.trained, model.shifts) == (15, 4)
+  assert largest_place(arm.problem, 3) == 3  # A carry has a place of its own.
+  assert (model.largest, model.spare, model.shifts) == (15, 1, 4)
   assert shift_averaged(arm, 0) is None
   for without in (NoPosition(), Abacus(shift=0)):
     assert shift_averaged(Arm('none', problem(without)), 4) is None
+
+
+def test_products_are_refused_as_their_answers_may_be_of_any_length():
+  task = Multiplication()
+  of = problem(Abacus(max_size=40, shift=12))
+  with pytest.raises(UsageError, match='do not follow from its longest'):
+    shift_averaged(Arm('abacus', dataclasses.replace(of, task=task)), 4)
+
+
+def test_the_ids_of_a_test_are_those_of_its_largest_shift():
+  arm = Arm('abacus', problem(Abacus(max_size=40, shift=12)))
+  assert arms.tested_shift(arm.problem, 5) == 0
+  averaged = shift_averaged(arm, 4).problem
+  assert [arms.tested_shift(averaged, size) for size in (3, 5, 15, 20)] == [
+    12,
+    10,
+    0,
+    0,
+  ]
 
 
 @dataclasses.dataclass(frozen=True)

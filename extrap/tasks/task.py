@@ -40,7 +40,7 @@ class Structure:
   Attributes:
     index: place in the sequence; orders cause and effect, never replaced.
     position: what position encodings read; an encoding may shift or stretch it.
-      [1, T] where all rows count their tokens alike.
+      An encoding may leave [1, T] where all rows count their tokens alike.
     place: rank of a digit in its run, counted from 0; delimiters take the
       place just before their run's first digit.
     role: what a token is for: which number its digit is of, or which kind of

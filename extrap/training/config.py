@@ -26,9 +26,16 @@ class TrainConfig:
   ] = option('adamw', 'optimizer of optax')
   learning_rate: float = option(5e-3, 'peak of the learning rate', minimum=0.0)
   weight_decay: float = option(
-    0.01, 'decoupled weight decay of kernels and embeddings', minimum=0.0
+    0.01,
+    'decoupled weight decay of kernels and embeddings (muon: no embeddings)',
+    minimum=0.0,
   )
-  b1: float = option(0.9, 'decay of the first moment', minimum=0.0, maximum=1.0)
+  b1: float = option(
+    0.9,
+    "decay of the first moment (muon's own is 0.95)",
+    minimum=0.0,
+    maximum=1.0,
+  )
   b2: float = option(
     0.98, 'decay of the second moment', minimum=0.0, maximum=1.0
   )

@@ -85,8 +85,8 @@ def make_optimizer(
   Weight decay leaves norm scales, biases and position parameters alone. Muon
   (Jordan 2024, kellerjordan.github.io/posts/muon) makes the updates of hidden
   matrices orthogonal, at the root mean square of Adam's (Liu et al. 2025, arXiv
-  2502.16982), so that one learning rate serves both; all else has Adam's with
-  Nesterov's momentum, and no decay.
+  2502.16982), so that one learning rate serves both, with momentum 0.95; all
+  else has Adam's with Nesterov's momentum, and no decay.
   """
   factor = schedule(config)
 
@@ -126,8 +126,9 @@ def _matrices(params: optax.Params) -> optax.Params:
   """Axes of the hidden matrices; None for all else, and for the logits."""
 
   def axes(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
-    named = [name for name in _names(path) if name]
-    found = MATRICES.get(named[-1]) if 'logits' not in named else None
+    named = [name for name in _names(path) if name]  # Boxes add unnamed steps.
+    inside = named and 'logits' not in named
+    found = MATRICES.get(named[-1]) if inside else None
     return found if found and leaf.ndim >= len(sum(found, ())) else None
 
   return jax.tree_util.tree_map_with_path(axes, params)

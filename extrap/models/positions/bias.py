@@ -63,10 +63,10 @@ class FIRE(Stretched):
     self, ids: Structure, key: jax.Array | None, train: bool
   ) -> Structure:
     prepared = super().prepare(ids, key, train)
-    if prepared.position is not ids.position:
+    if prepared.position is not ids.index:
       return prepared
     # All rows count their tokens alike: the network runs for one of them.
-    return prepared.replace(position=ids.position[:1])
+    return prepared.replace(position=ids.index[:1])
 
   def pair_bias(
     self, query: Structure, key: Structure, param: Param, heads: int
