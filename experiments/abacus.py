@@ -17,7 +17,7 @@ multiplication in both. Every row says which share of its budget it had.
 
 Protocol. Lengths uniform over pairs from 1..N. Arms have the same samples and
 forward FLOPs; parameters are listed. Learning rate of three by loss in
-distribution, in runs of a tenth of the budget, its cost listed. A seed stops
+distribution, in runs of a fifth of the budget, its cost listed. A seed stops
 once all 1,024 held-out problems of N x N are right. Abacus shifts by up to 5 N,
 one shift a batch, as published. Grid of 5 N x 5 N (multiplication 25/15 N,
 sorting 3 N, also by the least number alone); in distribution: both sizes at
@@ -322,7 +322,7 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
     config,
     kept,
     setting.rates_of(name),
-    -(-config.steps // 10),
+    -(-config.steps // 5),
   )
   results = regions(config, kept, arm, exact_match)
   if config.task == 'sorting':
