@@ -140,7 +140,12 @@ CLAIM = 'Abacus embeddings and looped transformers, with error bars'
 TIME = '20 to 45 minutes an arm on two CPU cores'
 
 POSITION_NAMES = {'nope': 'none'}
-RUNGS = {'abacus': 'L3 Abacus', 'coupling': 'L4 coupling'}
+RUNGS = {
+  'nope': 'L1 none',
+  'fire': 'L2 FIRE',
+  'abacus': 'L3 Abacus',
+  'coupling': 'L4 coupling',
+}
 GRID = 'grid.png'
 HEADLINE = ('abacus_st', 'abacus_ii', 'abacus_lt', 'abacus_fire_lt')
 

@@ -9,6 +9,7 @@ from experiments.erosion import (
   ARMS,
   Config,
   check,
+  confusion_table,
   dilution_table,
   erosion_table,
   make_problem,
@@ -51,8 +52,9 @@ def test_arms_are_watched_at_every_length(tmp_path, capfd, monkeypatch):
   assert {row.samples for row in looks} == {40, 80, 120, 160}
   inside = {row.size for row in looks if row.split == 'in_distribution'}
   assert inside == {'2'}
-  gains = {row.split for row in results if row.split.startswith('gain')}
-  assert gains == {'gain:1', 'gain:2'}
+  ways = {row.split for row in results if ':' in row.split}
+  assert ways == {'gain:1', 'gain:2', 'shifts:16'}
+  assert {row.arm for row in results} == {'averaged'}
   assert len(select(results, metric='near_mass')) == 2 * 4
   out = capfd.readouterr().out
   assert 'not learned' in out and 'it falls' in out
@@ -76,7 +78,7 @@ def test_arms_change_one_thing_each():
   assert all(len(fields) == 1 for fields in changed.values())
 
 
-def made(arm, curves, mass, gains):
+def made(arm, curves, mass, ways):
   """Rows of an arm whose two replicas see the same."""
   source = Provenance(
     study='erosion',
@@ -98,8 +100,8 @@ def made(arm, curves, mass, gains):
     for replica, share in enumerate(shares):
       row = source.row(replica, 'x', str(length), 'near_mass', share, 8)
       rows.append(row)
-  for gain, right in gains.items():
-    rows += source.exact_match(f'gain:{gain}', '20', right, 100)
+  for way, right in ways.items():
+    rows += source.exact_match(way, '20', right, 100)
   return rows
 
 
@@ -117,7 +119,7 @@ def test_what_is_lost_is_the_third_quarter_less_the_last():
       (30, 20),
     ],
   }
-  rows = made('a', curves, {10: (0.9, 0.8), 20: (0.5, 0.4)}, {1: (40, 20)})
+  rows = made('a', curves, {10: (0.9, 0.8), 20: (0.5, 0.4)}, {})
   rows += made('b', {n: [(0, 0)] * 8 for n in curves}, {}, {})
   table = erosion_table(rows)
   (eroded, unlearned), headers = table.rows, table.headers
@@ -133,13 +135,23 @@ def test_what_is_lost_is_the_third_quarter_less_the_last():
 
 def test_dilution_is_judged_by_both_predictions():
   mass = {10: (0.9, 0.8), 20: (0.5, 0.4)}
-  rows = made('a', {10: [(100, 100)]}, mass, {1: (40, 20), 2: (30, 10)})
+  ways = {'gain:1': (40, 20), 'gain:2': (30, 10)}
+  rows = made('a', {10: [(100, 100)]}, mass, ways)
   (line,) = dilution_table(rows).rows
   assert line[1:4] == ['0.90, 0.80', '0.50, 0.40', 'confirmed']
   assert line[6] == '-10.0' and line[-1] == 'refuted'
-  rows = made('b', {10: [(98, 100)]}, mass, {1: (40, 20), 2: (30, 10)})
+  rows = made('b', {10: [(98, 100)]}, mass, ways)
   (line,) = dilution_table(rows).rows
   assert line[3] == line[-1] == 'not learned'
+
+
+def test_confusion_is_judged_by_the_mean_over_shifts():
+  ways = {'gain:1': (40, 20), 'shifts:16': (80, 61)}
+  rows = made('a', {10: [(100, 100)]}, {}, ways)
+  rows += made('b', {10: [(98, 100)]}, {}, ways)
+  learned, unlearned = confusion_table(rows).rows
+  assert learned[3] == '+40.5' and learned[-1] == 'confirmed'
+  assert unlearned[-1] == 'not learned'
 
 
 @pytest.mark.parametrize(
