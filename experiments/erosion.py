@@ -47,6 +47,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from experiments.erosion_tables import (
+  SHIFTS,
+  confusion_table,
+  dilution_table,
+  erosion_table,
+)
 from extrap import cli
 from extrap.arms import (
   Arm,
@@ -61,19 +67,12 @@ from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.attention_mass import near_mass
 from extrap.evaluation.grid import Suite
-from extrap.evaluation.reach import LEARNED
 from extrap.evaluation.results import Result, length_split, select
-from extrap.evaluation.statistics import (
-  Interval,
-  across_replicas,
-  verdict,
-)
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import Coupling
 from extrap.randomness import named
 from extrap.reporting import plots
 from extrap.reporting.report import bullets, picture, write_report
-from extrap.reporting.tables import Table, format_percent
 from extrap.reporting.writers import read_jsonl
 from extrap.sequence import SequenceProblem
 from extrap.study import (
@@ -95,7 +94,6 @@ RATES = (5e-4, 1.5e-3, 5e-3)
 MULTIPLE = 6  # Ids are trained up to so many times the training length.
 SUMS = 8  # that attention is looked at on, of each length
 GAINS = (1.0, 1.5, 2.0, 3.0)  # of the logits at inference; 2 is the claim's
-SHIFTS = 16  # of ids whose predictions are averaged at inference
 # What each arm changes of the model and of training.
 ARMS = {
   'plain': ({}, {}),
@@ -319,132 +317,6 @@ def _near(arm: Arm, params: dict, length: int, longest: int) -> np.ndarray:
   sample = jit_once(Addition().sample, static_argnames='max_size')
   batch = sample(key, size_BS, max_size=longest)
   return near_mass(arm.problem.model, params, Addition(), batch)
-
-
-def trained_length(results: Sequence[Result]) -> int:
-  """N."""
-  return int(select(results, split='in_distribution')[0].size)
-
-
-def _curves(results: Sequence[Result], arm: str, length: int) -> np.ndarray:
-  """Exact match of every look at a length, [looks, R]."""
-  rows = select(results, arm=arm, checkpoint='then', size=str(length))
-  replicas = len({row.replica for row in rows})
-  return np.array([row.value for row in rows]).reshape(-1, replicas)
-
-
-def _eroded(results: Sequence[Result], arm: str) -> dict[str, np.ndarray]:
-  """Of each replica: N at the end, and 2 N over the looks."""
-  n = trained_length(results)
-  inside_KR, double_KR = (_curves(results, arm, m) for m in (n, 2 * n))
-  # Fixed quarters: a look that was chosen for being good would be a fluke.
-  _, _, third_KR, last_KR = np.array_split(double_KR, 4)
-  return {
-    'inside': inside_KR[-1],
-    'greatest': double_KR.max(axis=0),
-    'third': third_KR.mean(axis=0),
-    'last': last_KR.mean(axis=0),
-  }
-
-
-def _learned(results: Sequence[Result], arm: str) -> bool:
-  """Whether all replicas are right at N after the last step."""
-  return bool(
-    _curves(results, arm, trained_length(results))[-1].min() >= LEARNED
-  )
-
-
-def erosion_table(results: Sequence[Result]) -> Table:
-  """What is left at 2 N of what was there before, of every seed."""
-  n, rows = trained_length(results), []
-  for arm in dict.fromkeys(row.arm for row in results):
-    found = _eroded(results, arm)
-    lost = across_replicas((found['third'] - found['last']).tolist())
-    learned = _learned(results, arm)
-    rows.append(
-      [arm]
-      + [', '.join(map(format_percent, values)) for values in found.values()]
-      + [*_points(lost), verdict(lost) if learned else 'not learned']
-    )
-  headers = [
-    *('arm', f'{n} digits, last', f'{2 * n}: greatest'),
-    *('third quarter', 'last quarter', 'lost', '95 %', 'erosion'),
-  ]
-  caption = (
-    f'Every seed, in order. Lost: mean exact match at {2 * n} digits in the '
-    'third quarter of training, less that in the last; t interval over seeds, '
-    'in points. The greatest is of all looks, chosen after the fact.'
-  )
-  return Table(headers, rows, caption)
-
-
-def dilution_table(results: Sequence[Result]) -> Table:
-  """The two predictions of diluted attention, for every arm."""
-  n, rows = trained_length(results), []
-  for arm in dict.fromkeys(row.arm for row in results):
-    mass = {
-      length: [
-        row.value
-        for row in select(
-          results, arm=arm, metric='near_mass', size=str(length)
-        )
-      ]
-      for length in (n, 2 * n)
-    }
-    fall = across_replicas(np.subtract(mass[n], mass[2 * n]).tolist())
-    line = [arm, *(_shares(values) for values in mass.values())]
-    line += [verdict(fall), *_changed(results, arm, 2 * n, 'gain:2')]
-    if not _learned(results, arm):
-      line[3], line[-1] = 'not learned', 'not learned'
-    rows.append(line)
-  headers = [
-    *('arm', f'near mass at {n}', f'at {2 * n}', 'it falls'),
-    *(f'{2 * n} digits, as trained', 'logits doubled', 'gain', '95 %'),
-    'sharper helps',
-  ]
-  return Table(headers, rows, 'Every seed, in order; gain in points.')
-
-
-def confusion_table(results: Sequence[Result]) -> Table:
-  """What the mean over shifts of the ids changes, for every arm."""
-  n, rows = trained_length(results), []
-  for arm in dict.fromkeys(row.arm for row in results):
-    line = [arm, *_changed(results, arm, 2 * n, f'shifts:{SHIFTS}')]
-    if not _learned(results, arm):
-      line[-1] = 'not learned'
-    rows.append(line)
-  headers = [
-    *('arm', f'{2 * n} digits, one shift', f'mean of {SHIFTS} shifts'),
-    *('gain', '95 %', 'the mean helps'),
-  ]
-  return Table(headers, rows, 'Every seed, in order; gain in points.')
-
-
-def _changed(
-  results: Sequence[Result], arm: str, length: int, way: str
-) -> list[str]:
-  """Exact match as trained and in a way, their difference and the verdict."""
-  before, after = (
-    [
-      row.value
-      for row in select(results, arm=arm, split=split, size=str(length))
-    ]
-    for split in ('gain:1', way)
-  )
-  if not before or not after:
-    return [''] * 5
-  gain = across_replicas(np.subtract(after, before).tolist())
-  shown = [', '.join(map(format_percent, v)) for v in (before, after)]
-  return [*shown, *_points(gain), verdict(gain)]
-
-
-def _points(interval: Interval) -> list[str]:
-  limits = f'{100 * interval.low:+.1f}..{100 * interval.high:+.1f}'
-  return [f'{100 * interval.mean:+.1f}', limits]
-
-
-def _shares(values: Sequence[float]) -> str:
-  return ', '.join(f'{value:.2f}' for value in values)
 
 
 def write_report_of(

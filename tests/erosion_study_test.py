@@ -9,10 +9,12 @@ from experiments.erosion import (
   ARMS,
   Config,
   check,
+  make_problem,
+)
+from experiments.erosion_tables import (
   confusion_table,
   dilution_table,
   erosion_table,
-  make_problem,
 )
 from extrap import cli
 from extrap.errors import UsageError
