@@ -26,8 +26,8 @@ is out of distribution; extreme: equal lengths 5 N + 1 .. 8 N. The last
 checkpoint is scored, teacher forced (equal to greedy decoding). Arms with
 shifts have a second reach, of predictions averaged over 16 shifts
 (`extrap/models/shift_average.py`): 16 forward passes, the same parameters.
-Intervals: t over seeds; differences: Welch, over the seeds that are right on 99
-% in distribution (the others have not learned, which is no failure to
+Intervals: t over seeds; differences: Welch, over the seeds right on 99 %
+in distribution (the others have not learned, which is no failure to
 extrapolate), and over all of them. At the size paper, as published, there is
 one learning rate, no seed stops early, and cells have 100 problems.
 
