@@ -34,8 +34,8 @@ Measured. Not yet: no arm has been trained with Muon. A run with AdamW was ended
 after two arms (no CSV), as its seeds were still short of 100 % at N after 6,000
 steps, so that nothing could be said of erosion.
 
-Where it differs. One model, one size and a constant learning rate, which are not
-those of the study above; the optimizer is Muon.
+Where it differs. One model, one size and a constant learning rate, which are
+not those of the study above; the optimizer is Muon.
 
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.erosion
