@@ -205,8 +205,11 @@ class Config(StudyConfig):
   batch_size: int = option(
     64, 'problems a step and replica', unit='problems', minimum=1
   )
+  shift: int = option(
+    0, "largest random shift of places in training (0: the task's)", minimum=0
+  )
   shifts: int = option(
-    16,
+    32,
     'shifts of places whose predictions are averaged for a second reach '
     '(below 2: none)',
     minimum=0,
@@ -224,6 +227,7 @@ class Config(StudyConfig):
       setting,
       grid=self.grid or setting.grid,
       arms=self.arms or setting.arms,
+      shift=self.shift or setting.shift,
       extreme=0 if self.grid else setting.extreme,
       rates=self.rates or setting.rates,
       fire_rates=self.rates or setting.fire_rates,

@@ -54,6 +54,7 @@ from extrap.arms import (
   lengths_up_to,
   run_arms,
   score_lengths,
+  shift_averaged,
   train_tuned,
 )
 from extrap.config import option
@@ -112,7 +113,7 @@ class Config(StudyConfig):
     7_813, 'optimizer steps', unit='steps', minimum=1, identity=False
   )
   train: TrainConfig = option(
-    TrainConfig(evaluate_every=0, save_every=1000), 'training'
+    TrainConfig(optimizer='muon', evaluate_every=0, save_every=1000), 'training'
   )
   digits: int = option(10, 'longest training operand', unit='digits', minimum=2)
   batch_size: int = option(
@@ -122,6 +123,13 @@ class Config(StudyConfig):
     100,
     'longest test, in training lengths',
     minimum=2,
+    identity=False,
+  )
+  shifts: int = option(
+    32,
+    'shifts of places whose predictions are averaged for a second reach '
+    '(below 2: none)',
+    minimum=0,
     identity=False,
   )
 
@@ -134,7 +142,12 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
     flag_values,
     check=check,
     names=lambda config: config.rungs,
-    identity=lambda config: (config.steps, config.longest, config.eval),
+    identity=lambda config: (
+      config.steps,
+      config.longest,
+      config.eval,
+      config.shifts,
+    ),
     make=study_of,
     report=write_report_of,
   )
@@ -195,7 +208,10 @@ def study_of(config: Config, kept: Kept, rung: str) -> list[Result]:
   )
   lengths = lengths_up_to(config.digits, config.longest)
   rows = 1000 if config.eval == 'full' else 200
-  return score_lengths(arm, lengths, rows, kept)
+  results = score_lengths(arm, lengths, rows, kept)
+  if averaged := shift_averaged(arm, config.shifts):
+    results += score_lengths(averaged, lengths, rows, kept)
+  return results
 
 
 def write_report_of(

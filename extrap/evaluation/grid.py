@@ -122,7 +122,7 @@ def evaluate(
   task: Task,
   suite: Suite,
   *,
-  tokens_per_call: int = 1 << 15,
+  tokens_per_call: int | None = None,
   progress: Progress | None = None,
 ) -> dict[Cell, np.ndarray]:
   """Counts right answers in every cell.
@@ -132,7 +132,7 @@ def evaluate(
     task: what was learned.
     suite: the cells.
     tokens_per_call: bounds memory: rows x tokens x replicas of one call on a
-      device.
+      device (default: `default_tokens`).
     progress: called with the number of cells done since the last call.
 
   Returns:
@@ -142,6 +142,7 @@ def evaluate(
     UsageError: a size is 0, or beyond the encoding's table.
   """
   replicas = jax.tree.leaves(params)[0].shape[0]
+  tokens_per_call = tokens_per_call or default_tokens()
   counts = {}
   for bucket, cells in _buckets(suite):
     check_table(model.config.position, task, max(map(max, cells)))
@@ -151,6 +152,11 @@ def evaluate(
     right_R = _run(model, params, task, suite, cells, bucket, rows, progress)
     counts |= dict(zip(cells, right_R, strict=True))
   return {cell: counts[cell] for cell in suite.cells}
+
+
+def default_tokens() -> int:
+  """Tokens of one call: what fits the caches of a core, or fills a GPU."""
+  return 1 << (15 if jax.default_backend() == 'cpu' else 18)
 
 
 def _buckets(suite: Suite) -> Iterator[tuple[int, list[Cell]]]:
