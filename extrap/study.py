@@ -513,8 +513,9 @@ class Kept:
     self.check()
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
     path = self.run.path / 'parts' / f'{name}-{digest}.csv'
-    results, comments = None, provenance()
-    if distributed.is_first() and path.exists():
+    results, comments = None, []
+    if distributed.is_first():
+      comments = provenance() + self._begun_elsewhere()
       with contextlib.suppress(ExtrapError):
         results, comments = read_csv(path)
     if distributed.from_first(results is None):
@@ -525,6 +526,13 @@ class Kept:
     results = results or []  # The first process alone needs them.
     self.comments += [c for c in comments if c not in self.comments]
     return results
+
+  def _begun_elsewhere(self) -> list[str]:
+    """The hardware of the run's first start, where it is not this one."""
+    path = self.run.path / 'environment.json'
+    first = hardware(json.loads(path.read_text(encoding='utf-8')))
+    here = hardware(environment(jax.devices()))
+    return [] if first == here else [f'begun on: {first}']
 
   def check(self) -> None:
     """Ends the run where SIGTERM has come."""

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 
@@ -132,3 +133,15 @@ def _error(capsys):
   errors = [line for line in lines if line.startswith('error:')]
   assert len(errors) == 1
   return errors[0]
+
+
+def test_rows_tell_where_a_run_began_elsewhere(copy):
+  kept = study.Kept(SimpleNamespace(path=copy), lambda: False)
+  kept.rows('here', 1, lambda: [])
+  assert not [line for line in kept.comments if line.startswith('begun on')]
+  path = copy / 'environment.json'
+  begun = json.loads(path.read_text())
+  begun['devices'] = {'platform': 'gpu', 'kind': 'H100', 'count': 1}
+  path.write_text(json.dumps(begun | {'cores': 16, 'cpu': 'Xeon'}))
+  kept.rows('there', 1, lambda: [])
+  assert 'begun on: 16 cores Xeon, 1 x H100' in kept.comments
