@@ -90,13 +90,12 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import jax
 from absl import flags
 
+from experiments.abacus_report import keep_cells, write_report_of
 from experiments.abacus_settings import FORMS, PRESETS, SETTINGS, Setting
 from extrap import cli
 from extrap.arms import (
@@ -113,21 +112,14 @@ from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
 from extrap.evaluation.grid import Match, Suite, check_table
 from extrap.evaluation.regions import (
-  OUT,
   cell_rows,
-  learned_replicas,
   region_of,
   region_rows,
   square,
 )
 from extrap.evaluation.results import (
   Result,
-  parse_size,
-  select,
-  values,
-  write_csv,
 )
-from extrap.evaluation.statistics import difference, verdict
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
   POSITIONS,
@@ -136,17 +128,11 @@ from extrap.models.positions import (
   Learned,
   Position,
 )
-from extrap.reporting import plots
-from extrap.reporting.reach import reach_table
-from extrap.reporting.regions import region_table
-from extrap.reporting.report import bullets, picture, write_report
-from extrap.reporting.tables import Table
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
   StudyConfig,
   count_right,
-  provenance,
 )
 from extrap.training import distributed
 from extrap.training.config import TrainConfig
@@ -164,7 +150,6 @@ RUNGS = {
   'abacus': 'L3 Abacus',
   'coupling': 'L4 coupling',
 }
-GRID = 'grid.png'
 HEADLINE = ('abacus_st', 'abacus_ii', 'abacus_lt', 'abacus_fire_lt')
 
 
@@ -405,82 +390,6 @@ def regions(config: Config, kept: Kept, arm: Arm, match: Match) -> list[Result]:
   return region_rows(
     arm.source, counts, rows, setting.grid, region, match.__name__
   )
-
-
-def keep_cells(folder: Path, config: Config, cells: Sequence[Result]) -> None:
-  """Writes the cells of an arm to a file, and draws the grid of two lengths."""
-  setting, first = config.setting, cells[0]
-  write_csv(folder / f'cells_{first.metric}.csv', cells, provenance())
-  if config.task != 'sorting':
-    grid = [row for row in cells if max(parse_size(row.size)) <= setting.grid]
-    title = f'{first.arm}: exact match'
-    plots.grid_heatmap(grid, setting.trained, folder / GRID, title)
-
-
-def claims(results: Sequence[Result]) -> Table:
-  """The paper's orderings, with what this size says of each.
-
-  Of the seeds that have learned what is in distribution; last, of all of them.
-  """
-  rows = []
-  pairs = [('abacus_lt', 'abacus_st'), ('abacus_ii', 'abacus_st')]
-  pairs += [('abacus_st', other) for other in ('nope_st', 'fire_st')]
-  pairs += [('abacus_ii', 'nope_st')]
-  pairs += [('abacus_fire_st', 'fire_st')]
-  there = {row.arm for row in results}
-  for better, worse in pairs:
-    if there.issuperset((better, worse)):
-      found = ordering(results, better, worse)
-      rows.append([f'{better} above {worse}', *found])
-  headers = ['claim, out of distribution', 'seeds', 'difference', '95 %']
-  return Table(
-    [*headers, 'verdict', 'of all seeds'],
-    rows,
-    'Of the seeds that have learned what is in distribution. Difference of '
-    'means in points, with its Welch interval.',
-  )
-
-
-def ordering(results: Sequence[Result], better: str, worse: str) -> list[str]:
-  """How many seeds have learned, their difference, its limits, verdicts."""
-  beyond = select(results, split=f'region:{OUT}', metric='exact_match')
-  learned = [learned_replicas(results, arm) for arm in (better, worse)]
-  seeds = ' and '.join(str(len(replicas)) for replicas in learned)
-  one, other = (select(beyond, arm=arm) for arm in (better, worse))
-  everyone = verdict(difference(values(one), values(other)))
-  if min(map(len, learned)) < 2:
-    return [seeds, '', '', 'not learned', everyone]
-  gap = difference(
-    values(select(one, replica=learned[0])),
-    values(select(other, replica=learned[1])),
-  )
-  limits = f'{100 * gap.low:+.1f}..{100 * gap.high:+.1f}'
-  return [seeds, f'{100 * gap.mean:+.1f}', limits, verdict(gap), everyone]
-
-
-def write_report_of(
-  config: Config, folder: Path, results: Sequence[Result]
-) -> str:
-  """report.md; returns the table of regions."""
-  regions = region_table(results)
-  sections = [('Regions of the grid', regions.markdown())]
-  least = region_table(results, 'first_match')
-  if least.rows:
-    sections.append(('The least number alone', least.markdown()))
-  orderings = claims(results)
-  if orderings.rows:
-    sections.append(('The orderings', orderings.markdown()))
-  lengths = [row for row in results if not row.split.startswith('region')]
-  if lengths:
-    sections.append(('Reach', reach_table(lengths).markdown()))
-  report = folder / 'report.md'
-  for name in dict.fromkeys(row.arm for row in results):
-    if (grid := folder / 'arms' / name / GRID).exists():
-      sections.append((f'Grid of {name}', picture(name, grid, report)))
-  sections.append(('How it was made', bullets([*provenance()])))
-  title = f'Abacus embeddings: {config.task}'
-  write_report(report, title, sections)
-  return regions.text()
 
 
 if __name__ == '__main__':

@@ -13,9 +13,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments.abacus import claims
-from experiments.addition import (
-  Config,
+from experiments.abacus_report import claims
+from experiments.addition import Config
+from experiments.addition_report import (
   comparison_table,
   in_carry_suite,
   length_table,

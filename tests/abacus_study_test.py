@@ -13,11 +13,11 @@ from experiments import abacus
 from experiments.abacus import (
   Config,
   check,
-  claims,
   make_problem,
   resolved,
   training_flops,
 )
+from experiments.abacus_report import claims
 from experiments.abacus_settings import MATRIX, SETTINGS
 from extrap import arms, cli
 from extrap.arms import Arm
@@ -70,8 +70,8 @@ def test_arms_are_trained_and_every_region_scored(tmp_path, capfd, monkeypatch):
   assert {row.samples for row in results} == {80}
   # A second reach, of predictions averaged over shifts.
   reach = {row.arm: json.loads(row.hparams) for row in results}
-  assert list(reach) == ['abacus_lt', 'abacus_lt, 16 shifts']
-  assert reach['abacus_lt, 16 shifts']['tested_id'] == 'place 60'
+  assert list(reach) == ['abacus_lt', 'abacus_lt, 32 shifts']
+  assert reach['abacus_lt, 32 shifts']['tested_id'] == 'place 60'
   assert reach['abacus_lt']['optimizer'] == 'muon'
   for row in results:
     share = json.loads(row.hparams)['budget_share']
