@@ -68,6 +68,7 @@ def tables() -> dict[str, str]:
     'bases': _bases(*read_csv(RESULTS / 'bases.csv')),
     'ladder': _reach('ladder'),
     'abacus': _abacus(*read_csv(RESULTS / 'abacus.csv')),
+    'abacus_wide': _reach('abacus_wide'),
     'abacus_whole': _reach('abacus_whole'),
     'no_window': _reach('place_relative'),
     'multiplication': _reach('multiplication'),
