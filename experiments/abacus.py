@@ -256,10 +256,16 @@ def check(config: Config) -> Config:
       f'--grid={config.grid} does not go beyond the training size, '
       f'{setting.trained}'
     )
+  # The first row of a table is that of tokens without a place.
+  most = setting.table - 2 - setting.task.largest_ids(setting.trained)['place']
+  if config.shift > most:
+    raise UsageError(f'--shift={config.shift}: at most {most} fit the table')
   for name in setting.arms:
     if setting.arms.count(name) > 1:
       raise UsageError(f'--arms={name}: name each once')
     problem = make_problem(config, name)
+    if config.shift and not problem.model.config.position.largest_shift:
+      raise UsageError(f'--shift={config.shift}: {name} has no places to shift')
     position = problem.model.config.position
     check_table(position, setting.task, setting.largest)
     flops = training_flops(config, problem)

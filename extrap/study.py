@@ -514,10 +514,9 @@ class Kept:
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
     path = self.run.path / 'parts' / f'{name}-{digest}.csv'
     results, comments = None, []
-    if distributed.is_first():
-      comments = provenance() + self._begun_elsewhere()
-      with contextlib.suppress(ExtrapError):
-        results, comments = read_csv(path)
+    with distributed.shared_fate():
+      if distributed.is_first():
+        results, comments = self._read(path)
     if distributed.from_first(results is None):
       results = make()
       with distributed.shared_fate():
@@ -527,12 +526,23 @@ class Kept:
     self.comments += [c for c in comments if c not in self.comments]
     return results
 
+  def _read(self, path: Path) -> tuple[list[Result] | None, list[str]]:
+    """A part's rows, none if it is to be made, and where they come from."""
+    with contextlib.suppress(ExtrapError):
+      return read_csv(path)
+    return None, provenance() + self._begun_elsewhere()
+
   def _begun_elsewhere(self) -> list[str]:
-    """The hardware of the run's first start, where it is not this one."""
+    """Hardware and commit of the run's first start, if on other hardware.
+
+    Starts in between leave no trace here.
+    """
     path = self.run.path / 'environment.json'
-    first = hardware(json.loads(path.read_text(encoding='utf-8')))
-    here = hardware(environment(jax.devices()))
-    return [] if first == here else [f'begun on: {first}']
+    first = json.loads(path.read_text(encoding='utf-8'))
+    if hardware(first) == hardware(environment(jax.devices())):
+      return []
+    commit = (first['git'] or {}).get('commit', 'unknown')
+    return [f'begun on: {hardware(first)}; commit: {commit}']
 
   def check(self) -> None:
     """Ends the run where SIGTERM has come."""

@@ -246,6 +246,12 @@ def test_every_table_holds_every_test():
   assert problem.model.config.position.max_size == 3 * 160 + 4
 
 
+def test_shift_is_that_of_training():
+  config = dataclasses.replace(Config(), arms=('abacus_ii',), shift=110)
+  problem = make_problem(check(config), 'abacus_ii')
+  assert arms.largest_trained_id(problem) == 'place 120'
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
@@ -256,6 +262,8 @@ def test_every_table_holds_every_test():
     ({'grid': 10}, 'does not go beyond'),
     ({'steps': 100_000}, 'are allowed'),
     ({'eval': 'none'}, 'always evaluates'),
+    ({'arms': ('abacus_st',), 'shift': 149}, '--shift=149: at most 148 fit'),
+    ({'arms': ('fire_st',), 'shift': 50}, 'fire_st has no places to shift'),
   ],
 )
 def test_bad_input_is_refused_before_training(changes, message):

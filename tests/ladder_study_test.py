@@ -14,7 +14,8 @@ from extrap.evaluation.grid import in_table
 from extrap.evaluation.results import read_csv
 
 SMALL = (
-  '--rungs=place_window,plain',
+  '--rungs=place_window,coupling',
+  '--shifts=2',
   '--steps=10',
   '--digits=2',
   '--batch_size=8',
@@ -40,7 +41,8 @@ def test_rungs_are_tuned_trained_and_scored_alike(tmp_path, capfd, monkeypatch):
   results, _ = read_csv(path / 'results.csv')
   assert {row.arm: row.rung for row in results} == {
     'place_window': 'L6 hard window',
-    'plain': 'L0 plain',
+    'coupling': 'L4 coupling',
+    'coupling, 2 shifts': 'L4 coupling, mean of 2 shifts',
   }
   assert {row.samples for row in results} == {80}
   for row in results:
@@ -48,7 +50,10 @@ def test_rungs_are_tuned_trained_and_scored_alike(tmp_path, capfd, monkeypatch):
     losses = notes['tuning_loss']
     assert losses[str(notes['learning_rate'])] == min(losses.values())
     assert notes['tuning_samples'] == 3 * 2 * 8
-    assert (notes['trained_id'], notes['tested_id']) == ('none', 'none')
+    tested = {'coupling': 'place 3', 'coupling, 2 shifts': 'place 11'}
+    assert notes['tested_id'] == tested.get(row.arm, 'none')
+    trained = 'place 11' if row.arm in tested else 'none'
+    assert notes['trained_id'] == trained
   # Nothing is learned in ten steps: tests end after the first length beyond.
   assert {row.size for row in results} == {'1', '2', '3'}
   out = capfd.readouterr().out

@@ -142,6 +142,7 @@ def test_rows_tell_where_a_run_began_elsewhere(copy):
   path = copy / 'environment.json'
   begun = json.loads(path.read_text())
   begun['devices'] = {'platform': 'gpu', 'kind': 'H100', 'count': 1}
-  path.write_text(json.dumps(begun | {'cores': 16, 'cpu': 'Xeon'}))
+  there = {'cores': 16, 'cpu': 'Xeon', 'git': {'commit': 'a1b2'}}
+  path.write_text(json.dumps(begun | there))
   kept.rows('there', 1, lambda: [])
-  assert 'begun on: 16 cores Xeon, 1 x H100' in kept.comments
+  assert 'begun on: 16 cores Xeon, 1 x H100; commit: a1b2' in kept.comments

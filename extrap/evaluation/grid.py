@@ -132,7 +132,7 @@ def evaluate(
     task: what was learned.
     suite: the cells.
     tokens_per_call: bounds memory: rows x tokens x replicas of one call on a
-      device (default: `default_tokens`).
+      device (default: 2**15 on a CPU, else 2**18).
     progress: called with the number of cells done since the last call.
 
   Returns:
@@ -142,7 +142,7 @@ def evaluate(
     UsageError: a size is 0, or beyond the encoding's table.
   """
   replicas = jax.tree.leaves(params)[0].shape[0]
-  tokens_per_call = tokens_per_call or default_tokens()
+  tokens_per_call = tokens_per_call or _default_tokens()
   counts = {}
   for bucket, cells in _buckets(suite):
     check_table(model.config.position, task, max(map(max, cells)))
@@ -154,8 +154,8 @@ def evaluate(
   return {cell: counts[cell] for cell in suite.cells}
 
 
-def default_tokens() -> int:
-  """Tokens of one call: what fits the caches of a core, or fills a GPU."""
+def _default_tokens() -> int:
+  """Tokens of one call: a core's caches hold them, or a GPU is full."""
   return 1 << (15 if jax.default_backend() == 'cpu' else 18)
 
 
