@@ -45,6 +45,7 @@ SMALL = (
   '--grid=11',
   '--train.evaluate_every=10',
   '--rates=1e-3',
+  '--shifts=2',
 )
 
 
@@ -70,8 +71,8 @@ def test_arms_are_trained_and_every_region_scored(tmp_path, capfd, monkeypatch):
   assert {row.samples for row in results} == {80}
   # A second reach, of predictions averaged over shifts.
   reach = {row.arm: json.loads(row.hparams) for row in results}
-  assert list(reach) == ['abacus_lt', 'abacus_lt, 32 shifts']
-  assert reach['abacus_lt, 32 shifts']['tested_id'] == 'place 60'
+  assert list(reach) == ['abacus_lt', 'abacus_lt, 2 shifts']
+  assert reach['abacus_lt, 2 shifts']['tested_id'] == 'place 60'
   assert reach['abacus_lt']['optimizer'] == 'muon'
   for row in results:
     share = json.loads(row.hparams)['budget_share']
