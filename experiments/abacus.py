@@ -43,12 +43,12 @@ follow it, too, by the guess that longer sums find more shifts that way.
 Measured, mini, addition (seeds 0..3; at most 448,000 sums and 1.9e13 FLOPs a
 seed, another 268,800 sums for the choice of a rate; `results/abacus.csv`).
 Parameters: 209,000 (`abacus_st`, `abacus_ii`), 199,000 (`nope_st`). Thirteen
-arms at a time share one H100, at 27 to 45 steps a second each, and end on a
-core of a CPU; `nope_st` ran on a core alone (6 steps a second). 100 sums a cell
-for `abacus_st`, 20 for the others. `fire_st`, `fire_ii` and `nope_ii` have not
-been trained to their end; a first run of `fire_st` on a CPU, with rates tried
-for a tenth of the budget, learned in all seeds, with 1.1 to 1.8 % out of
-distribution (no CSV).
+runs at a time share one H100, at 27 to 45 steps a second each (no CSV), and end
+on a core of a CPU; `nope_st` ran on a core alone. 100 sums a cell for
+`abacus_st`, 20 for the others. `fire_st`, `fire_ii` and `nope_ii` have not been
+trained to their end; a first run of `fire_st` on a CPU, with rates tried for a
+tenth of the budget, learned in all seeds, with 1.1 to 1.8 % out of distribution
+(no CSV).
   All seeds of `nope_st`, `abacus_st` and `abacus_ii` learn, and none of the
 looped arms: in distribution `nope_lt` has 4 to 8 %, `fire_lt` 3 to 17,
 `abacus_rotary_lt` 10 to 18, `abacus_lt` 12, 97, 13 and 95, `abacus_fire_lt` 35,
@@ -76,8 +76,8 @@ shifts would not help: of 100 sums of 40 digits these seeds get 90, 92, 94 and
   The recipe of the size paper, `abacus_st`, on one H100 for 24 of its 52,900
 steps, its schedule as short, one seed: 80,896 sums, 0.045 % of its FLOPs, 62
 seconds, not learned (`results/abacus_paper.csv`). Its last whole steps of 8,192
-sums took 1.1 seconds each beside another job, 340 TFLOP/s; the plan's bound is
-0.4 seconds.
+sums took 1.1 seconds each beside another job, 340 TFLOP/s (no CSV); the plan's
+bound is 0.4 seconds.
   With AdamW (7,600 steps, rates 3e-3 to 3e-2 tried for a tenth;
 `results/abacus_adamw.csv`): `abacus_st` learns in three of four seeds, reach 11
 to 12 digits at one shift, `abacus_lt` in none: with ids shifted by 5 it is
@@ -125,23 +125,16 @@ from extrap.arms import (
   check_scratch,
   lengths_up_to,
   run_arms,
-  score_lengths,
-  shift_averaged,
+  score_reaches,
+  shifts_option,
   train_tuned,
 )
 from extrap.config import option, preset
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
 from extrap.evaluation.grid import Match, Suite, check_table
-from extrap.evaluation.regions import (
-  cell_rows,
-  region_of,
-  region_rows,
-  square,
-)
-from extrap.evaluation.results import (
-  Result,
-)
+from extrap.evaluation.regions import cell_rows, region_of, region_rows, square
+from extrap.evaluation.results import Result
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
   POSITIONS,
@@ -151,11 +144,7 @@ from extrap.models.positions import (
   Position,
 )
 from extrap.sequence import SequenceProblem
-from extrap.study import (
-  Kept,
-  StudyConfig,
-  count_right,
-)
+from extrap.study import Kept, StudyConfig, count_right
 from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops, count_update_flops
@@ -215,13 +204,7 @@ class Config(StudyConfig):
   shift: int = option(
     0, "largest random shift of places in training (0: the task's)", minimum=0
   )
-  shifts: int = option(
-    32,
-    'shifts of places whose predictions are averaged for a second reach '
-    '(below 2: none)',
-    minimum=0,
-    identity=False,
-  )
+  shifts: int = shifts_option()
   grid: int = option(
     0, "side of the grid of sizes (0: the task's)", minimum=0, identity=False
   )
@@ -278,16 +261,12 @@ def check(config: Config) -> Config:
       f'--grid={config.grid} does not go beyond the training size, '
       f'{setting.trained}'
     )
-  # The first row of a table is that of tokens without a place.
-  most = setting.table - 2 - setting.task.largest_ids(setting.trained)['place']
-  if config.shift > most:
-    raise UsageError(f'--shift={config.shift}: at most {most} fit the table')
   for name in setting.arms:
     if setting.arms.count(name) > 1:
       raise UsageError(f'--arms={name}: name each once')
+    if config.shift:
+      check_shift(config, name)
     problem = make_problem(config, name)
-    if config.shift and not problem.model.config.position.largest_shift:
-      raise UsageError(f'--shift={config.shift}: {name} has no places to shift')
     position = problem.model.config.position
     check_table(position, setting.task, setting.largest)
     flops = training_flops(config, problem)
@@ -297,6 +276,17 @@ def check(config: Config) -> Config:
         f'and {setting.budget:.2g} are allowed'
       )
   return config
+
+
+def check_shift(config: Config, name: str) -> None:
+  """Refuses a shift of places that an arm's table does not hold."""
+  setting, encoding = config.setting, name.rpartition('_')[0]
+  position = position_of(encoding, setting)
+  if not position.largest_shift:
+    raise UsageError(f'--shift={config.shift}: {name} has no places to shift')
+  largest = setting.task.largest_ids(setting.trained)[position.table]
+  if config.shift > (most := position.max_id - largest):
+    raise UsageError(f'--shift={config.shift}: at most {most} fit the table')
 
 
 def training_flops(config: Config, problem: SequenceProblem) -> float:
@@ -370,9 +360,7 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   if config.task == 'addition':
     rows = 1000 if config.eval == 'full' else 200
     lengths = lengths_up_to(setting.trained, 8)
-    results += score_lengths(arm, lengths, rows, kept)
-    if averaged := shift_averaged(arm, config.shifts):
-      results += score_lengths(averaged, lengths, rows, kept)
+    results += score_reaches(arm, lengths, rows, config.shifts, kept)
   return [with_share(row, setting.budget) for row in results]
 
 

@@ -23,15 +23,14 @@ is at least 99 % (90, 50 %) right; a seed below that at N itself is "not
 learned". Tests stop beyond the length where all seeds are below 50 %.
 
 Measured (seeds 0..4, N = 10; `--train.optimizer=adamw`, one shift; 500,032 sums
-and 8.0e12 to 8.6e12 FLOPs a seed, 1,000 sums a length and seed,
-rates of 5e-4, 1.5e-3 and 5e-3, `results/ladder.csv`). Plain digits, reversed
-digits and randomised FIRE: not learned, 0 % at 10 digits. Abacus: two of five
-seeds learn, reach 11 and 12 at 99 %. Coupling: all learn, reach 11 to 12 at
-99 %, 15 to 20 at 50 %. Place-relative with fading far places, and the hard
-window: all sums right in all seeds at every length up to 1,000, the longest
-tested. N = 20 has not been trained yet, nor any rung with Muon, which is the
-default since it was seen to learn Abacus several times as fast
-(`experiments/abacus.py`).
+and 8.0e12 to 8.6e12 FLOPs a seed, 1,000 sums a length and seed, rates of 5e-4,
+1.5e-3 and 5e-3, `results/ladder.csv`). Plain digits, reversed digits and
+randomised FIRE: not learned, 0 % at 10 digits. Abacus: two of five seeds learn,
+reach 11 and 12 at 99 %. Coupling: all learn, reach 11 to 12 at 99 %, 15 to 20
+at 50 %. Place-relative with fading far places, and the hard window: all sums
+right in all seeds at every length up to 1,000, the longest tested. N = 20 has
+not been trained yet, nor any rung with Muon, which is the default since it was
+seen to learn Abacus several times as fast (`experiments/abacus.py`).
 
 Where it differs. Abacus and coupling reach 6 and 6.7 times in their papers, at
 about a million and ten thousand times the compute: what is short here is the
@@ -57,8 +56,8 @@ from extrap.arms import (
   check_scratch,
   lengths_up_to,
   run_arms,
-  score_lengths,
-  shift_averaged,
+  score_reaches,
+  shifts_option,
   train_tuned,
 )
 from extrap.config import option
@@ -125,13 +124,7 @@ class Config(StudyConfig):
     minimum=2,
     identity=False,
   )
-  shifts: int = option(
-    32,
-    'shifts of places whose predictions are averaged for a second reach '
-    '(below 2: none)',
-    minimum=0,
-    identity=False,
-  )
+  shifts: int = shifts_option()
 
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
@@ -208,10 +201,7 @@ def study_of(config: Config, kept: Kept, rung: str) -> list[Result]:
   )
   lengths = lengths_up_to(config.digits, config.longest)
   rows = 1000 if config.eval == 'full' else 200
-  results = score_lengths(arm, lengths, rows, kept)
-  if averaged := shift_averaged(arm, config.shifts):
-    results += score_lengths(averaged, lengths, rows, kept)
-  return results
+  return score_reaches(arm, lengths, rows, config.shifts, kept)
 
 
 def write_report_of(

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from absl import flags
 
+from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation import certificate
 from extrap.evaluation.certificate import Certificate
@@ -235,6 +236,17 @@ def shift_averaged(arm: Arm, shifts: int) -> Arm | None:
   )
 
 
+def shifts_option() -> int:
+  """The flag of studies whose arms have a second reach, see `score_reaches`."""
+  return option(
+    32,
+    'shifts of places whose predictions are averaged for a second reach '
+    '(below 2: none)',
+    minimum=0,
+    identity=False,
+  )
+
+
 def largest_place(problem: SequenceProblem, size: int) -> int:
   """The largest place at a size, unshifted."""
   return problem.task.largest_ids(size)['place']
@@ -276,6 +288,19 @@ def score_lengths(
   notes['tested_id'] = largest_id(problem, most, tested_shift(problem, most))
   hparams = json.dumps(notes)
   return [dataclasses.replace(row, hparams=hparams) for row in results]
+
+
+def score_reaches(
+  arm: Arm, lengths: Sequence[int], rows: int, shifts: int, kept: Kept
+) -> list[Result]:
+  """`score_lengths`, then again for predictions averaged over shifts.
+
+  Once where there is nothing to average, see `shift_averaged`.
+  """
+  results = score_lengths(arm, lengths, rows, kept)
+  if averaged := shift_averaged(arm, shifts):
+    results += score_lengths(averaged, lengths, rows, kept)
+  return results
 
 
 def _score(arm: Arm, length: int, rows: int, kept: Kept) -> np.ndarray:
