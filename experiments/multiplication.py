@@ -171,7 +171,9 @@ class Config(StudyConfig):
   steps: int = option(
     19_200, 'optimizer steps', unit='steps', minimum=1, identity=False
   )
-  train: TrainConfig = option(TrainConfig(evaluate_every=0), 'training')
+  train: TrainConfig = option(
+    TrainConfig(optimizer='muon', evaluate_every=0), 'training'
+  )
   digits: int = option(10, 'longest training factor', unit='digits', minimum=2)
   batch_size: int = option(
     64, 'products a step and replica', unit='products', minimum=1

@@ -132,11 +132,12 @@ class Setting:
   model: dict[str, int | float | str]
 
 
+RATES = (2.5e-3, 5e-3, 1e-2)  # Of Muon.
 THREE = dict(depth=3, logit_scale='log_length', logit_gain=0.5)
 ARMS = {
-  'fire': Setting('L2', FIRE(), Sorting, 1, (1e-3, 3e-3), THREE),
+  'fire': Setting('L2', FIRE(), Sorting, 1, RATES, THREE),
   'ordered': Setting(
-    'L2, comparing heads', Ordered(), Sorting, 1, (1e-3, 3e-3), THREE
+    'L2, comparing heads', Ordered(), Sorting, 1, RATES, THREE
   ),
   'trace': Setting(
     Pointers.rung,
@@ -166,7 +167,9 @@ class Config(StudyConfig):
     minimum=4,
     identity=False,
   )
-  train: TrainConfig = option(TrainConfig(evaluate_every=0), 'training')
+  train: TrainConfig = option(
+    TrainConfig(optimizer='muon', evaluate_every=0), 'training'
+  )
   size: int = option(5, 'N: most digits, and numbers, in training', minimum=2)
   grid: int = option(15, 'side of the grid of tests', minimum=2, identity=False)
   tags: int = option(17, 'tags, the most numbers of a row', minimum=2)
