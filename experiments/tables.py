@@ -37,6 +37,7 @@ from extrap.evaluation.results import (
 from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.regions import region_table
+from extrap.reporting.report import bullets
 from extrap.reporting.tables import (
   Table,
   certificate_table,
@@ -58,7 +59,7 @@ def tables() -> dict[str, str]:
   no_window, _ = read_csv(RESULTS / 'place_relative.csv')
   config = Config()
   return {
-    'made': '\n'.join(f'- {line}' for line in comments),
+    'made': bullets(comments),
     'lengths': length_table(config, results).markdown(),
     'comparison': comparison_table(config, results).markdown(),
     'grid': _grid(grid),
@@ -67,7 +68,11 @@ def tables() -> dict[str, str]:
     'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
     'bases': _bases(*read_csv(RESULTS / 'bases.csv')),
     'ladder': _reach('ladder'),
+    'ladder_20': _reach('ladder_20'),
     'abacus': _abacus(*read_csv(RESULTS / 'abacus.csv')),
+    'abacus_sorting': _regions('abacus_sorting', 'first_match'),
+    'abacus_bitwise_or': _regions('abacus_bitwise_or'),
+    'abacus_multiplication': _regions('abacus_multiplication'),
     'abacus_wide': _reach('abacus_wide'),
     'abacus_whole': _reach('abacus_whole'),
     'no_window': _reach('place_relative'),
@@ -97,6 +102,13 @@ def _abacus(results: list[Result], comments: list[str]) -> str:
   return _shown(shown, comments)
 
 
+def _regions(name: str, *more: str) -> str:
+  """Regions of the grid of a task of the Abacus study, by metric."""
+  results, comments = read_csv(RESULTS / f'{name}.csv')
+  shown = [region_table(results, of) for of in ('exact_match', *more)]
+  return _shown([*shown, claims(results)], comments)
+
+
 def _sorting(results: list[Result], comments: list[str]) -> str:
   """Regions of the grid, and lists that uniform numbers hardly ever make."""
   shown = [region_table(results), stress_table(results), cost_table(results)]
@@ -104,8 +116,14 @@ def _sorting(results: list[Result], comments: list[str]) -> str:
 
 
 def _shown(tables: Sequence[Table], comments: Sequence[str]) -> str:
-  """Tables one below the other; where they come from below."""
-  return '\n\n'.join([*(t.markdown() for t in tables), '; '.join(comments)])
+  """Tables that have rows, one below the other, and where they come from."""
+  shown = (table.markdown() for table in tables if table.rows)
+  return '\n\n'.join([*shown, _origin(comments)])
+
+
+def _origin(comments: Sequence[str]) -> str:
+  """How numbers were made, folded up."""
+  return f'<details><summary>How</summary>\n\n{bullets(comments)}\n\n</details>'
 
 
 def _grid(results: list[Result]) -> str:
@@ -158,7 +176,7 @@ def _operations(results: list[Result], comments: list[str]) -> str:
     *('samples', 'FLOPs', 'seconds a replica'),
   ]
   seeds = ', '.join(map(str, sorted({r.seed for r in results})))
-  origin = '; '.join([*comments, f'seeds: {seeds}'])
+  origin = _origin([*comments, f'seeds: {seeds}'])
   return f'{markdown(headers, rows)}\n\n{origin}'
 
 
@@ -177,7 +195,7 @@ def _bases(results: list[Result], comments: list[str]) -> str:
     rows.append(line)
   of_task = ('contexts', 'certified', 'least margin')
   headers = ['base', *(f'{task}: {text}' for task in tasks for text in of_task)]
-  return f'{markdown(headers, rows)}\n\n{"; ".join(comments)}'
+  return f'{markdown(headers, rows)}\n\n{_origin(comments)}'
 
 
 def _passed(certified: list[Result]) -> str:
@@ -205,7 +223,7 @@ def _csv(
   comments = [line[2:] for line in lines if line.startswith('# ')]
   headers, *rows = csv.reader(line for line in lines if line[:1] != '#')
   rows = [row for row in rows if keep(dict(zip(headers, row, strict=True)))]
-  return f'{markdown(headers, rows, align)}\n\n{"; ".join(comments)}'
+  return f'{markdown(headers, rows, align)}\n\n{_origin(comments)}'
 
 
 def readme(text: str) -> str:
