@@ -57,7 +57,14 @@ and 6 of 10 right, `two_layers` 0, 10, 10 and 10.
 a length): 92, 90, 88 and 94 % of products of 10 digits are right, 78, 69, 55
 and 60 % of 200 digits: no seed is learned at 99 %, and 1.0, 1.1, 2.8 and 1.7 %
 of all contexts are wrong. Twice the steps of the trial did not help: what was
-short is not training. The arms with less structure have not been trained yet.
+short is not training. These three were trained with AdamW
+(`--train.optimizer=adamw`).
+
+With less structure, and Muon (the default now; 12,800 steps: 819,200 products
+and 2.9e13 FLOPs a seed, one H100 shared; 1,000 products a length): `coupling`
+learns in one seed of four, which reaches 12 digits; of products of 10 digits
+the others get 10, 10 and 17 %. `abacus` has 0 % in all seeds: not learned.
+`abacus_looped` and `place_bias` have not been trained yet.
 
 Where it differs. Coupling was given places and no window; here the window gives
 locality away, and 10 digits, not 40, are trained. The order of the factors is

@@ -68,11 +68,11 @@ def tables() -> dict[str, str]:
     'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
     'bases': _bases(*read_csv(RESULTS / 'bases.csv')),
     'ladder': _reach('ladder'),
+    'ladder_muon': _reach('ladder_muon'),
     'ladder_20': _reach('ladder_20'),
     'abacus': _abacus(*read_csv(RESULTS / 'abacus.csv')),
     'abacus_sorting': _regions('abacus_sorting', 'first_match'),
     'abacus_bitwise_or': _regions('abacus_bitwise_or'),
-    'abacus_multiplication': _regions('abacus_multiplication'),
     'abacus_wide': _reach('abacus_wide'),
     'abacus_whole': _reach('abacus_whole'),
     'no_window': _reach('place_relative'),
@@ -244,12 +244,12 @@ def publish(run: Path, name: str = '') -> None:
 
 def merge(path: Path, results: list[Result], comments: list[str]) -> None:
   """Puts arms into a results file, by rung; its other arms stay as they are."""
+  notes, of_run = [], '; '.join(comments)  # What belongs together stays so.
   if path.exists():
     there, notes = read_csv(path)
     arms = {base_arm(row) for row in results}
     results = [row for row in there if base_arm(row) not in arms] + results
-    of_run = '; '.join(comments)  # What belongs together stays together.
-    comments = notes + [of_run] * (of_run not in notes)
+  comments = notes + [of_run] * (of_run not in notes)
   write_csv(path, sorted(results, key=lambda row: row.rung), comments)
 
 
