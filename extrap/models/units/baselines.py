@@ -48,7 +48,7 @@ class Linear(Unit):
 @UNITS.register('relu')
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReLU(Linear):
-  """Rectified linear units, of He et al.'s initial weights (1502.01852)."""
+  """Rectified linear units, initially as in He et al., arXiv 1502.01852."""
 
   operations: ClassVar[frozenset[str]] = frozenset(('add',))
   initial: ClassVar[Initializer] = staticmethod(

@@ -70,7 +70,9 @@ class DMU(Unit):
     True, 'evaluation rounds selectors to -1, 0 or 1 and the gate to 0 or 1'
   )
 
-  operations: ClassVar[frozenset[str]] = frozenset(('add', 'sub', 'mul', 'div'))
+  operations: ClassVar[frozenset[str]] = frozenset(
+    ('add', 'sub', 'mul', 'div', 'squared')
+  )
 
   def declare(self, param: Param, inputs: int, outputs: int) -> Weights:
     init = jax.nn.initializers

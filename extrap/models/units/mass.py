@@ -34,7 +34,7 @@ def conserved(
 @UNITS.register('mcfc')
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MCFC(Unit):
-  """The mass-conserving layer of MC-LSTM (Hoedt et al. 2021, 2101.05186).
+  """The mass-conserving layer of MC-LSTM (Hoedt et al., arXiv 2101.05186).
 
   Initial parameters and the penalty, which grows the parameters until gates
   and shares saturate, are those of the authors' repository, hoedt/stable-nalu.

@@ -72,12 +72,6 @@ class TwoLayers(nn.Module):
       x_BI = layer(x_BI, None if key is None else named(key, name))
     return x_BI
 
-  @property
-  def operations(self) -> frozenset[str]:
-    """What the model represents on sums of its inputs."""
-    sums = 'add' in self.first.operations
-    return self.second.operations if sums else frozenset()
-
   @nn.nowrap
   def project(self, params: Params) -> dict[str, Weights]:
     """Parameters clipped to where they belong, after an update."""
