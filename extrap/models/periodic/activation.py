@@ -7,18 +7,13 @@ Shape key: B examples, I inputs, O outputs.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from extrap.config import Registry
-
-Weights = dict[str, jax.Array]
-Initializer = jax.nn.initializers.Initializer
-Param = Callable[[str, Initializer, tuple[int, ...]], jax.Array]
+from extrap.models.weights import Initializer, Param, Weights, dot, parameters
 
 ACTIVATIONS = Registry('activation')
 
@@ -71,34 +66,13 @@ class ActivatedLayer(nn.Module):
   @nn.compact
   def __call__(self, x_BI: jax.Array) -> jax.Array:
     """[B, O]."""
-
-    def param(
-      name: str, initializer: Initializer, shape: tuple[int, ...]
-    ) -> jax.Array:
-      return self.param(name, initializer, shape, self.dtype)
-
+    param = parameters(self, self.dtype)
     inputs, activation = x_BI.shape[1], self.activation
     kernel = activation.kernel(inputs, self.first)
     weight_IO = param('kernel', kernel, (inputs, self.outputs))
     bias_1O = param('bias', activation.bias(inputs), (1, self.outputs))
     own = activation.declare(param, self.outputs)
     return activation.apply(own, dot(x_BI, weight_IO) + bias_1O)
-
-
-def dot(x_BI: jax.Array, weight_IO: jax.Array) -> jax.Array:
-  """The product, [B, O], exact in the wider type of the two."""
-  return jnp.matmul(x_BI, weight_IO, precision=lax.Precision.HIGHEST)
-
-
-def symmetric(limit: float) -> Initializer:
-  """Draws from U[-limit, limit]."""
-
-  def draw(
-    key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike
-  ) -> jax.Array:
-    return jax.random.uniform(key, shape, dtype, -limit, limit)
-
-  return draw
 
 
 @ACTIVATIONS.register('relu')

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from extrap.models.periodic.activation import dot, symmetric
+from extrap.models.weights import dot, uniform
 
 
 def fan(
@@ -44,7 +44,8 @@ class FANLayer(nn.Module):
     inputs = x_BI.shape[1]
     frequencies = self.outputs // 4
     plain = self.outputs - 2 * frequencies
-    initial = symmetric(1 / math.sqrt(inputs))
+    limit = 1 / math.sqrt(inputs)
+    initial = uniform(-limit, limit)
     shapes = {
       'periodic': (inputs, frequencies),
       'kernel': (inputs, plain),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from extrap.models.periodic.activation import dot
+from extrap.models.weights import dot
 
 
 def fourier_features(x_BI: jax.Array, frequency_IF: jax.Array) -> jax.Array:

@@ -10,13 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from extrap.config import option
-from extrap.models.periodic.activation import (
-  ACTIVATIONS,
-  Activation,
-  Initializer,
-  Weights,
-  symmetric,
-)
+from extrap.models.periodic.activation import ACTIVATIONS, Activation
+from extrap.models.weights import Initializer, Weights, uniform
 
 
 def siren_limit(inputs: int, first: bool, omega: float) -> float:
@@ -40,7 +35,9 @@ class Siren(Activation):
     return jnp.sin(self.omega * x_BO)
 
   def kernel(self, inputs: int, first: bool) -> Initializer:
-    return symmetric(siren_limit(inputs, first, self.omega))
+    limit = siren_limit(inputs, first, self.omega)
+    return uniform(-limit, limit)
 
   def bias(self, inputs: int) -> Initializer:
-    return symmetric(1 / math.sqrt(inputs))
+    limit = 1 / math.sqrt(inputs)
+    return uniform(-limit, limit)

@@ -10,12 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from extrap.config import option
-from extrap.models.periodic.activation import (
-  ACTIVATIONS,
-  Activation,
-  Param,
-  Weights,
-)
+from extrap.models.periodic.activation import ACTIVATIONS, Activation
+from extrap.models.weights import Param, Weights
 
 # Below it the limit is exact, and above it no square underflows in float32.
 SMALLEST = 1e-12

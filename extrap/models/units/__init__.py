@@ -6,10 +6,8 @@ from extrap.models.units.base import (
   UNITS,
   Bounded,
   Bounds,
-  Param,
   Unit,
   UnitLayer,
-  Weights,
 )
 from extrap.models.units.baselines import Linear, ReLU, ReLU6
 from extrap.models.units.division import NMRU, NRU
@@ -52,7 +50,6 @@ __all__ = [
   'NACMul',
   'NACMulNMU',
   'NACMulSigma',
-  'Param',
   'ReLU',
   'ReLU6',
   'RealNPU',
@@ -60,6 +57,5 @@ __all__ = [
   'TwoLayers',
   'Unit',
   'UnitLayer',
-  'Weights',
   'two_layers',
 ]

@@ -12,17 +12,8 @@ import jax
 import jax.numpy as jnp
 from scipy import optimize
 
-from extrap.models.units.base import (
-  UNITS,
-  Bounded,
-  Bounds,
-  Param,
-  Unit,
-  Weights,
-  clamp,
-  dot,
-  uniform,
-)
+from extrap.models.units.base import UNITS, Bounded, Bounds, Unit, clamp
+from extrap.models.weights import Param, Weights, dot, uniform
 
 
 def nac_weight(

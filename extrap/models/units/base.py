@@ -10,19 +10,14 @@ Shape key: B examples, I inputs, O outputs.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from extrap.config import Registry
-
-Weights = dict[str, jax.Array]
-Initializer = jax.nn.initializers.Initializer
-Param = Callable[[str, Initializer, tuple[int, ...]], jax.Array]
+from extrap.models.weights import Param, Weights, parameters, uniform
 
 # Of a and b: a + b, a - b, a * b, a / b, the square root of a, a squared.
 OPERATIONS = ('add', 'sub', 'mul', 'div', 'root', 'squared')
@@ -138,12 +133,7 @@ class UnitLayer(nn.Module):
     self, x_BI: jax.Array, key: jax.Array | None = None
   ) -> jax.Array:
     """[B, O]; the key is the randomness of training, None in evaluation."""
-
-    def param(
-      name: str, initializer: Initializer, shape: tuple[int, ...]
-    ) -> jax.Array:
-      return self.param(name, initializer, shape, self.dtype)
-
+    param = parameters(self, self.dtype)
     weights = self.unit.declare(param, x_BI.shape[1], self.outputs)
     return self.unit.apply(weights, x_BI, key)
 
@@ -163,14 +153,6 @@ class UnitLayer(nn.Module):
     return self.unit.sparsity_error(params)
 
 
-def dot(x_BI: jax.Array, weight_IO: jax.Array) -> jax.Array:
-  """The product, [B, O], exact in the wider type of the two.
-
-  With TF32 no unit comes below the thresholds of success.
-  """
-  return jnp.matmul(x_BI, weight_IO, precision=lax.Precision.HIGHEST)
-
-
 def distance(weight: jax.Array) -> jax.Array:
   """Of each element from the closest of -1, 0 and 1."""
   size = jnp.abs(weight)
@@ -185,14 +167,3 @@ def clamp(weight: jax.Array, low: float, high: float) -> jax.Array:
   """
   below = jnp.where(weight < low, low, weight)
   return jnp.where(below > high, high, below)
-
-
-def uniform(low: float, high: float) -> Initializer:
-  """Draws from an interval."""
-
-  def draw(
-    key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike
-  ) -> jax.Array:
-    return jax.random.uniform(key, shape, dtype, low, high)
-
-  return draw

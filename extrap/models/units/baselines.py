@@ -8,14 +8,8 @@ from typing import ClassVar
 
 import jax
 
-from extrap.models.units.base import (
-  UNITS,
-  Initializer,
-  Param,
-  Unit,
-  Weights,
-  dot,
-)
+from extrap.models.units.base import UNITS, Unit
+from extrap.models.weights import Initializer, Param, Weights, dot
 
 
 @UNITS.register('linear')

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from extrap.models.units.additive import NAU
-from extrap.models.units.base import UNITS, Weights, dot
+from extrap.models.units.base import UNITS
 from extrap.models.units.multiplicative import EPSILON, NMU, nmu
 from extrap.models.units.power import EPSILON as RECIPROCAL_EPSILON
+from extrap.models.weights import Weights, dot
 
 STEEPNESS = 1000.0
 

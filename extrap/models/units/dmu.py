@@ -11,13 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from extrap.config import option
-from extrap.models.units.base import (
-  UNITS,
-  Param,
-  Unit,
-  Weights,
-  dot,
-)
+from extrap.models.units.base import UNITS, Unit
+from extrap.models.weights import Param, Weights, dot
 
 SMALLEST = 1e-11  # Magnitude of a zero.
 SIGN_WIDTH = 1e-4  # Sums of about this size have no clear sign.

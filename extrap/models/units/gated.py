@@ -16,15 +16,9 @@ from extrap.models.units.additive import (
   nac_weight,
   nau,
 )
-from extrap.models.units.base import (
-  OPERATIONS,
-  UNITS,
-  Param,
-  Unit,
-  Weights,
-  dot,
-)
+from extrap.models.units.base import OPERATIONS, UNITS, Unit
 from extrap.models.units.multiplicative import NMU, nmu, powers
+from extrap.models.weights import Param, Weights, dot
 
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 

@@ -10,15 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from extrap.models.units.additive import nac_weight
-from extrap.models.units.base import (
-  OPERATIONS,
-  UNITS,
-  Param,
-  Unit,
-  Weights,
-  dot,
-)
+from extrap.models.units.base import OPERATIONS, UNITS, Unit
 from extrap.models.units.multiplicative import EPSILON, nmu
+from extrap.models.weights import Param, Weights, dot, normal
 
 LARGEST_LOGARITHM = 20.0
 SATURATED = 20.0  # Parameters beyond it have no penalty.
@@ -49,7 +43,7 @@ class INALU(Unit):
 
   def declare(self, param: Param, inputs: int, outputs: int) -> Weights:
     def draw(name: str, kind: str, shape: tuple[int, ...]) -> jax.Array:
-      return param(name, _normal(*INITIAL[kind]), shape)
+      return param(name, normal(*INITIAL[kind]), shape)
 
     matrices = {
       f'{kind}_{path}': draw(f'{kind}_{path}', kind, (inputs, outputs))
@@ -78,12 +72,3 @@ class INALU(Unit):
       jnp.mean(jax.nn.relu(SATURATED - jnp.abs(weight)))
       for weight in weights.values()
     )
-
-
-def _normal(mean: float, deviation: float) -> jax.nn.initializers.Initializer:
-  def draw(
-    key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike
-  ) -> jax.Array:
-    return mean + deviation * jax.random.normal(key, shape, dtype)
-
-  return draw

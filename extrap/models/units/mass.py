@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from extrap.config import option
-from extrap.models.units.base import UNITS, Param, Unit, Weights, dot
+from extrap.models.units.base import UNITS, Unit
 from extrap.models.units.multiplicative import EPSILON, nmu
+from extrap.models.weights import Param, Weights, dot
 
 
 def conserved(

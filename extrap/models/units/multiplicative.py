@@ -11,15 +11,8 @@ import jax.numpy as jnp
 
 from extrap.config import option
 from extrap.models.units.additive import declare_nac, nac_weight
-from extrap.models.units.base import (
-  UNITS,
-  Bounded,
-  Bounds,
-  Param,
-  Unit,
-  Weights,
-  dot,
-)
+from extrap.models.units.base import UNITS, Bounded, Bounds, Unit
+from extrap.models.weights import GLOROT_NORMAL, Param, Weights, dot
 
 EPSILON = 1e-7  # What is added to a magnitude before its logarithm.
 
@@ -66,9 +59,7 @@ class NACMulSigma(Unit):
   operations: ClassVar[frozenset[str]] = frozenset(('mul', 'root', 'squared'))
 
   def declare(self, param: Param, inputs: int, outputs: int) -> Weights:
-    # Not jax's glorot_normal, which truncates.
-    glorot = jax.nn.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
-    return {'w_hat': param('w_hat', glorot, (inputs, outputs))}
+    return {'w_hat': param('w_hat', GLOROT_NORMAL, (inputs, outputs))}
 
   def apply(
     self, weights: Weights, x_BI: jax.Array, key: jax.Array | None

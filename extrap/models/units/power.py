@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extrap.models.units.base import UNITS, Param, Unit, Weights, clamp, dot
+from extrap.models.units.base import UNITS, Unit, clamp
+from extrap.models.weights import Param, Weights, dot
 
 # That of float32, whatever the type.
 EPSILON = float(np.finfo(np.float32).eps)

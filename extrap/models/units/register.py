@@ -8,10 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from extrap.models.units.base import Initializer, dot
-
-# Not jax's glorot_normal, which truncates.
-GLOROT_NORMAL = jax.nn.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
+from extrap.models.weights import GLOROT_NORMAL, Initializer, dot
 
 
 def difference(

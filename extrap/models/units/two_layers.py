@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from extrap.errors import UsageError
-from extrap.models.units.base import UNITS, Unit, UnitLayer, Weights
+from extrap.models.units.base import UNITS, Unit, UnitLayer
+from extrap.models.weights import Weights
 from extrap.randomness import named
 
 # The names of units in the first and in the second layer. The first eleven are
