@@ -1,0 +1,68 @@
+"""What arithmetic units are compared with: linear maps, ReLU and ReLU6.
+
+Shape key: B examples, I inputs, O outputs.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+
+from extrap.models.units.base import UNITS, Unit
+from extrap.models.weights import Initializer, Param, Weights, dot
+
+
+@UNITS.register('linear')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear(Unit):
+  """A linear map with a bias, of Glorot and Bengio's initial weights."""
+
+  operations: ClassVar[frozenset[str]] = frozenset(('add', 'sub'))
+  initial: ClassVar[Initializer] = staticmethod(
+    jax.nn.initializers.glorot_uniform()
+  )
+
+  def declare(self, param: Param, inputs: int, outputs: int) -> Weights:
+    zeros = jax.nn.initializers.zeros
+    return {
+      'weight': param('weight', self.initial, (inputs, outputs)),
+      'bias': param('bias', zeros, (1, outputs)),
+    }
+
+  def apply(
+    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
+  ) -> jax.Array:
+    del key
+    return dot(x_BI, weights['weight']) + weights['bias']
+
+  def matrices(self, weights: Weights) -> tuple[jax.Array, ...]:
+    return (weights['weight'],)
+
+
+@UNITS.register('relu')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReLU(Linear):
+  """Rectified linear units, initially as in He et al., arXiv 1502.01852."""
+
+  operations: ClassVar[frozenset[str]] = frozenset(('add',))
+  initial: ClassVar[Initializer] = staticmethod(
+    jax.nn.initializers.he_uniform()
+  )
+
+  def apply(
+    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
+  ) -> jax.Array:
+    return jax.nn.relu(super().apply(weights, x_BI, key))
+
+
+@UNITS.register('relu6')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReLU6(ReLU):
+  """Rectified linear units that are 6 at most: nothing is added beyond it."""
+
+  operations: ClassVar[frozenset[str]] = frozenset()
+
+  def apply(
+    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
+  ) -> jax.Array:
+    return jax.nn.relu6(Linear.apply(self, weights, x_BI, key))
