@@ -180,10 +180,10 @@ def test_layer_is_an_activation_of_a_linear_map(name):
 
 
 def test_fan_layer():
-  layer = FANLayer(10)
+  layer = FANLayer(12)
   params = fresh(layer, 3)
   assert jax.tree.map(jnp.shape, params) == {
-    'periodic': (3, 2),
+    'periodic': (3, 3),
     'kernel': (3, 6),
     'bias': (1, 6),
   }

@@ -39,7 +39,7 @@ def domain_mixed(
   powers_BO = jnp.sum(selector_BIO * logarithm_BI1, axis=1)
   negative_BO = jnp.sum(jnp.abs(selector_BIO) * (x_BI1 < 0), axis=1)
   # Rounded off at zero, where a magnitude has no logarithm.
-  size_BO = jnp.log(sum_BO**2 + SIGN_WIDTH**2) / 2
+  size_BO = jnp.log(jnp.hypot(sum_BO, SIGN_WIDTH))
   mixed_BO = linear_BO * size_BO + (1 - linear_BO) * powers_BO
   sign_BO = linear_BO * jnp.tanh(sum_BO / SIGN_WIDTH)
   sign_BO += (1 - linear_BO) * jnp.cos(math.pi * negative_BO)
