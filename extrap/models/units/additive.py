@@ -6,6 +6,7 @@ Shape key: B examples, I inputs, O outputs.
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -81,11 +82,14 @@ class NACAdd(Unit):
   def declare(self, param: Param, inputs: int, outputs: int) -> Weights:
     return declare_nac(param, inputs, outputs)
 
-  def apply(
-    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
+  def products(self, weights: Weights) -> dict[str, jax.Array]:
+    return {'x': nac_weight(**weights)}
+
+  def finish(
+    self, weights: Weights, product: Mapping[str, jax.Array]
   ) -> jax.Array:
-    del key
-    return dot(x_BI, nac_weight(**weights))
+    del weights
+    return product['x']
 
   def matrices(self, weights: Weights) -> tuple[jax.Array, ...]:
     return (nac_weight(**weights),)
@@ -103,8 +107,11 @@ class NAU(Bounded):
     r = nau_range(inputs, outputs)
     return Bounds(-r, r)
 
-  def apply(
-    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
+  def products(self, weights: Weights) -> dict[str, jax.Array]:
+    return {'x': clamp(weights['weight'], -1.0, 1.0)}
+
+  def finish(
+    self, weights: Weights, product: Mapping[str, jax.Array]
   ) -> jax.Array:
-    del key
-    return nau(x_BI, weights['weight'])
+    del weights
+    return product['x']

@@ -10,6 +10,7 @@ Shape key: B examples, I inputs, O outputs.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -17,12 +18,19 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from extrap.config import Registry
-from extrap.models.weights import Param, Weights, parameters, uniform
+from extrap.models.weights import Param, Weights, dot, parameters, uniform
 
 # Of a and b: a + b, a - b, a * b, a / b, the square root of a, a squared.
 OPERATIONS = ('add', 'sub', 'mul', 'div', 'root', 'squared')
 
 UNITS = Registry('arithmetic unit')
+
+EPSILON = 1e-7  # What is added to a magnitude before its logarithm.
+# What units take of their inputs before a product.
+FUNCTIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+  'x': lambda x: x,
+  'log': lambda x: jnp.log(jnp.abs(x) + EPSILON),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,21 @@ class Unit:
     """The weights, each declared through `param` and under its name."""
     raise NotImplementedError
 
+  def products(self, weights: Weights) -> dict[str, jax.Array]:
+    """What inputs are multiplied by: [I, X] by the name of a function of them.
+
+    So that one product serves many models of the same inputs. Empty for a unit
+    that is not made of such products; it defines `apply`.
+    """
+    del weights
+    return {}
+
+  def finish(
+    self, weights: Weights, product: Mapping[str, jax.Array]
+  ) -> jax.Array:
+    """What the unit makes of the products, [B, O], each of them [B, X]."""
+    raise NotImplementedError
+
   def apply(
     self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
   ) -> jax.Array:
@@ -51,7 +74,12 @@ class Unit:
       x_BI: inputs.
       key: randomness of a training step; None is evaluation.
     """
-    raise NotImplementedError
+    del key
+    product = {
+      name: dot(FUNCTIONS[name](x_BI), matrix_IX)
+      for name, matrix_IX in self.products(weights).items()
+    }
+    return self.finish(weights, product)
 
   def matrices(self, weights: Weights) -> tuple[jax.Array, ...]:
     """The weights that are used, which ought to be -1, 0 or 1."""

@@ -4,12 +4,13 @@ Shape key: B examples, I inputs, O outputs.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 
 from extrap.models.units.base import UNITS, Unit
-from extrap.models.weights import Initializer, Param, Weights, dot
+from extrap.models.weights import Initializer, Param, Weights
 
 
 @UNITS.register('linear')
@@ -29,11 +30,13 @@ class Linear(Unit):
       'bias': param('bias', zeros, (1, outputs)),
     }
 
-  def apply(
-    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
+  def products(self, weights: Weights) -> dict[str, jax.Array]:
+    return {'x': weights['weight']}
+
+  def finish(
+    self, weights: Weights, product: Mapping[str, jax.Array]
   ) -> jax.Array:
-    del key
-    return dot(x_BI, weights['weight']) + weights['bias']
+    return product['x'] + weights['bias']
 
   def matrices(self, weights: Weights) -> tuple[jax.Array, ...]:
     return (weights['weight'],)
@@ -49,10 +52,10 @@ class ReLU(Linear):
     jax.nn.initializers.he_uniform()
   )
 
-  def apply(
-    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
+  def finish(
+    self, weights: Weights, product: Mapping[str, jax.Array]
   ) -> jax.Array:
-    return jax.nn.relu(super().apply(weights, x_BI, key))
+    return jax.nn.relu(super().finish(weights, product))
 
 
 @UNITS.register('relu6')
@@ -62,7 +65,7 @@ class ReLU6(ReLU):
 
   operations: ClassVar[frozenset[str]] = frozenset()
 
-  def apply(
-    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
+  def finish(
+    self, weights: Weights, product: Mapping[str, jax.Array]
   ) -> jax.Array:
-    return jax.nn.relu6(Linear.apply(self, weights, x_BI, key))
+    return jax.nn.relu6(Linear.finish(self, weights, product))

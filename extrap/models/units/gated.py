@@ -5,6 +5,7 @@ Shape key: B examples, I inputs, O outputs.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -17,7 +18,7 @@ from extrap.models.units.additive import (
   nau,
 )
 from extrap.models.units.base import OPERATIONS, UNITS, Unit
-from extrap.models.units.multiplicative import NMU, nmu, powers
+from extrap.models.units.multiplicative import NMU, nmu
 from extrap.models.weights import Param, Weights, dot
 
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
@@ -30,14 +31,13 @@ def declare_gate(param: Param, inputs: int, outputs: int) -> jax.Array:
 
 
 def gated(
-  x_BI: jax.Array,
-  gate_IO: jax.Array,
+  gate_BO: jax.Array,
   sum_BO: jax.Array,
   product_BO: jax.Array,
   base: float = math.e,
 ) -> jax.Array:
-  """The sum where the gate of these inputs is 1, the product where it is 0."""
-  share_BO = jax.nn.sigmoid(math.log(base) * dot(x_BI, gate_IO))
+  """The sum where the gate's sigmoid is 1, the product where it is 0."""
+  share_BO = jax.nn.sigmoid(math.log(base) * gate_BO)
   return share_BO * sum_BO + (1 - share_BO) * product_BO
 
 
@@ -60,13 +60,17 @@ class NALU(Unit):
     gate_IO = declare_gate(param, inputs, outputs)
     return {**declare_nac(param, inputs, outputs), 'gate': gate_IO}
 
-  def apply(
-    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
-  ) -> jax.Array:
-    del key
+  def products(self, weights: Weights) -> dict[str, jax.Array]:
     (weight_IO,) = self.matrices(weights)
-    both = dot(x_BI, weight_IO), powers(x_BI, weight_IO)
-    return gated(x_BI, weights['gate'], *both, self.base)
+    both_IX = jnp.concatenate([weight_IO, weights['gate']], axis=1)
+    return {'x': both_IX, 'log': weight_IO}
+
+  def finish(
+    self, weights: Weights, product: Mapping[str, jax.Array]
+  ) -> jax.Array:
+    del weights
+    sum_BO, gate_BO = jnp.split(product['x'], 2, axis=1)
+    return gated(gate_BO, sum_BO, jnp.exp(product['log']), self.base)
 
   def matrices(self, weights: Weights) -> tuple[jax.Array, ...]:
     return (nac_weight(weights['w_hat'], weights['m_hat'], self.base),)
@@ -110,7 +114,7 @@ class GatedNAUNMU(Unit):
   ) -> jax.Array:
     del key
     both = nau(x_BI, weights['nau']), nmu(x_BI, weights['nmu'])
-    return gated(x_BI, weights['gate'], *both)
+    return gated(dot(x_BI, weights['gate']), *both)
 
   def matrices(self, weights: Weights) -> tuple[jax.Array, ...]:
     return tuple(weights[name] for name in self.parts)

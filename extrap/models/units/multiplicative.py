@@ -4,6 +4,7 @@ Shape key: B examples, I inputs, O outputs.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -11,15 +12,8 @@ import jax.numpy as jnp
 
 from extrap.config import option
 from extrap.models.units.additive import declare_nac, nac_weight
-from extrap.models.units.base import UNITS, Bounded, Bounds, Unit
-from extrap.models.weights import GLOROT_NORMAL, Param, Weights, dot
-
-EPSILON = 1e-7  # What is added to a magnitude before its logarithm.
-
-
-def powers(x_BI: jax.Array, exponent_IO: jax.Array) -> jax.Array:
-  """The product of the powers of the inputs' magnitudes, [B, O]."""
-  return jnp.exp(dot(jnp.log(jnp.abs(x_BI) + EPSILON), exponent_IO))
+from extrap.models.units.base import EPSILON, UNITS, Bounded, Bounds, Unit
+from extrap.models.weights import GLOROT_NORMAL, Param, Weights
 
 
 def nmu(x_BI: jax.Array, weight_IO: jax.Array) -> jax.Array:
@@ -29,9 +23,23 @@ def nmu(x_BI: jax.Array, weight_IO: jax.Array) -> jax.Array:
   return jnp.prod(factor_BIO, axis=1)
 
 
+class Powers:
+  """The product of the powers of the inputs' magnitudes."""
+
+  def products(self, weights: Weights) -> dict[str, jax.Array]:
+    (exponent_IO,) = self.matrices(weights)
+    return {'log': exponent_IO}
+
+  def finish(
+    self, weights: Weights, product: Mapping[str, jax.Array]
+  ) -> jax.Array:
+    del weights
+    return jnp.exp(product['log'])
+
+
 @UNITS.register('nac_mul')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NACMul(Unit):
+class NACMul(Powers, Unit):
   """Powers, with the weights of a NAC (Trask et al. 2018, arXiv 1808.00508)."""
 
   operations: ClassVar[frozenset[str]] = frozenset(
@@ -41,31 +49,19 @@ class NACMul(Unit):
   def declare(self, param: Param, inputs: int, outputs: int) -> Weights:
     return declare_nac(param, inputs, outputs)
 
-  def apply(
-    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
-  ) -> jax.Array:
-    del key
-    return powers(x_BI, nac_weight(**weights))
-
   def matrices(self, weights: Weights) -> tuple[jax.Array, ...]:
     return (nac_weight(**weights),)
 
 
 @UNITS.register('nac_mul_sigma')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NACMulSigma(Unit):
+class NACMulSigma(Powers, Unit):
   """Powers between 0 and 1 (Madsen and Johansen 2020, arXiv 2001.05016)."""
 
   operations: ClassVar[frozenset[str]] = frozenset(('mul', 'root', 'squared'))
 
   def declare(self, param: Param, inputs: int, outputs: int) -> Weights:
     return {'w_hat': param('w_hat', GLOROT_NORMAL, (inputs, outputs))}
-
-  def apply(
-    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
-  ) -> jax.Array:
-    del key
-    return powers(x_BI, jax.nn.sigmoid(weights['w_hat']))
 
   def matrices(self, weights: Weights) -> tuple[jax.Array, ...]:
     return (jax.nn.sigmoid(weights['w_hat']),)
@@ -84,19 +80,13 @@ class _Product(Bounded):
 
 @UNITS.register('nac_mul_nmu')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NACMulNMU(_Product):
+class NACMulNMU(Powers, _Product):
   """Powers, with the weights of an NMU.
 
   Madsen and Johansen 2020, arXiv 2001.05016.
   """
 
   operations: ClassVar[frozenset[str]] = frozenset(('mul', 'root', 'squared'))
-
-  def apply(
-    self, weights: Weights, x_BI: jax.Array, key: jax.Array | None
-  ) -> jax.Array:
-    del key
-    return powers(x_BI, weights['weight'])
 
 
 @UNITS.register('nmu')

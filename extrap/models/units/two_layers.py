@@ -74,6 +74,23 @@ class TwoLayers(nn.Module):
     return x_BI
 
   @nn.nowrap
+  def products(self, params: Params) -> dict[str, jax.Array]:
+    """What inputs are multiplied by, as `Unit.products` of the first layer."""
+    return self.first.products(params['first'])
+
+  @nn.nowrap
+  def finish(
+    self,
+    params: Params,
+    product: Mapping[str, jax.Array],
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    """What the model makes of these products, [B, O]."""
+    hidden_BI = self.first.finish(params['first'], product)
+    key = None if key is None else named(key, 'second')
+    return self.second.apply(params['second'], hidden_BI, key)
+
+  @nn.nowrap
   def project(self, params: Params) -> dict[str, Weights]:
     """Parameters clipped to where they belong, after an update."""
     return {name: getattr(self, name).project(params[name]) for name in LAYERS}

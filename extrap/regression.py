@@ -1,0 +1,255 @@
+"""Arithmetic as a problem: several models and operations learn on one stream.
+
+A replica is a seed: all its runs, one for each model and operation, share its
+inputs and its subsets, as in the original protocol; seeds share nothing. One
+program trains them all, so that the inputs are drawn once for all runs.
+
+Shape key: B examples, I inputs, K = 2 subsets, O operations of an arm.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from extrap.models.units.base import FUNCTIONS
+from extrap.models.weights import dot
+from extrap.randomness import named
+from extrap.tasks.arithmetic import OPERATIONS, Arithmetic, scaled
+from extrap.training.problem import Context, Metrics
+
+# Of numpy's generators of the held-out sets of all runs (stable-nalu).
+HELD_OUT = {'validation': 43953907, 'test': 8689336}
+
+Weights = Mapping[str, object]
+Params = dict[str, dict[str, object]]
+
+
+class Model(Protocol):
+  """A linen module of arithmetic units; see `extrap.models.units`."""
+
+  def products(self, params: Weights) -> Mapping[str, jax.Array]:
+    """What inputs are multiplied by, [I, X], by a function of `FUNCTIONS`."""
+
+  def finish(
+    self,
+    params: Weights,
+    product: Mapping[str, jax.Array],
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    """What the model makes of the products, [B, 1]."""
+
+  def project(self, params: Weights) -> Weights:
+    """Weights clipped to where they belong."""
+
+  def penalty(self, params: Weights) -> jax.Array:
+    """The regulariser."""
+
+  def sparsity_error(self, params: Weights) -> jax.Array:
+    """Largest distance of a weight from -1, 0 or 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ramp:
+  """The factor of a regulariser, which grows from 0 between two steps."""
+
+  factor: float = 0.0
+  start: int = 0
+  end: int = 1
+
+  def at(self, step: jax.Array) -> jax.Array:
+    """The factor at a step."""
+    grown = (step - self.start) / (self.end - self.start)
+    return self.factor * jnp.clip(grown, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArithmeticArm:
+  """One model, which learns each of some operations by itself."""
+
+  model: Model
+  operations: tuple[str, ...]
+  ramp: Ramp = Ramp()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArithmeticProblem:
+  """All arms of a seed.
+
+  `hparams['offset']` says where the subsets of a seed begin.
+
+  A run of which anything is not finite has failed, for good: its gradient is 0
+  from then on, its errors are nan, and the others go on.
+
+  Attributes:
+    task: what is learned.
+    arms: by name.
+    batch_size: examples a step, of all runs of a seed.
+    held_out: examples of the validation and of the test set.
+  """
+
+  task: Arithmetic
+  arms: Mapping[str, ArithmeticArm]
+  batch_size: int = 128
+  held_out: int = 10_000
+
+  def init(self, key: jax.Array) -> Params:
+    """Weights of every arm, a leading axis of operations; all alive."""
+    x_BI = jnp.ones((1, self.task.inputs))
+
+    def one(key: jax.Array, model: Model) -> Weights:
+      return model.init(key, x_BI)['params']
+
+    params = {}
+    for name, arm in self.arms.items():
+      key_O = jax.random.split(named(key, name), len(arm.operations))
+      weights = jax.vmap(one, in_axes=(0, None))(key_O, arm.model)
+      alive_O = jnp.ones(len(arm.operations))
+      params[name] = {'weights': weights, 'alive': alive_O}
+    return params
+
+  def sample(self, ctx: Context) -> jax.Array:
+    """Inputs, [B, I]."""
+    return self.task.sample(ctx.key, self.batch_size)
+
+  def loss(
+    self, params: Params, x_BI: jax.Array, ctx: Context
+  ) -> tuple[jax.Array, Metrics]:
+    """The sum over all runs; their gradients do not mix."""
+    weights = {
+      name: jax.vmap(_guarded)(of['weights'], of['alive'])
+      for name, of in params.items()
+    }
+    total = jnp.zeros(())
+    for name, error_O in self._errors(weights, x_BI, ctx, ctx.key).items():
+      arm = self.arms[name]
+      if arm.ramp.factor:
+        penalty_O = jax.vmap(arm.model.penalty)(weights[name])
+        error_O += arm.ramp.at(ctx.step) * penalty_O
+      total += jnp.sum(jnp.where(jnp.isfinite(error_O), error_O, 0.0))
+    return total, {}
+
+  def _errors(
+    self,
+    weights: Mapping[str, Weights],
+    x_BI: jax.Array,
+    ctx: Context,
+    key: jax.Array | None,
+  ) -> dict[str, jax.Array]:
+    """Mean squared errors of every arm, [O]."""
+    matrices = {
+      name: jax.vmap(self.arms[name].model.products)(of)
+      for name, of in weights.items()
+    }
+    subsets_IK = self.task.subsets(ctx.hparams['offset'])
+    products = joined(x_BI, matrices | {'': {'x': subsets_IK[None]}})
+    sums_KB = products['']['x'][0].T
+    errors = {}
+    for name, arm in self.arms.items():
+      target_OB = jnp.stack([OPERATIONS[op](*sums_KB) for op in arm.operations])
+      finish = functools.partial(arm.model.finish, key=key)
+      y_OB = jax.vmap(finish)(weights[name], products[name])[:, :, 0]
+      errors[name] = jnp.mean((y_OB - target_OB) ** 2, axis=1)
+    return errors
+
+  def project(self, params: Params, ctx: Context) -> Params:
+    """Weights of every arm clipped to where they belong."""
+    del ctx
+    return {
+      name: of
+      | {'weights': jax.vmap(self.arms[name].model.project)(of['weights'])}
+      for name, of in params.items()
+    }
+
+  def evaluate(self, params: Params, ctx: Context) -> Metrics:
+    """Held-out errors and sparsity of every run, and the sum as the loss."""
+    weights = {name: of['weights'] for name, of in params.items()}
+    metrics = {}
+    for split, interval in self._splits().items():
+      x_BI = self._inputs(split, interval)
+      for name, error_O in self._errors(weights, x_BI, ctx, None).items():
+        alive_O = params[name]['alive'] == 1
+        error_O = jnp.where(alive_O, error_O, jnp.nan)
+        metrics |= by_operation(split, name, self.arms[name], error_O)
+    for name, arm in self.arms.items():
+      far_O = jax.vmap(arm.model.sparsity_error)(weights[name])
+      metrics |= by_operation('sparsity', name, arm, far_O)
+    errors = [v for k, v in metrics.items() if k.startswith('validation/')]
+    return metrics | {'loss': jnp.nansum(jnp.stack(errors))}
+
+  def _splits(self) -> dict[str, tuple[float, ...]]:
+    return {'validation': self.task.trained, 'test': self.task.tested}
+
+  def _inputs(self, split: str, interval: tuple[float, ...]) -> jax.Array:
+    """The same numbers for every seed, a constant of the program; [B, I]."""
+    rng = np.random.RandomState(HELD_OUT[split])
+    share_BI = rng.uniform(size=(self.held_out, self.task.inputs))
+    return scaled(share_BI.astype(np.float32), interval)
+
+
+def joined(
+  x_BI: jax.Array, matrices: Mapping[str, Mapping[str, jax.Array]]
+) -> dict[str, dict[str, jax.Array]]:
+  """One product for each function of the inputs, whatever the models.
+
+  Args:
+    x_BI: inputs.
+    matrices: [O, I, X] of every model, by the name of the function.
+
+  Returns:
+    Products, [O, B, X], likewise.
+  """
+  products: dict[str, dict[str, jax.Array]] = {name: {} for name in matrices}
+  for function, of_inputs in FUNCTIONS.items():
+    given = {n: m[function] for n, m in matrices.items() if function in m}
+    if not given:
+      continue
+    flat = [
+      jnp.moveaxis(matrix_OIX, 0, 1).reshape(len(x_BI.T), -1)
+      for matrix_OIX in given.values()
+    ]
+    product_BX = dot(of_inputs(x_BI), jnp.concatenate(flat, axis=1))
+    ends = np.cumsum([part.shape[1] for part in flat])[:-1]
+    parts = jnp.split(product_BX, ends, axis=1)
+    for (name, matrix_OIX), part_BX in zip(given.items(), parts, strict=True):
+      part_BOX = part_BX.reshape(len(x_BI), len(matrix_OIX), -1)
+      products[name][function] = jnp.moveaxis(part_BOX, 1, 0)
+  return products
+
+
+def by_operation(
+  what: str, name: str, arm: ArithmeticArm, value_O: jax.Array
+) -> Metrics:
+  """One metric a run: 'test/nmu/mul'."""
+  return {
+    f'{what}/{name}/{op}': value_O[o] for o, op in enumerate(arm.operations)
+  }
+
+
+@jax.custom_vjp
+def _guarded(weights: Weights, alive: jax.Array) -> Weights:
+  """The weights of a run; what is not finite in their gradient ends the run.
+
+  The gradient is 0 then, and that of `alive` 1: an optimizer moves it from 1,
+  to which it never comes back.
+  """
+  del alive
+  return weights
+
+
+def _guard(weights: Weights, alive: jax.Array) -> tuple[Weights, jax.Array]:
+  return weights, alive
+
+
+def _pass_on(alive: jax.Array, grads: Weights) -> tuple[Weights, jax.Array]:
+  finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads)]
+  goes = jnp.stack(finite).all() & (alive == 1)
+  grads = jax.tree.map(lambda leaf: jnp.where(goes, leaf, 0.0), grads)
+  return grads, jnp.where(goes, 0.0, 1.0)
+
+
+_guarded.defvjp(_guard, _pass_on)
