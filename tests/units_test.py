@@ -606,6 +606,14 @@ def test_gradients_are_finite(name):
       assert np.all(np.isfinite(leaf)), value
 
 
+def test_an_nru_leaves_out_what_has_hardly_an_exponent():
+  unit, x_BI = UNITS.get('nru')(), jnp.array([[-4.0, 1.0]])
+  for exponent, used in ((0.0, 0.0), (5e-4, 0.213552), (0.5, 1.0)):
+    found = unit.apply(filled(unit, weight=(exponent, 0)), x_BI, None)
+    wanted = 1 - used - used * 4**exponent
+    np.testing.assert_allclose(found, [[wanted]], rtol=1e-5)
+
+
 @pytest.mark.parametrize('name', ['nau', 'gated_nau_nmu'])
 def test_a_weight_at_its_bound_has_its_whole_gradient(name):
   unit = UNITS.get(name)()
