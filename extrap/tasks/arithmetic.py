@@ -92,14 +92,13 @@ class Arithmetic:
 
 
 def scaled(share_BI: jax.Array, interval: Range) -> jax.Array:
-  """Uniform numbers of [0, 1) spread over an interval, or over two."""
+  """Uniform numbers of [0, 1), of jax or numpy, over an interval or two."""
   low, high = interval[:2]
   if len(interval) == 2:
     return low + (high - low) * share_BI
-  # Halves of [0, 1) are the coin.
-  second = share_BI >= 0.5
-  share_BI = 2 * share_BI - second
-  return (high - low) * share_BI + jnp.where(second, interval[2], low)
+  second_BI = share_BI >= 0.5  # Halves of [0, 1) are the coin.
+  share_BI = 2 * share_BI - second_BI
+  return low + (high - low) * share_BI + (interval[2] - low) * second_BI
 
 
 def check_range(name: str, interval: Range) -> None:

@@ -1,0 +1,316 @@
+"""Arithmetic units on the generalised arithmetic benchmark, with intervals.
+
+Claimed elsewhere. "Measuring Arithmetic Extrapolation Performance" and "Neural
+Arithmetic Units" (Madsen and Johansen 2019 and 2020, arXiv 1910.01888 and
+2001.05016): of 100 inputs from U[1, 2] two overlapping subsets of 25 are
+summed, and an operation is done on the sums; the test has inputs from U[2, 6].
+With 100 seeds of 5,000,000 steps the NMU solves 98 % of products (in the
+median after 1.43 million steps), NAC* 31 %, the NALU none; sums are solved by
+NAU, NAC+ and a linear map always, differences by the linear map in 7 %.
+
+Here. The same task, models, initial weights, regularisers, optimizer, held-out
+sets and criterion (`extrap/regression.py`, `extrap/models/units/`,
+`extrap/evaluation/arithmetic_criterion.py`). As in the original, all models and
+operations of a seed share its inputs and its subsets, so that one program draws
+them once; nothing is shared between seeds. Inputs come from a counter that is
+hashed, not from numpy's generator; where the subsets lie and the held-out sets
+are numpy's. A run of which anything is not finite has failed, and the others go
+on.
+
+Protocol. Adam, 1e-3, 128 examples a step, two layers, hidden size 2. Every
+1,000 steps the errors on 10,000 validation and 10,000 test examples are noted;
+a run is solved if its test error, where its validation error is least, is below
+the published threshold of its operation (--threshold=corrected: that of the
+subsets that are trained on). Success: Wilson's interval over seeds, and the
+difference from the published rate with Newcombe's. When it was solved: median,
+and the mean of a gamma distribution by maximum likelihood with its profile
+interval. Sparsity: the largest distance of a weight from -1, 0 or 1, mean of a
+beta distribution, likewise. The published means of these last two are not the
+most likely ones (`extrap/evaluation/likelihood.py`): both are shown.
+
+Measured. Not yet.
+
+Commands (two CPU cores of an AMD EPYC):
+  python -m experiments.nalu --replicas=10 --steps=200000
+  python -m experiments.nalu --units=nmu --ops=mul
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from absl import flags
+
+from experiments.nalu_tables import success_table, time_table
+from extrap import cli
+from extrap.arms import check_names, check_scratch, run_arms
+from extrap.config import option
+from extrap.errors import UsageError
+from extrap.evaluation.arithmetic_criterion import (
+  PUBLISHED,
+  Solved,
+  nearly_perfect_error,
+  solved,
+)
+from extrap.evaluation.results import Provenance, Result
+from extrap.models.units import MODELS, two_layers
+from extrap.regression import ArithmeticArm, ArithmeticProblem, Ramp
+from extrap.reporting.report import bullets, write_report
+from extrap.reporting.writers import read_jsonl
+from extrap.study import (
+  Kept,
+  StudyConfig,
+  provenance,
+  train_arm,
+  training_seconds,
+)
+from extrap.tasks.arithmetic import OPERATIONS, Arithmetic
+from extrap.training.config import TrainConfig
+from extrap.training.flops import count_step_flops
+from extrap.training.loop import Fit
+
+STUDY = 'nalu'
+CLAIM = 'arithmetic units on subsets of 100 inputs, 100 seeds, with intervals'
+TIME = 'hours on two CPU cores (estimated)'
+
+# The cells of the published table that are not all zero, and that tell most.
+HEADLINE: Mapping[str, tuple[str, ...]] = {
+  'nmu': ('mul', 'squared'),
+  'nau': ('add', 'sub'),
+  'nac_add': ('add', 'sub'),
+  'nac_mul': ('mul',),
+  'nalu': ('add', 'sub'),
+  'linear': ('add', 'sub'),
+}
+NMU_RAMP = Ramp(10.0, 1_000_000, 2_000_000)
+RAMPS: Mapping[str, Ramp] = {
+  'nmu': NMU_RAMP,
+  'nac_mul_nmu': NMU_RAMP,
+  'snmu': NMU_RAMP,
+  'gated_nau_nmu': NMU_RAMP,
+  'nau': Ramp(0.01, 5_000, 50_000),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+  """Flags of this study."""
+
+  units: tuple[str, ...] = option(
+    tuple(HEADLINE), f'models to train, of {", ".join(MODELS)}'
+  )
+  ops: tuple[str, ...] = option(
+    (),
+    f'operations of every model, of {", ".join(OPERATIONS)} (default: those of '
+    'the headline)',
+  )
+  replicas: int = option(100, 'seeds', minimum=1)
+  block: int = option(
+    10, 'seeds trained side by side; each block is kept when it is done',
+    minimum=1,
+  )  # fmt: skip
+  steps: int = option(
+    5_000_000, 'optimizer steps', unit='steps', minimum=1, identity=False
+  )
+  train: TrainConfig = option(
+    TrainConfig(
+      optimizer='adam',
+      learning_rate=1e-3,
+      b2=0.999,
+      clip=0.0,
+      schedule='constant',
+      warmup_steps=0,
+      evaluate_every=1_000,
+      steps_per_dispatch=1_000,
+      save_every=50_000,
+    ),
+    'training',
+  )
+  task: Arithmetic = option(Arithmetic(), 'the task')
+  hidden: int = option(2, 'outputs of the first layer', minimum=1)
+  batch_size: int = option(128, 'examples a step', minimum=1)
+  threshold: Literal['published', 'corrected'] = option(
+    'published',
+    'of the test error: as published, for the default task alone, or that of '
+    'the subsets that are trained on',
+    identity=False,
+  )
+
+  def operations(self, unit: str) -> tuple[str, ...]:
+    """What a model is trained on."""
+    return self.ops or HEADLINE.get(unit, tuple(OPERATIONS))
+
+  @property
+  def blocks(self) -> dict[str, range]:
+    """Replicas of each block, by its name."""
+    starts = range(0, self.replicas, self.block)
+    ends = [min(first + self.block, self.replicas) for first in starts]
+    return {
+      f'seeds {self.seed + a} to {self.seed + b - 1}': range(a, b)
+      for a, b in zip(starts, ends, strict=True)
+    }
+
+
+def main(config: Config, flag_values: flags.FlagValues) -> int:
+  """Trains and scores each block of seeds; returns the exit code."""
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check,
+    names=lambda config: tuple(config.blocks),
+    identity=lambda config: (config.steps, config.threshold),
+    make=study_of,
+    report=write_report_of,
+  )
+
+
+def check(config: Config) -> None:
+  """Refuses what would only fail after training."""
+  check_scratch(config)
+  check_names('units', config.units, MODELS)
+  if config.ops:
+    check_names('ops', config.ops, OPERATIONS)
+  if config.steps % config.train.evaluate_every:
+    raise UsageError(
+      f'--steps={config.steps} is no multiple of --train.evaluate_every='
+      f'{config.train.evaluate_every}: the last steps would not be scored'
+    )
+  if config.threshold == 'published' and config.task != Arithmetic():
+    raise UsageError(
+      'the published thresholds are those of the default task: give '
+      '--threshold=corrected'
+    )
+
+
+def problem(config: Config) -> ArithmeticProblem:
+  """What a block trains; by this name `launch.plan` finds it."""
+  return ArithmeticProblem(
+    task=config.task,
+    arms={
+      unit: ArithmeticArm(
+        two_layers(unit, config.hidden),
+        config.operations(unit),
+        RAMPS.get(unit, Ramp()),
+      )
+      for unit in config.units
+    },
+    batch_size=config.batch_size,
+  )
+
+
+def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
+  """Success, step, error and sparsity of every run of a block."""
+  replicas = config.blocks[name]
+  block = dataclasses.replace(
+    config, seed=config.seed + replicas.start, replicas=len(replicas)
+  )
+  folder = kept.run.path / 'arms' / name.replace(' ', '_')
+  trained = train_arm(
+    problem(block),
+    block,
+    kept.run,
+    name,
+    kept.stop,
+    folder,
+    {'offset': [config.task.offset(seed) for seed in block.seeds]},
+  )
+  records = read_jsonl(folder / 'metrics.jsonl')
+  records = [r for r in records if 'held_out/loss' in r]
+  seconds = training_seconds(folder)
+  return [
+    row
+    for unit in config.units
+    for operation in config.operations(unit)
+    for row in run_rows(block, unit, operation, records, trained, seconds)
+  ]
+
+
+def run_rows(
+  config: Config,
+  unit: str,
+  operation: str,
+  records: Sequence[Mapping[str, object]],
+  trained: Fit,
+  seconds: float,
+) -> list[Result]:
+  """Rows of one model and operation, all seeds of a block."""
+  threshold = threshold_of(config, operation)
+
+  def series(what: str) -> np.ndarray:
+    name = f'held_out/{what}/{unit}/{operation}'
+    return np.array([record[name] for record in records], float)
+
+  found = solved(
+    np.array([record['step'] for record in records]),
+    *map(series, ('validation', 'test', 'sparsity')),
+    threshold,
+  )
+  runs = sum(len(config.operations(unit)) for unit in config.units)
+  source = Provenance(
+    study=STUDY,
+    arm=unit,
+    rung='',
+    seeds=config.seeds,
+    steps=(config.steps,) * config.replicas,
+    samples=(config.steps * config.batch_size,) * config.replicas,
+    flops=(config.steps * step_flops(config, trained) / runs,)
+    * config.replicas,
+    seconds=seconds / config.replicas / runs,
+    checkpoint='validation',
+    hparams=json.dumps({'threshold': threshold, 'runs_a_seed': runs}),
+  )
+  return rows_of(source, operation, str(config.task.inputs), found)
+
+
+def step_flops(config: Config, trained: Fit) -> float:
+  """FLOPs of a step of all runs of a seed."""
+  return count_step_flops(problem(config), trained.params)
+
+
+def threshold_of(config: Config, operation: str) -> float:
+  """Below which test error an operation counts as solved."""
+  if config.threshold == 'published':
+    return PUBLISHED[operation]
+  return nearly_perfect_error(config.task, operation)
+
+
+def rows_of(
+  source: Provenance, operation: str, size: str, found: Solved
+) -> list[Result]:
+  """One row a metric and replica."""
+  rows = []
+  for replica, success in enumerate(found.success):
+    rows.append(
+      source.row(
+        replica, operation, size, 'solved', float(success), 1, int(success)
+      )
+    )
+    for metric in ('step', 'test', 'sparsity'):
+      value = float(getattr(found, metric)[replica])
+      value = value if np.isfinite(value) else None
+      rows.append(source.row(replica, operation, size, metric, value, 1))
+  return rows
+
+
+def write_report_of(
+  config: Config, folder: Path, results: Sequence[Result]
+) -> str:
+  """report.md; returns its tables."""
+  del config
+  shown = {
+    'Solved': success_table(results),
+    'When, and how sparsely': time_table(results),
+  }
+  sections = [(name, table.markdown()) for name, table in shown.items()]
+  sections.append(('How it was made', bullets([*provenance()])))
+  write_report(folder / 'report.md', 'Arithmetic units', sections)
+  return '\n\n'.join(table.text() for table in shown.values())
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))
