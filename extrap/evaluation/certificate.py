@@ -45,7 +45,7 @@ from extrap.tasks.task import Structure
 SAFETY = 100  # how many times the largest difference the margin must be
 SHIFT, SHIFTED = 300, 500  # places moved, and contexts checked so
 ROUNDED = 100_000  # contexts in which rounding is measured, about
-TOKENS = 1 << 15  # of one call and replica: bounds memory
+TOKENS = 1 << 13  # of one call and replica: what the caches of a core hold
 
 STATEMENT = (
   'In one layer whose heads see a bounded window of places, and nothing that '
