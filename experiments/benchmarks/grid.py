@@ -48,7 +48,7 @@ from extrap.tasks.addition import Addition
 from extrap.tasks.task import Batch
 
 CLAIM = 'a million sums of up to 100 digits scored within an hour'
-TIME = 'under an hour on two CPU cores'
+TIME = 'under an hour on two CPU cores (estimated)'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ def draw_cell(task: Addition, suite: Suite, cell: Cell) -> Batch:
 def timed(
   call: Callable[[], jax.Array], repeats: int
 ) -> tuple[float, np.ndarray]:
-  """Median seconds of a compiled call, and what it gives."""
+  """Median seconds of a compiled call, without a warm-up; what it gives."""
   times = []
   for _ in range(repeats):
     began = time.perf_counter()
