@@ -13,9 +13,9 @@ training sum had together, and nothing has taught the model to tell them apart.
 Here. Position coupling, two layers, width 64, trained to N = 10 digits and long
 after it has learned them, with Muon. The learning rate falls to a tenth from
 step 2,000 to step 3,000 and stays there, so that all later steps are alike.
-Arms change one thing each: weight decay of 0 or 0.1 in place
-of 0.01, an average of the weights (0.999), logits with a learned factor, logits
-times log length.
+Arms change one thing each: weight decay of 0 or 0.1 in place of 0.01, an
+average of the weights (0.999), logits with a learned factor, logits times log
+length.
 
 Protocol. Operand lengths uniform over pairs from 1..N; learning rate of three
 by loss in distribution. Exact match on 256 held-out sums each of N, 1.5 N, 2 N
@@ -31,16 +31,19 @@ elsewhere, and the mean of 16 shifts' predictions is better at 2 N than one
 shift's (`extrap/models/shift_average.py`). Each is confirmed or refuted by a t
 interval over seeds; the verdicts are not corrected for how many arms there are.
 
-Measured. Not yet: no arm has been trained with Muon. A run with AdamW was ended
-after two arms (no CSV), as its seeds were still short of 100 % at N after 6,000
-steps, so that nothing could be said of erosion.
+Measured. Not yet by this protocol. A run with AdamW was ended after two arms
+(no CSV), as its seeds were still short of 100 % at N after 6,000 steps. With
+Muon at a constant rate of 5e-3 (8,000 steps, four seeds, no CSV) all arms end
+between 59 and 100 % at N, and at 2 N with 0 to 35 %, too restless to speak of
+erosion; the mean of 16 shifts was right there on 26 to 99 %. Hence the rate
+that falls.
 
-Where it differs. One model, one size and a constant learning rate, which are
-not those of the study above; the optimizer is Muon.
+Where it differs. One model and one size, which are not those of the study
+above; the optimizer is Muon.
 
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.erosion
-  python -m experiments.erosion --arms=plain,log_length --steps=8000
+  python -m experiments.erosion --arms=plain,log_length
 """
 
 import dataclasses
@@ -94,7 +97,7 @@ from extrap.training.config import TrainConfig
 
 STUDY = 'erosion'
 CLAIM = 'what longer training does beyond the training length, and why'
-TIME = '20 minutes an arm on a CPU core'
+TIME = 'half an hour an arm on a CPU core (estimated)'
 
 RUNG = 'L4 coupling'
 RATES = (2.5e-3, 5e-3, 1e-2)
@@ -174,6 +177,13 @@ def check(config: Config) -> None:
     raise UsageError(
       f'--train.evaluate_every={config.train.evaluate_every}: this study looks '
       f'at held-out sums within its --steps={config.steps}'
+    )
+  alike = 2 * (config.train.schedule_steps or 0)
+  if config.steps < alike:
+    raise UsageError(
+      f'--steps={config.steps}: at least {alike}, so that the learning rate is '
+      'the same in both quarters that are compared, or a shorter '
+      '--train.schedule_steps'
     )
   for name in config.arms:
     make_problem(config, name)

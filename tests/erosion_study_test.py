@@ -23,6 +23,7 @@ from extrap.evaluation.results import Provenance, read_csv, select
 SMALL = (
   '--arms=averaged',
   '--steps=20',
+  '--train.schedule_steps=10',
   '--digits=2',
   '--batch_size=8',
   '--held_out=4',
@@ -163,6 +164,7 @@ def test_confusion_is_judged_by_the_mean_over_shifts():
     ({'arms': ('none',)}, '--arms=none: name each once'),
     ({'eval': 'none'}, 'always evaluates'),
     ({'steps': 50}, 'evaluate_every=100'),
+    ({'steps': 5999}, 'at least 6000, so that the learning rate is the same'),
   ],
 )
 def test_bad_input_is_refused_before_training(changes, message):

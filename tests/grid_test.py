@@ -375,3 +375,17 @@ def test_a_suite_of_each_kind() -> None:
   counts = evaluate(Solver(), _params(), TASK, suites['nines'])
   # 9 is the lowest digit of 99..9.
   np.testing.assert_array_equal(counts[5, 1], [1, 1, 1, 0])
+
+
+def test_a_progress_that_raises_ends_the_evaluation() -> None:
+  """SIGTERM is noticed there: most of the calls are not made any more."""
+  done = []
+
+  def stop(cells: int) -> None:
+    done.append(cells)
+    if len(done) == 3:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    evaluate(Solver(), _params(), TASK, SUITE, tokens_per_call=1, progress=stop)
+  assert len(done) == 3

@@ -8,10 +8,7 @@ Shape key: R replicas, N rows of a program, S size axes, Q answer queries.
 
 import dataclasses
 import functools
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
 
 import jax
 import numpy as np
@@ -19,7 +16,7 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from extrap.compilation import jit_once
+from extrap.compilation import default_workers, in_order, jit_once
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match
 from extrap.models.positions import Position
@@ -135,7 +132,7 @@ def evaluate(
     task: what was learned.
     suite: the cells.
     tokens_per_call: bounds memory: rows x tokens of a replica in one call on a
-      device (default: 2**11 on a CPU, else 2**16).
+      device (default: 2**11 on a CPU, else 2**16), of up to four at a time.
     progress: called with the number of cells done since the last call.
 
   Returns:
@@ -158,18 +155,11 @@ def evaluate(
 def _default_tokens() -> int:
   """Tokens of one call: a core's caches hold them, or a GPU is full.
 
-  On two cores, 304 tokens a row, two layers of width 128: 2**15 tokens a call
-  score 166 rows a second, 2**11 370, and two such calls at a time 440.
+  On two cores (AMD EPYC), 304 tokens a row, two layers of width 128: 2**15
+  tokens a call score 166 rows a second, 2**11 370, two such calls at a time
+  440 (`experiments/benchmarks/grid.py` has the model).
   """
   return 1 << (11 if jax.default_backend() == 'cpu' else 16)
-
-
-def _workers(mesh: Mesh | None) -> int:
-  """Calls at a time; the processes of a mesh make theirs in one order."""
-  if mesh is not None:
-    return 1
-  cores = len(os.sched_getaffinity(0)) if sys.platform == 'linux' else 2
-  return min(cores, 8) if jax.default_backend() == 'cpu' else 2
 
 
 def _buckets(suite: Suite) -> Iterator[tuple[int, list[Cell]]]:
@@ -267,21 +257,26 @@ def _run(
   score = _scorer(model, task, suite.match, mesh)
   draw = _drawer(task, suite, bucket, replicas, mesh)
   rows *= 1 if mesh is None else mesh.size
+  # The processes of a mesh make all their calls in one order, hence one thread;
+  # and a row that is longer than a call should be is alone in memory.
+  fits = mesh is None and rows > 1
+  workers = default_workers() if fits else 0
   cell_XS = np.repeat(np.asarray(cells, np.int32), suite.rows, axis=0)
   row_X = np.tile(np.arange(suite.rows, dtype=np.int32), len(cells))
   total = len(row_X)
 
-  def count(first: int) -> np.ndarray:
+  def right(first: int) -> jax.Array:
     # The last call is filled up by repeating a row, so that shapes agree.
     take = np.minimum(np.arange(first, first + rows), total - 1)
-    return np.asarray(score(params, draw(cell_XS[take], row_X[take])))
+    return score(params, draw(cell_XS[take], row_X[take]))
 
-  results, starts = [], range(0, total, rows)
-  with futures.ThreadPoolExecutor(_workers(mesh)) as pool:
-    for first, right_RN in zip(starts, pool.map(count, starts), strict=True):
-      results.append(right_RN)
-      if progress is not None:
-        done = min(first + rows, total) // suite.rows
-        progress(done - first // suite.rows)
+  results = []
+  starts = range(0, total, rows)
+  found = in_order(right, starts, workers)
+  for first, right_RN in zip(starts, found, strict=True):
+    results.append(right_RN)
+    if progress is not None:
+      done = min(first + rows, total) // suite.rows
+      progress(done - first // suite.rows)
   right_RX = np.concatenate(results, axis=1)[:, :total]
   return right_RX.reshape(len(right_RX), len(cells), -1).sum(axis=-1).T

@@ -41,7 +41,7 @@ def environment(devices: Sequence['jax.Device'] | None = None) -> Environment:
     'python': platform.python_version(),
     'platform': platform.platform(),
     'cpu': _cpu_model(),
-    'cores': _cores(),
+    'cores': cores(),
     'versions': {name: _version(name) for name in PACKAGES},
     'devices': _describe(devices) if devices else None,
     'git': git_state(__file__),
@@ -142,7 +142,7 @@ def _version(name: str) -> str | None:
     return None
 
 
-def _cores() -> int:
+def cores() -> int:
   """Counts the cores this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
