@@ -242,8 +242,9 @@ def run_rows(
   threshold = threshold_of(config, operation)
 
   def series(what: str) -> np.ndarray:
-    name = f'held_out/{what}/{unit}/{operation}'
-    return np.array([record[name] for record in records], float)
+    # What is nan in all seeds is not recorded.
+    name, none = f'held_out/{what}/{unit}/{operation}', [None] * config.replicas
+    return np.array([record.get(name, none) for record in records], float)
 
   found = solved(
     np.array([record['step'] for record in records]),
@@ -269,7 +270,7 @@ def run_rows(
 
 def step_flops(config: Config, trained: Fit) -> float:
   """FLOPs of a step of all runs of a seed."""
-  return count_step_flops(problem(config), trained.params)
+  return count_step_flops(problem(config), trained.params, {'offset': 0})
 
 
 def threshold_of(config: Config, operation: str) -> float:

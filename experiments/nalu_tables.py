@@ -1,4 +1,4 @@
-"""What the study of arithmetic units says of its rows, beside what was published.
+"""What the study of arithmetic units says of its rows, and what was published.
 
 Published numbers: 100 seeds each, 5,000,000 steps (Madsen and Johansen 2020,
 arXiv 2001.05016, with AndreasMadsen/stable-nalu's table of results).
@@ -11,7 +11,8 @@ from extrap.evaluation.results import Result, select
 from extrap.evaluation.statistics import wilson
 from extrap.reporting.tables import Table, format_percent
 
-SEEDS = 100  # of every published cell
+SEEDS, STEPS = 100, 5_000_000  # of every published cell
+INPUTS = '100'
 OPERATIONS = ('mul', 'div', 'add', 'sub', 'root', 'squared')
 # Solved, of 100, in that order.
 SOLVED = {
@@ -56,11 +57,15 @@ def cells(results: Sequence[Result]) -> list[tuple[str, str]]:
   return list(dict.fromkeys((row.arm, row.split) for row in results))
 
 
-def published(unit: str, operation: str) -> int | None:
-  """How many of 100 seeds were solved, where that was published."""
-  if unit not in SOLVED:
+def published(row: Result) -> int | None:
+  """How many of 100 seeds were solved, where that was published.
+
+  A shorter run, or one with other inputs, has nothing to be compared with.
+  """
+  alike = row.steps == STEPS and row.size == INPUTS
+  if row.arm not in SOLVED or not alike:
     return None
-  return SOLVED[unit][OPERATIONS.index(operation)]
+  return SOLVED[row.arm][OPERATIONS.index(row.split)]
 
 
 def success_table(results: Sequence[Result]) -> Table:
@@ -71,7 +76,7 @@ def success_table(results: Sequence[Result]) -> Table:
     k, n = sum(row.successes for row in found), len(found)
     limits = _limits(*wilson(k, n))
     line = [unit, operation, f'{k} of {n}', format_percent(k / n), limits]
-    there = published(unit, operation)
+    there = published(found[0])
     if there is None:
       rows.append([*line, '', '', ''])
       continue

@@ -151,8 +151,7 @@ class ArithmeticProblem:
     errors = {}
     for name, arm in self.arms.items():
       target_OB = jnp.stack([OPERATIONS[op](*sums_KB) for op in arm.operations])
-      finish = functools.partial(arm.model.finish, key=key)
-      y_OB = jax.vmap(finish)(weights[name], products[name])[:, :, 0]
+      y_OB = _outputs(arm.model, weights[name], x_BI, products[name], key)
       errors[name] = jnp.mean((y_OB - target_OB) ** 2, axis=1)
     return errors
 
@@ -189,6 +188,24 @@ class ArithmeticProblem:
     rng = np.random.RandomState(HELD_OUT[split])
     share_BI = rng.uniform(size=(self.held_out, self.task.inputs))
     return scaled(share_BI.astype(np.float32), interval)
+
+
+def _outputs(
+  model: Model,
+  weights: Weights,
+  x_BI: jax.Array,
+  product: Mapping[str, jax.Array],
+  key: jax.Array | None,
+) -> jax.Array:
+  """What each run of an arm makes of the inputs, [O, B]."""
+  if product:
+    finish = functools.partial(model.finish, key=key)
+    return jax.vmap(finish)(weights, product)[:, :, 0]
+
+  def apply(weights: Weights) -> jax.Array:
+    return model.apply({'params': weights}, x_BI, key)[:, 0]
+
+  return jax.vmap(apply)(weights)
 
 
 def joined(

@@ -1,6 +1,6 @@
 """FLOPs of a function, counted in its jaxpr, loop bodies times their trips."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +25,20 @@ def count_flops(function: Callable, *args: object) -> float:
   return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def count_step_flops(problem: Problem, params: Params) -> float:
+def count_step_flops(
+  problem: Problem,
+  params: Params,
+  hparams: Mapping[str, jax.typing.ArrayLike] | None = None,
+) -> float:
   """FLOPs of the loss of one batch and its gradient, for one replica.
 
   Args:
     problem: gives the batch.
     params: of a population, leading replica axis; shapes are enough.
+    hparams: of one replica, where the loss reads them.
   """
   one = _one(params)
-  ctx = Context(jax.random.key(0), jnp.int32(0), {})
+  ctx = Context(jax.random.key(0), jnp.int32(0), dict(hparams or {}))
   batch = jax.eval_shape(problem.sample, ctx)
   step = jax.grad(lambda params, batch: problem.loss(params, batch, ctx)[0])
   return count_flops(step, one, batch)

@@ -1,0 +1,110 @@
+"""The study of arithmetic units: a small run, its tables, bad input."""
+
+import dataclasses
+
+import pytest
+
+from experiments import nalu
+from experiments.nalu_tables import success_table, time_table
+from extrap import cli
+from extrap.errors import UsageError
+from extrap.evaluation.results import Provenance, read_csv, select
+
+SMALL = (
+  '--units=nau,linear',
+  '--ops=sub,div',
+  '--replicas=3',
+  '--block=2',
+  '--steps=40',
+  '--task.inputs=8',
+  '--threshold=corrected',
+  '--train.evaluate_every=20',
+  '--train.steps_per_dispatch=20',
+)
+
+
+def run(*flags):
+  """Runs the study in this process; returns the exit code."""
+  with pytest.raises(SystemExit) as caught:
+    cli.run(nalu.main, nalu.Config, argv=['nalu', *flags])
+  return caught.value.code
+
+
+def test_a_small_run_scores_every_seed_once_and_goes_on(tmp_path, capsys):
+  folder = tmp_path / 'run'
+  assert run(f'--workdir={folder}', *SMALL) == 0
+  assert 'train seeds 2 to 2' in capsys.readouterr().err
+  results, comments = read_csv(folder / 'results.csv')
+  assert comments[0].startswith('command: ')
+  for unit in ('nau', 'linear'):
+    for operation in ('sub', 'div'):
+      rows = select(results, arm=unit, split=operation, metric='solved')
+      assert [row.seed for row in rows] == [0, 1, 2]
+      assert {(row.steps, row.size, row.n) for row in rows} == {(40, '8', 1)}
+      test = select(results, arm=unit, split=operation, metric='test')
+      assert len({row.value for row in test}) == 3
+  assert 'Solved' in (folder / 'report.md').read_text(encoding='utf-8')
+  before = (folder / 'results.csv').read_bytes()
+  assert run(f'--workdir={folder}', *SMALL) == 0
+  assert 'train' not in capsys.readouterr().err
+  assert (folder / 'results.csv').read_bytes() == before
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'units': ('nmu', 'none')}, '--units=none: name each once'),
+    ({'ops': ('mul', 'mul')}, '--ops=mul: name each once'),
+    ({'steps': 1500}, 'no multiple of --train.evaluate_every=1000'),
+    (
+      {'task': dataclasses.replace(nalu.Config().task, inputs=50)},
+      '--threshold=corrected',
+    ),
+    ({'eval': 'none'}, 'always evaluates'),
+  ],
+)
+def test_bad_input_is_refused_before_training(changes, message):
+  with pytest.raises(UsageError, match=message):
+    nalu.check(dataclasses.replace(nalu.Config(), **changes))
+
+
+def rows_of_nmu(solved, steps, size='100'):
+  """Rows of as many seeds, some of them solved, at growing steps."""
+  n = len(solved)
+  source = Provenance(
+    study='nalu',
+    arm='nmu',
+    rung='',
+    seeds=tuple(range(n)),
+    steps=(steps,) * n,
+    samples=(1,) * n,
+    flops=(1.0,) * n,
+    seconds=1.0,
+  )
+  rows = []
+  for replica, right in enumerate(solved):
+    rows.append(source.row(replica, 'mul', size, 'solved', right, 1, right))
+    step = 1000.0 * (replica + 1) if right else None
+    rows.append(source.row(replica, 'mul', size, 'step', step, 1))
+    rows.append(
+      source.row(replica, 'mul', size, 'sparsity', 0.1 + right / 10, 1)
+    )
+  return rows
+
+
+def test_success_is_compared_with_what_was_published_of_as_many_steps():
+  (line,) = success_table(rows_of_nmu([1] * 9 + [0], 5_000_000)).rows
+  assert line[:4] == ['nmu', 'mul', '9 of 10', '90.0 %']
+  assert line[5:] == ['98 of 100', '-38.4..1.6', 'yes']
+  (line,) = success_table(rows_of_nmu([0] * 10, 5_000_000)).rows
+  assert line[-1] == 'no'
+  for other in (rows_of_nmu([1], 1000), rows_of_nmu([1], 5_000_000, '8')):
+    (line,) = success_table(other).rows
+    assert line[5:] == ['', '', '']
+
+
+def test_steps_are_those_of_solved_runs():
+  (line,) = time_table(rows_of_nmu([1, 1, 1, 0], 5_000_000)).rows
+  assert line[:5] == ['nmu', 'mul', '2,000', '1,434,500', '2,000']
+  assert line[6] == '2.0e-01'
+  assert time_table(rows_of_nmu([0, 0], 5_000_000)).rows == []

@@ -1,0 +1,176 @@
+"""All runs of a seed in one program: each learns as it would by itself."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from extrap.models.units import MODELS, two_layers
+from extrap.regression import ArithmeticArm, ArithmeticProblem, Ramp, joined
+from extrap.tasks.arithmetic import Arithmetic
+from extrap.training.config import TrainConfig
+from extrap.training.loop import fit
+from extrap.training.problem import Context
+
+TASK = Arithmetic(inputs=8)
+CONFIG = TrainConfig(
+  steps=30,
+  optimizer='adam',
+  learning_rate=1e-2,
+  clip=0.0,
+  schedule='constant',
+  warmup_steps=0,
+  evaluate_every=10,
+  steps_per_dispatch=10,
+)
+ARMS = {
+  'nmu': ArithmeticArm(two_layers('nmu'), ('mul',), Ramp(1.0, 5, 9)),
+  'nalu': ArithmeticArm(two_layers('nalu'), ('add',)),
+  'linear': ArithmeticArm(two_layers('linear'), ('sub', 'root')),
+}
+
+
+def make(arms):
+  return ArithmeticProblem(task=TASK, arms=arms, batch_size=16, held_out=64)
+
+
+@functools.cache
+def trained(names=tuple(ARMS), seed=3, replicas=2):
+  """A population of some arms, after a few steps."""
+  offsets = [TASK.offset(seed + r) for r in range(replicas)]
+  return fit(
+    make({name: ARMS[name] for name in names}),
+    CONFIG,
+    seed=seed,
+    replicas=replicas,
+    hparams={'offset': offsets},
+  )
+
+
+def drawn(model, x_BI):
+  """Weights of two runs."""
+  keys = jax.random.split(jax.random.key(1), 2)
+  return jax.jit(jax.vmap(lambda key: model.init(key, x_BI)['params']))(keys)
+
+
+PRODUCTS = ('linear', 'relu', 'relu6', 'nac_add', 'nac_mul', 'nalu', 'g_nalu')
+
+
+@pytest.mark.parametrize('name', PRODUCTS)
+def test_joined_products_give_what_each_model_gives(name):
+  x_BI = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (5, 8)), 'f4')
+  models = {'one': two_layers(name), 'other': two_layers('nau')}
+  weights = {n: drawn(model, x_BI) for n, model in models.items()}
+  matrices = {n: jax.vmap(m.products)(weights[n]) for n, m in models.items()}
+  products = joined(x_BI, matrices)
+  for n, model in models.items():
+    found = jax.vmap(model.finish)(weights[n], products[n])
+    for run in range(2):
+      of_run = jax.tree.map(lambda leaf, run=run: leaf[run], weights[n])
+      wanted = model.apply({'params': of_run}, x_BI)
+      np.testing.assert_allclose(found[run], wanted, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', sorted(MODELS))
+def test_every_model_takes_a_step(name):
+  arms = {name: ArithmeticArm(two_layers(name), ('mul', 'add'))}
+  problem = make(arms)
+  params = problem.init(jax.random.key(0))
+  ctx = Context(jax.random.key(1), jnp.int32(0), {'offset': 1.0})
+
+  @jax.jit
+  def step(params):
+    loss = lambda params: problem.loss(params, problem.sample(ctx), ctx)[0]  # noqa: E731
+    grads = jax.grad(loss)(params)
+    return jax.tree.map(lambda p, g: p - 1e-4 * g, params, grads)
+
+  moved = step(params)
+  pairs = zip(*map(jax.tree.leaves, (params, moved)), strict=True)
+  assert any(bool((one != other).any()) for one, other in pairs)
+  np.testing.assert_array_equal(moved[name]['alive'], 1.0)
+
+
+def test_a_run_learns_as_it_does_without_the_others():
+  together, alone = trained(), trained(('linear',))
+  pairs = map(
+    jax.tree.leaves, (together.params['linear'], alone.params['linear'])
+  )
+  for one, other in zip(*pairs, strict=True):
+    np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-6)
+
+
+def test_seeds_share_nothing_and_are_what_they_would_be_alone():
+  problem, draws = make(ARMS), []
+  for seed in (0, 1):
+    ctx = Context(jax.random.key(seed), jnp.int32(0), {'offset': 0.0})
+    draws.append(np.asarray(problem.sample(ctx)))
+  assert abs(np.corrcoef(*map(np.ravel, draws))[0, 1]) < 0.4
+  both, one = trained(), trained(('linear',), seed=4, replicas=1)
+  pairs = map(jax.tree.leaves, (both.params['linear'], one.params['linear']))
+  for population, single in zip(*pairs, strict=True):
+    np.testing.assert_allclose(population[1], single[0], rtol=2e-4, atol=1e-6)
+    if population.ndim > 2:
+      assert np.abs(population[0] - population[1]).max() > 1e-3
+
+
+def test_a_run_that_is_not_finite_ends_alone_and_for_good():
+  problem = make(ARMS)
+  sound = problem.init(jax.random.key(0))
+  ctx = Context(jax.random.key(1), jnp.int32(0), {'offset': 1.0})
+  x_BI = problem.sample(ctx)
+  learn = jax.jit(jax.value_and_grad(lambda p: problem.loss(p, x_BI, ctx)[0]))
+
+  def of_nmu(params, **changes):
+    return params | {'nmu': params['nmu'] | changes}
+
+  huge = jax.tree.map(lambda leaf: leaf + 1e30, sound['nmu']['weights'])
+  loss, grads = learn(of_nmu(sound, weights=huge))
+  assert np.isfinite(loss)
+  assert grads['nmu']['alive'] == 1
+  for one, other in zip(
+    *map(jax.tree.leaves, (grads['linear'], learn(sound)[1]['linear'])),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(one, other)
+  # An optimizer has moved the mark: weights that are sound again do not help.
+  ended = of_nmu(sound, alive=jnp.array([0.999]))
+  leaves = jax.tree.leaves(learn(ended)[1]['nmu']['weights'])
+  assert not any(leaf.any() for leaf in leaves)
+  assert any(leaf.any() for leaf in jax.tree.leaves(learn(sound)[1]['nmu']))
+  errors = jax.jit(lambda params: problem.evaluate(params, ctx))(ended)
+  assert np.isnan(errors['test/nmu/mul']) and np.isfinite(errors['loss'])
+  assert np.isfinite(errors['test/linear/root'])
+
+
+def test_the_regulariser_sets_in_between_its_steps():
+  ramp = Ramp(10.0, 100, 200)
+  at = [float(ramp.at(jnp.int32(step))) for step in (0, 100, 150, 200, 999)]
+  assert at == [0.0, 0.0, 5.0, 10.0, 10.0]
+
+
+def test_the_regulariser_is_in_the_loss():
+  x_BI, arms = jnp.ones((2, 8)), {'nmu': ARMS['nmu']}
+  problem = make(arms)
+  params = problem.init(jax.random.key(0))
+  key, hparams = jax.random.key(0), {'offset': 0.0}
+  without, with_it = (
+    problem.loss(params, x_BI, Context(key, jnp.int32(step), hparams))[0]
+    for step in (0, 9)
+  )
+  of_run = jax.tree.map(lambda leaf: leaf[0], params['nmu']['weights'])
+  penalty = arms['nmu'].model.penalty(of_run)
+  assert float(with_it - without) == pytest.approx(float(penalty), rel=1e-3)
+
+
+def test_weights_are_projected_and_held_out_errors_are_named():
+  problem = make(ARMS)
+  params = problem.init(jax.random.key(0))
+  params = jax.tree.map(lambda leaf: leaf + 3, params)
+  ctx = Context(jax.random.key(0), jnp.int32(0), {})
+  second = problem.project(params, ctx)['nmu']['weights']['second']
+  np.testing.assert_array_equal(second['weight'], 1.0)
+  names = trained().history[-1]
+  for what in ('validation', 'test', 'sparsity'):
+    assert names[f'held_out/{what}/linear/root'].shape == (2,)
