@@ -8,14 +8,16 @@ With 100 seeds of 5,000,000 steps the NMU solves 98 % of products (in the
 median after 1.43 million steps), NAC* 31 %, the NALU none; sums are solved by
 NAU, NAC+ and a linear map always, differences by the linear map in 7 %.
 
-Here. The same task, models, initial weights, regularisers, optimizer, held-out
-sets and criterion (`extrap/regression.py`, `extrap/models/units/`,
-`extrap/evaluation/arithmetic_criterion.py`). As in the original, all models and
-operations of a seed share its inputs and its subsets, so that one program draws
-them once; nothing is shared between seeds. Inputs come from a counter that is
-hashed, not from numpy's generator; where the subsets lie and the held-out sets
-are numpy's. A run of which anything is not finite has failed, and the others go
-on.
+Here. The same task, the same eleven models with their initial weights and
+regularisers, optimizer, held-out sets and criterion (`extrap/regression.py`,
+`extrap/models/units/`, `extrap/evaluation/arithmetic_criterion.py`); units that
+came later train in the same way, without their own regularisers and rates. As
+in the original, all models and operations of a seed share its inputs and its
+subsets, so that one program draws them once; nothing is shared between seeds.
+Inputs come from a counter that is hashed, not from numpy's generator; where the
+subsets lie and the held-out sets are numpy's. A run of which anything is not
+finite has failed, and the others go on (in the original: one of which a weight
+is not a number).
 
 Protocol. Adam, 1e-3, 128 examples a step, two layers, hidden size 2. Every
 1,000 steps the errors on 10,000 validation and 10,000 test examples are noted;
@@ -25,8 +27,9 @@ subsets that are trained on). Success: Wilson's interval over seeds, and the
 difference from the published rate with Newcombe's. When it was solved: median,
 and the mean of a gamma distribution by maximum likelihood with its profile
 interval. Sparsity: the largest distance of a weight from -1, 0 or 1, mean of a
-beta distribution, likewise. The published means of these last two are not the
-most likely ones (`extrap/evaluation/likelihood.py`): both are shown.
+beta distribution, likewise (of a gamma distribution where it passes 0.5). Some
+published means are not the most likely ones of their own runs
+(`extrap/evaluation/likelihood.py`): where both are known both are shown.
 
 Measured. Not yet.
 
@@ -96,6 +99,10 @@ RAMPS: Mapping[str, Ramp] = {
 }
 
 
+PLAIN = ('adam', 'rmsprop', 'sgd')  # They neither decay nor normalise.
+HARMLESS = ('steps', 'schedule_steps', 'save_every', 'steps_per_dispatch')
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(StudyConfig):
   """Flags of this study."""
@@ -145,6 +152,22 @@ class Config(StudyConfig):
     return self.ops or HEADLINE.get(unit, tuple(OPERATIONS))
 
   @property
+  def trained_operations(self) -> set[str]:
+    """All that some model is trained on."""
+    return {op for unit in self.units for op in self.operations(unit)}
+
+  @property
+  def as_published(self) -> bool:
+    """Whether success may be compared with what was published."""
+    same = ('steps', 'train', 'task', 'hidden', 'batch_size', 'threshold')
+    default = Config()
+    train = dataclasses.replace(
+      self.train, **{name: getattr(default.train, name) for name in HARMLESS}
+    )
+    mine = dataclasses.replace(self, train=train)
+    return all(getattr(mine, name) == getattr(default, name) for name in same)
+
+  @property
   def blocks(self) -> dict[str, range]:
     """Replicas of each block, by its name."""
     starts = range(0, self.replicas, self.block)
@@ -175,10 +198,21 @@ def check(config: Config) -> None:
   check_names('units', config.units, MODELS)
   if config.ops:
     check_names('ops', config.ops, OPERATIONS)
-  if config.steps % config.train.evaluate_every:
+  every, optimizer = config.train.evaluate_every, config.train.optimizer
+  if optimizer not in PLAIN or config.train.clip:
+    raise UsageError(
+      f'--train.optimizer={optimizer} --train.clip={config.train.clip:g}: one '
+      f'of {", ".join(PLAIN)}, without clipping, so that the runs of a seed do '
+      'not mix'
+    )
+  if 'root' in config.trained_operations and min(config.task.trained) < 0:
+    raise UsageError(
+      '--ops=root needs inputs that are not negative: another --task.trained'
+    )
+  if not every or config.steps % every:
     raise UsageError(
       f'--steps={config.steps} is no multiple of --train.evaluate_every='
-      f'{config.train.evaluate_every}: the last steps would not be scored'
+      f'{every}: the last steps would not be scored'
     )
   if config.threshold == 'published' and config.task != Arithmetic():
     raise UsageError(
@@ -220,7 +254,7 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
     {'offset': [config.task.offset(seed) for seed in block.seeds]},
   )
   records = read_jsonl(folder / 'metrics.jsonl')
-  records = [r for r in records if 'held_out/loss' in r]
+  records = [r for r in records if 'held_out/loss' in r]  # It is finite.
   seconds = training_seconds(folder)
   return [
     row
@@ -251,6 +285,7 @@ def run_rows(
     *map(series, ('validation', 'test', 'sparsity')),
     threshold,
   )
+  found = found.where(trained.finite)
   runs = sum(len(config.operations(unit)) for unit in config.units)
   source = Provenance(
     study=STUDY,
@@ -263,7 +298,13 @@ def run_rows(
     * config.replicas,
     seconds=seconds / config.replicas / runs,
     checkpoint='validation',
-    hparams=json.dumps({'threshold': threshold, 'runs_a_seed': runs}),
+    hparams=json.dumps(
+      {
+        'threshold': threshold,
+        'runs_a_seed': runs,
+        'as_published': config.as_published,
+      }
+    ),
   )
   return rows_of(source, operation, str(config.task.inputs), found)
 

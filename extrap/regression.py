@@ -25,6 +25,8 @@ from extrap.training.problem import Context, Metrics
 # Of numpy's generators of the held-out sets of all runs (stable-nalu).
 HELD_OUT = {'validation': 43953907, 'test': 8689336}
 
+FAILED = 1e30  # An error from which on a run has failed; sums stay finite.
+
 Weights = Mapping[str, object]
 Params = dict[str, dict[str, object]]
 
@@ -82,8 +84,9 @@ class ArithmeticProblem:
 
   `hparams['offset']` says where the subsets of a seed begin.
 
-  A run of which anything is not finite has failed, for good: its gradient is 0
-  from then on, its errors are nan, and the others go on.
+  A run whose error passes 1e30, or of whose gradient anything is not finite,
+  has failed, for good: its gradient is 0 from then on, its errors are nan, and
+  the others go on.
 
   Attributes:
     task: what is learned.
@@ -106,10 +109,13 @@ class ArithmeticProblem:
 
     params = {}
     for name, arm in self.arms.items():
-      key_O = jax.random.split(named(key, name), len(arm.operations))
-      weights = jax.vmap(one, in_axes=(0, None))(key_O, arm.model)
-      alive_O = jnp.ones(len(arm.operations))
-      params[name] = {'weights': weights, 'alive': alive_O}
+      runs = len(arm.operations)
+      # As in the original, a model begins alike in all operations of a seed.
+      weights = jax.tree.map(
+        lambda leaf, runs=runs: jnp.repeat(leaf[None], runs, axis=0),
+        one(named(key, name), arm.model),
+      )
+      params[name] = {'weights': weights, 'alive': jnp.ones(runs)}
     return params
 
   def sample(self, ctx: Context) -> jax.Array:
@@ -130,7 +136,7 @@ class ArithmeticProblem:
       if arm.ramp.factor:
         penalty_O = jax.vmap(arm.model.penalty)(weights[name])
         error_O += arm.ramp.at(ctx.step) * penalty_O
-      total += jnp.sum(jnp.where(jnp.isfinite(error_O), error_O, 0.0))
+      total += jnp.sum(_bounded(error_O))
     return total, {}
 
   def _errors(
@@ -178,7 +184,8 @@ class ArithmeticProblem:
       far_O = jax.vmap(arm.model.sparsity_error)(weights[name])
       metrics |= by_operation('sparsity', name, arm, far_O)
     errors = [v for k, v in metrics.items() if k.startswith('validation/')]
-    return metrics | {'loss': jnp.nansum(jnp.stack(errors))}
+    finite = [jnp.where(jnp.isfinite(v), v, 0.0) for v in errors]
+    return metrics | {'loss': jnp.sum(jnp.stack(finite))}
 
   def _splits(self) -> dict[str, tuple[float, ...]]:
     return {'validation': self.task.trained, 'test': self.task.tested}
@@ -270,3 +277,20 @@ def _pass_on(alive: jax.Array, grads: Weights) -> tuple[Weights, jax.Array]:
 
 
 _guarded.defvjp(_guard, _pass_on)
+
+
+@jax.custom_vjp
+def _bounded(error_O: jax.Array) -> jax.Array:
+  """Errors, but 0 of a run that has failed, and nan its gradient."""
+  return jnp.where(error_O < FAILED, error_O, 0.0)
+
+
+def _bound(error_O: jax.Array) -> tuple[jax.Array, jax.Array]:
+  return _bounded(error_O), error_O < FAILED
+
+
+def _end(below_O: jax.Array, grad_O: jax.Array) -> tuple[jax.Array]:
+  return (jnp.where(below_O, grad_O, jnp.nan),)
+
+
+_bounded.defvjp(_bound, _end)

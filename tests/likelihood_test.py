@@ -61,8 +61,15 @@ def test_beta_limits_keep_inside_and_cover():
 @pytest.mark.parametrize('mean', [gamma_mean, beta_mean])
 def test_values_that_hardly_differ_have_students_interval(mean):
   assert mean([0.25]).n == 1 and math.isnan(mean([0.25]).low)
+  nearly = mean([0.25, 0.25 + 1e-11])
+  assert nearly.low < 0.25 < nearly.high
   same = mean([0.25, 0.25, 0.25])
   assert (same.mean, same.low, same.high) == (0.25, 0.25, 0.25)
+
+
+def test_times_that_are_all_but_one_the_same_have_an_interval():
+  found = gamma_mean([5e6] * 99 + [4.999e6])
+  assert 4.99e6 < found.low < found.mean < found.high < 5.01e6
 
 
 def test_what_no_such_distribution_has_is_refused():

@@ -1,14 +1,21 @@
 """The study of arithmetic units: a small run, its tables, bad input."""
 
 import dataclasses
+import json
 
 import pytest
 
 from experiments import nalu
-from experiments.nalu_tables import success_table, time_table
+from experiments.nalu_tables import (
+  sparsity_mean,
+  success_table,
+  time_table,
+)
 from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.regression import Ramp
+from extrap.tasks.arithmetic import Arithmetic
 
 SMALL = (
   '--units=nau,linear',
@@ -61,6 +68,22 @@ def test_a_small_run_scores_every_seed_once_and_goes_on(tmp_path, capsys):
       '--threshold=corrected',
     ),
     ({'eval': 'none'}, 'always evaluates'),
+    (
+      {'train': dataclasses.replace(nalu.Config().train, optimizer='adamw')},
+      'optimizer=adamw --train.clip=0: one of adam',
+    ),
+    (
+      {'train': dataclasses.replace(nalu.Config().train, evaluate_every=0)},
+      'evaluate_every=0',
+    ),
+    (
+      {
+        'ops': ('root',),
+        'task': Arithmetic(trained=(-2.0, 2.0)),
+        'threshold': 'corrected',
+      },
+      'root needs inputs that are not negative',
+    ),
   ],
 )
 def test_bad_input_is_refused_before_training(changes, message):
@@ -68,7 +91,7 @@ def test_bad_input_is_refused_before_training(changes, message):
     nalu.check(dataclasses.replace(nalu.Config(), **changes))
 
 
-def rows_of_nmu(solved, steps, size='100'):
+def rows_of_nmu(solved, as_published=True):
   """Rows of as many seeds, some of them solved, at growing steps."""
   n = len(solved)
   source = Provenance(
@@ -76,12 +99,13 @@ def rows_of_nmu(solved, steps, size='100'):
     arm='nmu',
     rung='',
     seeds=tuple(range(n)),
-    steps=(steps,) * n,
+    steps=(5_000_000,) * n,
     samples=(1,) * n,
     flops=(1.0,) * n,
     seconds=1.0,
+    hparams=json.dumps({'as_published': as_published}),
   )
-  rows = []
+  rows, size = [], '100'
   for replica, right in enumerate(solved):
     rows.append(source.row(replica, 'mul', size, 'solved', right, 1, right))
     step = 1000.0 * (replica + 1) if right else None
@@ -93,18 +117,43 @@ def rows_of_nmu(solved, steps, size='100'):
 
 
 def test_success_is_compared_with_what_was_published_of_as_many_steps():
-  (line,) = success_table(rows_of_nmu([1] * 9 + [0], 5_000_000)).rows
+  (line,) = success_table(rows_of_nmu([1] * 9 + [0])).rows
   assert line[:4] == ['nmu', 'mul', '9 of 10', '90.0 %']
   assert line[5:] == ['98 of 100', '-38.4..1.6', 'yes']
-  (line,) = success_table(rows_of_nmu([0] * 10, 5_000_000)).rows
+  (line,) = success_table(rows_of_nmu([0] * 10)).rows
   assert line[-1] == 'no'
-  for other in (rows_of_nmu([1], 1000), rows_of_nmu([1], 5_000_000, '8')):
-    (line,) = success_table(other).rows
-    assert line[5:] == ['', '', '']
+  (line,) = success_table(rows_of_nmu([1], as_published=False)).rows
+  assert line[5:] == ['', '', '']
 
 
 def test_steps_are_those_of_solved_runs():
-  (line,) = time_table(rows_of_nmu([1, 1, 1, 0], 5_000_000)).rows
+  (line,) = time_table(rows_of_nmu([1, 1, 1, 0])).rows
   assert line[:5] == ['nmu', 'mul', '2,000', '1,434,500', '2,000']
-  assert line[6] == '2.0e-01'
-  assert time_table(rows_of_nmu([0, 0], 5_000_000)).rows == []
+  assert line[6:8] == ['1.52e+06 (1.5e+06)', '2.0e-01']
+  assert time_table(rows_of_nmu([0, 0])).rows == []
+  (line,) = time_table(rows_of_nmu([1, 1], as_published=False)).rows
+  assert (line[3], line[6], line[9]) == ('', '', '')
+
+
+def test_what_is_compared_with_the_published_runs_is_made_as_they_were():
+  default = nalu.Config()
+  assert default.as_published
+  train = default.train
+  adam = (train.optimizer, train.learning_rate, train.b1, train.b2)
+  assert adam == ('adam', 1e-3, 0.9, 0.999)
+  assert (train.epsilon, train.clip, train.schedule) == (1e-8, 0.0, 'constant')
+  assert (default.hidden, default.batch_size) == (2, 128)
+  quicker = dataclasses.replace(train, steps_per_dispatch=5000)
+  assert dataclasses.replace(default, train=quicker, block=3).as_published
+  cosine = dataclasses.replace(train, schedule='cosine')
+  for changes in ({'steps': 1000}, {'hidden': 10}, {'train': cosine}):
+    assert not dataclasses.replace(default, **changes).as_published
+  ramps = {name: arm.ramp for name, arm in nalu.problem(default).arms.items()}
+  assert ramps['nmu'] == Ramp(10.0, 1_000_000, 2_000_000)
+  assert ramps['nau'] == Ramp(0.01, 5_000, 50_000)
+  assert ramps['linear'].factor == ramps['nac_add'].factor == 0
+
+
+def test_sparsity_beyond_a_half_has_no_beta_distribution():
+  assert sparsity_mean([0.2, 0.4]).high < 0.5
+  assert sparsity_mean([0.2, 0.9]).mean == pytest.approx(0.55)

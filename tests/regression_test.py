@@ -1,5 +1,6 @@
 """All runs of a seed in one program: each learns as it would by itself."""
 
+import dataclasses
 import functools
 
 import jax
@@ -30,6 +31,9 @@ ARMS = {
   'nalu': ArithmeticArm(two_layers('nalu'), ('add',)),
   'linear': ArithmeticArm(two_layers('linear'), ('sub', 'root')),
 }
+
+
+NAU = ArithmeticArm(two_layers('nau'), ('add',))
 
 
 def make(arms):
@@ -142,6 +146,34 @@ def test_a_run_that_is_not_finite_ends_alone_and_for_good():
   errors = jax.jit(lambda params: problem.evaluate(params, ctx))(ended)
   assert np.isnan(errors['test/nmu/mul']) and np.isfinite(errors['loss'])
   assert np.isfinite(errors['test/linear/root'])
+
+
+def test_a_gradient_whose_squares_overflow_stops_nobody():
+  large = dataclasses.replace(TASK, trained=(1e13, 2e13), tested=(2e13, 3e13))
+  problem = dataclasses.replace(make({'nau': NAU}), task=large)
+  fitted = fit(problem, CONFIG, replicas=1, hparams={'offset': [0.0]})
+  assert np.isinf(fitted.history[0]['train/grad_norm']).all()
+  # A replica that is frozen makes no more steps.
+  assert fitted.finite.all() and fitted.state.step[0] == CONFIG.steps
+  np.testing.assert_array_equal(fitted.params['nau']['alive'], 1.0)
+
+
+def test_all_operations_of_a_model_begin_alike():
+  weights = make(ARMS).init(jax.random.key(0))['linear']['weights']
+  for leaf in jax.tree.leaves(weights):
+    np.testing.assert_array_equal(leaf[0], leaf[1])
+
+
+def test_held_out_sets_are_those_of_the_original():
+  problem = ArithmeticProblem(task=Arithmetic(), arms={})
+  for split, seed, low, high in (
+    ('validation', 43953907, 1, 2),
+    ('test', 8689336, 2, 6),
+  ):
+    x_BI = problem._inputs(split, problem._splits()[split])
+    assert x_BI.shape == (10_000, 100)
+    wanted = np.random.RandomState(seed).uniform(low, high, (10_000, 100))
+    np.testing.assert_allclose(x_BI, wanted, rtol=1e-6)
 
 
 def test_the_regulariser_sets_in_between_its_steps():

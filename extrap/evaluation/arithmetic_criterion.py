@@ -11,6 +11,7 @@ Shape key: B examples, I inputs, K = 2 subsets, N evaluations, R replicas.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,6 +31,7 @@ PUBLISHED: Mapping[str, float] = {
 PART = 50_000  # Examples at a time: 40 MB.
 
 
+@functools.cache
 def nearly_perfect_error(
   task: Arithmetic,
   operation: str,
@@ -72,6 +74,15 @@ class Solved:
   test: np.ndarray
   sparsity: np.ndarray
 
+  def where(self, whole_R: np.ndarray) -> 'Solved':
+    """The same, but that other replicas have failed."""
+    return Solved(
+      success=self.success & whole_R,
+      step=np.where(whole_R, self.step, np.nan),
+      test=np.where(whole_R, self.test, np.nan),
+      sparsity=np.where(whole_R, self.sparsity, np.nan),
+    )
+
 
 def solved(
   step_N: np.ndarray,
@@ -84,8 +95,9 @@ def solved(
 
   Args:
     step_N: steps before each evaluation.
-    validation_NR, test_NR: mean squared errors; a run with any that is not
-      finite has failed.
+    validation_NR, test_NR: mean squared errors; a run with any of validation
+      that is not finite has failed (in the original: with a weight that is not
+      a number).
     sparsity_NR: largest distances of a weight from -1, 0 or 1.
     threshold: of the test error.
   """

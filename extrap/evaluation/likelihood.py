@@ -2,12 +2,12 @@
 
 When a model first solves a task varies over orders of magnitude, and how far
 its weights are from integers lies between two limits: Student's interval suits
-neither. Both fits, and the difference of proportions, are those that the
-literature of arithmetic units reports (Madsen and Johansen 2020, arXiv
-2001.05016), done exactly. Its own program (AndreasMadsen/stable-nalu) evaluates
-the beta density on errors as they are, of 0 to 0.5, and then halves the mean;
-and some of its gamma fits had not converged: of a gamma distribution the most
-likely mean *is* the mean of the sample.
+neither. The literature of arithmetic units fits a gamma and a beta distribution
+instead (Madsen and Johansen 2020, arXiv 2001.05016). Its own program
+(AndreasMadsen/stable-nalu) evaluates the beta density on errors as they are, of
+0 to 0.5, with twice the mean, so that half of it is reported; and some of its
+gamma means are not the most likely ones, which are the means of the samples.
+Success rates are compared by Newcombe's interval, which it does not have.
 """
 
 import math
@@ -17,7 +17,8 @@ import numpy as np
 
 from extrap.evaluation.statistics import Interval, across_replicas, wilson
 
-SAME = 1e-10  # A standard deviation below this has no distribution to fit.
+SAME = 1e-10  # A standard deviation below this has no distribution to fit;
+ALIKE = 1e-4  # nor has that of times, below this share of their mean.
 SHAPES = (1e-4, 1e9)  # of a gamma distribution; a beta's sum of shapes
 
 
@@ -37,7 +38,7 @@ def gamma_mean(values: Sequence[float], confidence: float = 0.95) -> Interval:
   sample = np.asarray(values, float)
   if len(sample) and not (sample > 0).all():
     raise ValueError('a gamma distribution has positive values')
-  if len(sample) < 2 or np.std(sample) < SAME * np.mean(sample):
+  if len(sample) < 2 or np.std(sample) < ALIKE * np.mean(sample):
     return across_replicas(values, confidence)
   mean = float(np.mean(sample))
   low, high = _profile(

@@ -36,7 +36,8 @@ def wilson(
   """Wilson score interval of a proportion, inside ONE replica.
 
   The replica is the unit of inference: counts of several replicas must not be
-  pooled into this interval, which knows only the draw of test instances.
+  pooled into this interval, which knows only the draw of test instances. Where
+  a whole replica succeeds or fails, as in solving a task, it is the instance.
 
   Args:
     successes: number of successes, 0..n.

@@ -248,9 +248,9 @@ class Trainer:
     if project := optional(self.problem, 'project'):
       params = project(params, ctx)
     norm = optax.tree.norm(grads)
-    finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
-    # A step can overflow from a finite loss.
-    for leaf in jax.tree.leaves(params):
+    finite = state.finite & jnp.isfinite(loss)
+    # A step can overflow from a finite loss; a norm, from a finite gradient.
+    for leaf in jax.tree.leaves((grads, params)):
       finite &= jnp.isfinite(leaf).all()
     new = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
     if state.ema is not None:
