@@ -14,7 +14,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> faults.Bench:
   'name',
   [
     'kill 2 in a save',
-    'processes: one preempted',
+    # One process that is preempted is among the tests of resumption.
+    pytest.param('processes: one preempted', marks=pytest.mark.slow),
     # The same without processes is among the tests of resumption.
     pytest.param('checkpoint flipped', marks=pytest.mark.slow),
     # One process that meets a full disk is among the tests of checkpoints.

@@ -319,6 +319,7 @@ def flops_of(text: str) -> float:
   return read_costs(text).total_flops
 
 
+@pytest.mark.slow
 def test_scanned_layers_cost_what_unrolled_ones_do(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:

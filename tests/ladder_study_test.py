@@ -14,7 +14,7 @@ from extrap.evaluation.grid import in_table
 from extrap.evaluation.results import read_csv
 
 SMALL = (
-  '--rungs=place_window,coupling',
+  '--rungs=coupling',
   '--shifts=2',
   '--steps=10',
   '--digits=2',
@@ -40,7 +40,6 @@ def test_rungs_are_tuned_trained_and_scored_alike(tmp_path, capfd, monkeypatch):
   assert run(*SMALL, f'--workdir={path}') == 0
   results, _ = read_csv(path / 'results.csv')
   assert {row.arm: row.rung for row in results} == {
-    'place_window': 'L6 hard window',
     'coupling': 'L4 coupling',
     'coupling, 2 shifts': 'L4 coupling, mean of 2 shifts',
   }
@@ -51,13 +50,12 @@ def test_rungs_are_tuned_trained_and_scored_alike(tmp_path, capfd, monkeypatch):
     assert losses[str(notes['learning_rate'])] == min(losses.values())
     assert notes['tuning_samples'] == 3 * 2 * 8
     tested = {'coupling': 'place 3', 'coupling, 2 shifts': 'place 11'}
-    assert notes['tested_id'] == tested.get(row.arm, 'none')
-    trained = 'place 11' if row.arm in tested else 'none'
-    assert notes['trained_id'] == trained
+    assert notes['tested_id'] == tested[row.arm]
+    assert notes['trained_id'] == 'place 11'
   # Nothing is learned in ten steps: tests end after the first length beyond.
   assert {row.size for row in results} == {'1', '2', '3'}
   out = capfd.readouterr().out
-  assert 'not learned' in out and 'L6 hard window' in out
+  assert 'not learned' in out and 'L4 coupling' in out
   report = (path / 'report.md').read_text()
   assert 'ladder.png' in report
   assert (path / 'plots' / 'ladder.png').exists()

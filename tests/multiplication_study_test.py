@@ -30,6 +30,7 @@ def run(*flags):
   return caught.value.code or 0
 
 
+@pytest.mark.slow
 def test_products_are_scored_by_length_and_nines_apart(tmp_path, capfd):
   path = tmp_path / 'run'
   assert run('--arms=abacus_looped', *SMALL, f'--workdir={path}') == 0

@@ -27,6 +27,7 @@ def run(*flags):
   return caught.value.code or 0
 
 
+@pytest.mark.slow
 def test_arms_are_scored_and_looked_into(tmp_path, capfd, monkeypatch):
   chosen = {name: ARMS[name] for name in ('no decay', 'frozen at 2')}
   monkeypatch.setattr(place_relative, 'ARMS', chosen)

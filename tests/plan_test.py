@@ -229,6 +229,7 @@ def test_a_killed_compiler_is_told() -> None:
   assert error.exit_code == 1 and 'killed by signal 9' in str(error)
 
 
+@pytest.mark.slow
 def test_a_plan_of_several_numbers_of_devices(
   tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,7 +29,8 @@ def shown(task, tokens_BT, query_BQ, target_BQ, mask_BQ):
 
 
 @pytest.mark.parametrize(
-  ('base', 'digits_a', 'digits_b'), [(2, 5, 7), (3, 4, 6)]
+  ('base', 'digits_a', 'digits_b'),
+  [(2, 5, 7), pytest.param(3, 4, 6, marks=pytest.mark.slow)],
 )
 def test_contexts_are_all_views_of_all_traces(base, digits_a, digits_b):
   task, wanted = ProductTrace(base=base), set()

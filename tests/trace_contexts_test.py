@@ -50,6 +50,7 @@ def test_contexts_are_all_views_of_all_traces(base, fewest, operands):
   assert len(found) == len(wanted)
 
 
+@pytest.mark.slow
 def test_contexts_do_not_depend_on_how_many_numbers_there_are():
   found = [
     contexts_of(Summation(operands=operands, trace=True), 0, 1).whole()
