@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from flax import linen as nn
 
 from experiments.benchmarks.grid import (
@@ -33,6 +34,7 @@ def test_grid_is_timed_and_sampled_cells_are_decoded():
   assert rows[1]['ratio'] == '1' and float(rows[2]['ratio']) > 1
 
 
+@pytest.mark.slow
 def test_methods_agree_on_what_is_right_at_first():
   problem = make_problem(Benchmark(grid=6))
   params = nn.unbox(problem.init(jax.random.key(3)))
