@@ -20,6 +20,7 @@ of positions do not decay; activations are bfloat16, not float16.
 
 import dataclasses
 
+from extrap.arms import MUON_RATES
 from extrap.tasks.addition import Addition
 from extrap.tasks.bitwise_or import BitwiseOr
 from extrap.tasks.multiplication import Multiplication
@@ -107,7 +108,7 @@ def _mini(
     table=16 * trained,
     steps=steps,
     budget=2e13,
-    rates=(2.5e-3, 5e-3, 1e-2),
+    rates=MUON_RATES,
     rows=20,
     arms=arms,
   )

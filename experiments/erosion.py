@@ -65,6 +65,7 @@ from experiments.erosion_tables import (
 )
 from extrap import cli
 from extrap.arms import (
+  MUON_RATES,
   Arm,
   check_names,
   check_scratch,
@@ -82,7 +83,7 @@ from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import Coupling
 from extrap.randomness import named
 from extrap.reporting import plots
-from extrap.reporting.report import bullets, picture, write_report
+from extrap.reporting.report import bullets, picture, write_tables
 from extrap.reporting.writers import read_jsonl
 from extrap.sequence import SequenceProblem
 from extrap.study import (
@@ -100,7 +101,6 @@ CLAIM = 'what longer training does beyond the training length, and why'
 TIME = 'half an hour an arm on a CPU core (estimated)'
 
 RUNG = 'L4 coupling'
-RATES = (2.5e-3, 5e-3, 1e-2)
 MULTIPLE = 6  # Ids are trained up to so many times the training length.
 SUMS = 8  # that attention is looked at on, of each length
 GAINS = (1.0, 1.5, 2.0, 3.0)  # of the logits at inference; 2 is the claim's
@@ -224,7 +224,7 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
     make_problem(config, name),
     config,
     kept,
-    RATES,
+    MUON_RATES,
     -(-config.steps // 10),
   )
   if arm.trained.ema is not None:
@@ -349,7 +349,7 @@ def write_report_of(
     'Diluted attention': dilution_table(results),
     'Confused ids': confusion_table(results),
   }
-  sections = [(name, table.markdown()) for name, table in tables.items()]
+  sections = []
   for length in config.lengths:
     figure = plots.accuracy_vs_step(
       select(results, checkpoint='then', size=str(length)),
@@ -358,8 +358,7 @@ def write_report_of(
     )
     sections.append((f'{length} digits', picture('by step', figure, report)))
   sections.append(('How it was made', bullets([*provenance()])))
-  write_report(report, 'Erosion', sections)
-  return '\n\n'.join(table.text() for table in tables.values())
+  return write_tables(report, 'Erosion', tables, sections)
 
 
 if __name__ == '__main__':

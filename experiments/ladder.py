@@ -65,6 +65,7 @@ from absl import flags
 
 from extrap import cli
 from extrap.arms import (
+  MUON_RATES,
   check_names,
   check_scratch,
   lengths_up_to,
@@ -107,7 +108,6 @@ RUNGS = {
   'place_window': 'L6 hard window',
 }
 MULTIPLE = 6  # Ids are trained up to so many times the training length.
-RATES = (2.5e-3, 5e-3, 1e-2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ def study_of(config: Config, kept: Kept, rung: str) -> list[Result]:
     make_problem(config, rung),
     config,
     kept,
-    RATES,
+    MUON_RATES,
     -(-config.steps // 5),
   )
   lengths = lengths_up_to(config.digits, config.longest)

@@ -14,10 +14,6 @@ regularisers, optimizer, held-out sets and criterion (`extrap/regression.py`,
 came later train in the same way, without their own regularisers and rates. As
 in the original, all models and operations of a seed share its inputs and its
 subsets, so that one program draws them once; nothing is shared between seeds.
-Inputs come from a counter that is hashed, not from numpy's generator; where the
-subsets lie and the held-out sets are numpy's. A run of which anything is not
-finite has failed, and the others go on (in the original: one of which a weight
-is not a number).
 
 Protocol. Adam, 1e-3, 128 examples a step, two layers, hidden size 2. Every
 1,000 steps the errors on 10,000 validation and 10,000 test examples are noted;
@@ -31,7 +27,12 @@ beta distribution, likewise (of a gamma distribution where it passes 0.5). Some
 published means are not the most likely ones of their own runs
 (`extrap/evaluation/likelihood.py`): where both are known both are shown.
 
-Measured. Not yet.
+Measured. Not yet: no run of full length has been made.
+
+Where it differs. Inputs come from a counter that is hashed, not from numpy's
+generator; where the subsets lie and the held-out sets are numpy's. A run of
+which anything is not finite has failed, and the others go on; in the original,
+one of which a weight is not a number.
 
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.nalu --replicas=10 --steps=200000
@@ -62,7 +63,7 @@ from extrap.evaluation.arithmetic_criterion import (
 from extrap.evaluation.results import Provenance, Result
 from extrap.models.units import MODELS, two_layers
 from extrap.regression import ArithmeticArm, ArithmeticProblem, Ramp
-from extrap.reporting.report import bullets, write_report
+from extrap.reporting.report import bullets, write_tables
 from extrap.reporting.writers import read_jsonl
 from extrap.study import (
   Kept,
@@ -117,9 +118,10 @@ class Config(StudyConfig):
   )
   replicas: int = option(100, 'seeds', minimum=1)
   block: int = option(
-    10, 'seeds trained side by side; each block is kept when it is done',
+    10,
+    'seeds trained side by side; each block is kept when it is done',
     minimum=1,
-  )  # fmt: skip
+  )
   steps: int = option(
     5_000_000, 'optimizer steps', unit='steps', minimum=1, identity=False
   )
@@ -255,63 +257,57 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   )
   records = read_jsonl(folder / 'metrics.jsonl')
   records = [r for r in records if 'held_out/loss' in r]  # It is finite.
-  seconds = training_seconds(folder)
-  return [
-    row
-    for unit in config.units
-    for operation in config.operations(unit)
-    for row in run_rows(block, unit, operation, records, trained, seconds)
-  ]
+  source = account_of_run(block, trained, folder)
+  rows = []
+  for unit in config.units:
+    for operation in config.operations(unit):
+      threshold = threshold_of(config, operation)
+      found = score(block, unit, operation, records, threshold)
+      notes = json.loads(source.hparams) | {'threshold': threshold}
+      of_cell = dataclasses.replace(source, arm=unit, hparams=json.dumps(notes))
+      found = found.where(trained.finite)
+      rows += rows_of(of_cell, operation, str(config.task.inputs), found)
+  return rows
 
 
-def run_rows(
+def account_of_run(config: Config, trained: Fit, folder: Path) -> Provenance:
+  """What one of the runs that share a program has cost, without its unit."""
+  runs = sum(len(config.operations(unit)) for unit in config.units)
+  each = count_step_flops(problem(config), trained.params, {'offset': 0}) / runs
+  notes = {'runs_a_seed': runs, 'as_published': config.as_published}
+  return Provenance(
+    study=STUDY,
+    arm='',
+    rung='',
+    seeds=config.seeds,
+    steps=(config.steps,) * config.replicas,
+    samples=(config.steps * config.batch_size,) * config.replicas,
+    flops=(config.steps * each,) * config.replicas,
+    seconds=training_seconds(folder) / config.replicas / runs,
+    checkpoint='validation',
+    hparams=json.dumps(notes),
+  )
+
+
+def score(
   config: Config,
   unit: str,
   operation: str,
   records: Sequence[Mapping[str, object]],
-  trained: Fit,
-  seconds: float,
-) -> list[Result]:
-  """Rows of one model and operation, all seeds of a block."""
-  threshold = threshold_of(config, operation)
+  threshold: float,
+) -> Solved:
+  """The criterion on what was noted of one model and operation."""
 
   def series(what: str) -> np.ndarray:
     # What is nan in all seeds is not recorded.
     name, none = f'held_out/{what}/{unit}/{operation}', [None] * config.replicas
     return np.array([record.get(name, none) for record in records], float)
 
-  found = solved(
+  return solved(
     np.array([record['step'] for record in records]),
     *map(series, ('validation', 'test', 'sparsity')),
     threshold,
   )
-  found = found.where(trained.finite)
-  runs = sum(len(config.operations(unit)) for unit in config.units)
-  source = Provenance(
-    study=STUDY,
-    arm=unit,
-    rung='',
-    seeds=config.seeds,
-    steps=(config.steps,) * config.replicas,
-    samples=(config.steps * config.batch_size,) * config.replicas,
-    flops=(config.steps * step_flops(config, trained) / runs,)
-    * config.replicas,
-    seconds=seconds / config.replicas / runs,
-    checkpoint='validation',
-    hparams=json.dumps(
-      {
-        'threshold': threshold,
-        'runs_a_seed': runs,
-        'as_published': config.as_published,
-      }
-    ),
-  )
-  return rows_of(source, operation, str(config.task.inputs), found)
-
-
-def step_flops(config: Config, trained: Fit) -> float:
-  """FLOPs of a step of all runs of a seed."""
-  return count_step_flops(problem(config), trained.params, {'offset': 0})
 
 
 def threshold_of(config: Config, operation: str) -> float:
@@ -348,10 +344,8 @@ def write_report_of(
     'Solved': success_table(results),
     'When, and how sparsely': time_table(results),
   }
-  sections = [(name, table.markdown()) for name, table in shown.items()]
-  sections.append(('How it was made', bullets([*provenance()])))
-  write_report(folder / 'report.md', 'Arithmetic units', sections)
-  return '\n\n'.join(table.text() for table in shown.values())
+  made = ('How it was made', bullets([*provenance()]))
+  return write_tables(folder / 'report.md', 'Arithmetic units', shown, [made])
 
 
 if __name__ == '__main__':

@@ -94,6 +94,7 @@ from absl import flags
 
 from extrap import cli
 from extrap.arms import (
+  MUON_RATES,
   Arm,
   check_names,
   check_scratch,
@@ -110,7 +111,7 @@ from extrap.evaluation.results import Result, select
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import FIRE, Ordered, Pointers, Position
 from extrap.reporting.regions import region_table
-from extrap.reporting.report import bullets, write_report
+from extrap.reporting.report import bullets, write_tables
 from extrap.reporting.tables import Table, format_percent
 from extrap.sequence import SequenceProblem
 from extrap.study import (
@@ -150,12 +151,11 @@ class Setting:
   model: dict[str, int | float | str]
 
 
-RATES = (2.5e-3, 5e-3, 1e-2)  # Of Muon.
 THREE = dict(depth=3, logit_scale='log_length', logit_gain=0.5)
 ARMS = {
-  'fire': Setting('L2', FIRE(), Sorting, 1, RATES, THREE),
+  'fire': Setting('L2', FIRE(), Sorting, 1, MUON_RATES, THREE),
   'ordered': Setting(
-    'L2, comparing heads', Ordered(), Sorting, 1, RATES, THREE
+    'L2, comparing heads', Ordered(), Sorting, 1, MUON_RATES, THREE
   ),
   'trace': Setting(
     Pointers.rung,
@@ -386,11 +386,8 @@ def write_report_of(
 ) -> str:
   """report.md; returns its tables."""
   del config
-  shown = tables(results)
-  sections = [(name, table.markdown()) for name, table in shown.items()]
-  sections.append(('How it was made', bullets([*provenance()])))
-  write_report(folder / 'report.md', 'Sorting', sections)
-  return '\n\n'.join(table.text() for table in shown.values())
+  made = ('How it was made', bullets([*provenance()]))
+  return write_tables(folder / 'report.md', 'Sorting', tables(results), [made])
 
 
 if __name__ == '__main__':

@@ -43,6 +43,8 @@ from extrap.training import distributed
 from extrap.training.loop import Fit
 from extrap.training.ramp import examples_until
 
+# Learning rates to choose from with Muon.
+MUON_RATES = (2.5e-3, 5e-3, 1e-2)
 # Lengths are tested at these or their own: a thousand long problems take longer
 # to pad than a program to compile.
 BUCKETS = (50, 100)

@@ -131,7 +131,8 @@ def compare(
   for name, method in methods(model).items():
     run = jax.jit(functools.partial(method, task=task))
     call = functools.partial(run, params, batch=batch)
-    match, seconds = np.asarray(call()), median_seconds(call, repeats)
+    call()  # Compiles.
+    seconds, match = median_seconds(call, repeats)
     if grid_seconds is None:
       grid_seconds, grid_match = seconds, match
     each, ratio = seconds / len(match) * 1e3, seconds / grid_seconds
@@ -150,14 +151,16 @@ def compare(
   return rows
 
 
-def median_seconds(call: Callable[[], jax.Array], repeats: int) -> float:
-  """Median time of a call, compilation excluded."""
+def median_seconds(
+  call: Callable[[], jax.Array], repeats: int
+) -> tuple[float, np.ndarray]:
+  """Median time of a compiled call, without a warm-up, and what it gives."""
   times = []
   for _ in range(repeats):
     began = time.perf_counter()
-    jax.block_until_ready(call())
+    found = jax.block_until_ready(call())
     times.append(time.perf_counter() - began)
-  return float(np.median(times))
+  return float(np.median(times)), np.asarray(found)
 
 
 HEADERS = [

@@ -27,7 +27,7 @@ import numpy as np
 from absl import flags
 from flax import linen as nn
 
-from experiments.benchmarks.decoding import uncached_decode
+from experiments.benchmarks.decoding import median_seconds, uncached_decode
 from experiments.benchmarks.table import publish
 from extrap import cli
 from extrap.config import option
@@ -136,7 +136,7 @@ def time_cells(
       batch = draw_cell(problem.task, suite, cell)
       program = jax.jit(method).lower(params, batch).compile()
       call = functools.partial(program, params, batch)
-      taken, right_N = timed(call, repeats)
+      taken, right_N = median_seconds(call, repeats)
       seconds[name] += taken
       right[name].append(right_N)
       shown = f'cell {done + 1}/{len(cells)}, {seconds[name]:.3g} s in all'
@@ -149,18 +149,6 @@ def draw_cell(task: Addition, suite: Suite, cell: Cell) -> Batch:
   bucket = next(b for b in suite.buckets if b >= max(cell))
   cell_NS = np.tile(np.array(cell, np.int32), (suite.rows, 1))
   return draw_rows(task, suite, cell_NS, np.arange(suite.rows), bucket)
-
-
-def timed(
-  call: Callable[[], jax.Array], repeats: int
-) -> tuple[float, np.ndarray]:
-  """Median seconds of a compiled call, without a warm-up; what it gives."""
-  times = []
-  for _ in range(repeats):
-    began = time.perf_counter()
-    found = jax.block_until_ready(call())
-    times.append(time.perf_counter() - began)
-  return float(np.median(times)), np.asarray(found)
 
 
 def measure(benchmark: Benchmark) -> list[list[str]]:

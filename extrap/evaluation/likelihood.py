@@ -90,9 +90,10 @@ def beta_mean(
   inside = np.clip(sample / largest, 1e-12, 1 - 1e-12)
   found = optimize.minimize_scalar(
     lambda m: -_beta_profile(inside, m),
-    bounds=(0, 1), method='bounded',
+    bounds=(0, 1),
+    method='bounded',
     options={'xatol': 1e-10},
-  )  # fmt: skip
+  )
   limits = _profile(
     lambda m: _beta_profile(inside, m), float(found.x), (0.0, 1.0), confidence
   )

@@ -1,10 +1,11 @@
 """The report of a run: one Markdown file beside its plots."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from extrap.evaluation.results import write_text
+from extrap.reporting.tables import Table
 
 Section = tuple[str, str]
 
@@ -26,6 +27,22 @@ def write_report(
   parts = [f'# {title}']
   parts += [f'## {heading}\n\n{body.strip()}' for heading, body in sections]
   return write_text(path, '\n\n'.join(parts) + '\n')
+
+
+def write_tables(
+  path: str | os.PathLike[str],
+  title: str,
+  tables: Mapping[str, Table],
+  sections: Sequence[Section],
+) -> str:
+  """Writes a report of tables, by their headings, and then of other sections.
+
+  Returns:
+    The tables as text, for a terminal.
+  """
+  shown = [(name, table.markdown()) for name, table in tables.items()]
+  write_report(path, title, [*shown, *sections])
+  return '\n\n'.join(table.text() for table in tables.values())
 
 
 def bullets(items: Iterable[str]) -> str:
