@@ -224,7 +224,7 @@ def check(config: Config) -> None:
 
 
 def problem(config: Config) -> ArithmeticProblem:
-  """What a block trains; by this name `launch.plan` finds it."""
+  """What a block trains, all models and operations of each seed."""
   return ArithmeticProblem(
     task=config.task,
     arms={
