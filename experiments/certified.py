@@ -306,7 +306,9 @@ def study_of(config: Config, kept: Kept, arm: str) -> list[Result]:
     for cell, right in counts.items():
       split, size = split_of(config, arm, suite, cell), str(max(cell))
       results += source.exact_match(split, size, right, suite.rows)
-  return results + certified_rows(Arm(arm, problem, trained, source))
+  return results + certified_rows(
+    Arm(arm, problem, trained, source), kept.check
+  )
 
 
 def suites(config: Config, arm: str) -> list[Suite]:

@@ -252,7 +252,9 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   rows = 1000 if config.eval == 'full' else 200
   results = score_lengths(arm, lengths, rows, kept)
   results += stress_rows(arm, 'product', PRODUCTS, results, kept)
-  return results + (certified_rows(arm) if name == 'window' else [])
+  if name == 'window':
+    results += certified_rows(arm, kept.check)
+  return results
 
 
 def write_report_of(

@@ -72,7 +72,7 @@ Commands (two CPU cores of an AMD EPYC):
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -273,13 +273,14 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   rows = 1000 if config.eval == 'full' else 200
   results = score_lengths(arm, lengths, rows, kept)
   results += stress_rows(arm, 'pattern', PATTERNS, results, kept)
-  return results + certify(arm)
+  return results + certify(arm, kept.check)
 
 
-def certify(arm: Arm) -> list[Result]:
+def certify(arm: Arm, check: Callable[[], None]) -> list[Result]:
   """The certificate of every replica, of the arms that can have one."""
-  kinds = {'signs': closure.certify_parity, 'trace': certificates.certify}
-  return certified_rows(arm, kinds[arm.name]) if arm.name in kinds else []
+  if arm.name == 'signs':
+    return certified_rows(arm, check, closure.certify_parity)
+  return certified_rows(arm, check) if arm.name == 'trace' else []
 
 
 def by_length(results: Sequence[Result]) -> list[Result]:

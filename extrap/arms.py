@@ -6,8 +6,15 @@ Suffix key: R replicas.
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +25,7 @@ from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation import certificate
 from extrap.evaluation.certificate import Certificate
+from extrap.evaluation.contexts import Contexts, Enumeration
 from extrap.evaluation.grid import Suite, in_table
 from extrap.evaluation.reach import is_over
 from extrap.evaluation.results import (
@@ -28,6 +36,7 @@ from extrap.evaluation.results import (
 )
 from extrap.evaluation.stress import Kind, stress_suites
 from extrap.models import ShiftAverage
+from extrap.reporting.progress import Progress
 from extrap.sequence import SequenceProblem
 from extrap.study import (
   Kept,
@@ -358,19 +367,38 @@ def stress_rows(
 
 
 def certified_rows(
-  arm: Arm, of: Callable[..., list[Certificate]] = certificate.certify
+  arm: Arm,
+  check: Callable[[], None],
+  of: Callable[..., list[Certificate]] | None = None,
 ) -> list[Result]:
-  """The certificate of every replica, which is said.
+  """The certificate of every replica, which is said, with progress.
 
   Args:
     arm: the arm.
-    of: called as of(model, params, task).
+    check: called between parts of the contexts, as `Kept.check`.
+    of: called as of(model, params, task) in place of `certificate.certify`.
   """
+  of = of or functools.partial(
+    certificate.certify,
+    watched=functools.partial(_watched, f'certify {arm.name}', check),
+  )
   params = distributed.to_host(arm.trained.params)
   found = of(arm.problem.model, params, arm.problem.task)
   for seed, one in zip(arm.source.seeds, found, strict=True):
     distributed.say(f'{arm.name}, seed {seed}: {one}')
   return certificate.rows(arm.source, found)
+
+
+def _watched(
+  label: str, check: Callable[[], None], contexts: Enumeration
+) -> Iterator[Contexts]:
+  """The parts of an enumeration, with progress."""
+  number, shown = len(contexts.parts), distributed.is_first()
+  with Progress(number, label, unit='parts', shown=shown) as progress:
+    for part in contexts:
+      yield part
+      check()
+      progress.advance(1)
 
 
 def lengths_up_to(trained: int, longest: int) -> list[int]:

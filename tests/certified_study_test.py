@@ -56,7 +56,9 @@ def test_parity_is_trained_scored_and_certified(tmp_path, capfd, monkeypatch):
   report = (path / 'report.md').read_text()
   assert 'passed (measured)' in report
   assert 'period 3' in report
-  assert 'parity, seed 1: passed' in capfd.readouterr().out
+  said = capfd.readouterr()
+  assert 'parity, seed 1: passed' in said.out
+  assert 'certify parity  part 1/1' in said.err
   # Again: nothing is trained or scored anew.
   assert run(*SMALL, f'--workdir={path}') == 0
   assert read_csv(path / 'results.csv')[0] == results

@@ -1,6 +1,7 @@
 """The study of products with a two-digit factor, small."""
 
 import dataclasses
+import types
 
 import pytest
 
@@ -46,15 +47,16 @@ def test_products_are_scored_by_length_and_nines_apart(tmp_path, capfd):
 
 def test_window_alone_is_certified(monkeypatch):
   asked, scored = [], []
+  kept = types.SimpleNamespace(check=lambda: None)
   for name, made in (
     ('train_tuned', lambda study, name, *_: name),
     ('score_lengths', lambda arm, *_: scored.append(arm) or []),
     ('stress_rows', lambda *_: []),
-    ('certified_rows', lambda arm: asked.append(arm) or []),
+    ('certified_rows', lambda arm, check: asked.append(arm) or []),
   ):
     monkeypatch.setattr(multiplication, name, made)
   for name in ARMS:
-    assert multiplication.study_of(Config(), None, name) == []
+    assert multiplication.study_of(Config(), kept, name) == []
   assert scored == list(ARMS) and asked == ['window']
 
 

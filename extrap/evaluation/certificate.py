@@ -18,7 +18,7 @@ tokens that a query sees.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +131,10 @@ def check_model(model: Transformer) -> tuple[int, int]:
 
 
 def certify(
-  model: Transformer, params: Params, task: NumberTask
+  model: Transformer,
+  params: Params,
+  task: NumberTask,
+  watched: Callable[[Enumeration], Iterable[Contexts]] = iter,
 ) -> list[Certificate]:
   """Certifies every replica of a population.
 
@@ -139,6 +142,7 @@ def certify(
     model: one layer, hard window of places.
     params: leading replica axis.
     task: see `contexts_of`.
+    watched: gives the parts of an enumeration, and may say how far it is.
 
   Raises:
     UsageError: the model cannot be certified.
@@ -147,7 +151,7 @@ def certify(
   measured = _Rounding(model, params, task)
   rng, share = np.random.default_rng(0), ROUNDED / contexts.upper
   tallies = None
-  for part in contexts:
+  for part in watched(contexts):
     logits_RCV = _logits(model, params, task, part)
     tallies = tallies or [_Tally(task) for _ in logits_RCV]
     for tally, logits_CV in zip(tallies, logits_RCV, strict=True):
