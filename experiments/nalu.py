@@ -253,7 +253,6 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
     name,
     kept.stop,
     folder,
-    {'offset': [config.task.offset(seed) for seed in block.seeds]},
   )
   records = read_jsonl(folder / 'metrics.jsonl')
   records = [r for r in records if 'held_out/loss' in r]  # It is finite.
@@ -273,7 +272,7 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
 def account_of_run(config: Config, trained: Fit, folder: Path) -> Provenance:
   """What one of the runs that share a program has cost, without its unit."""
   runs = sum(len(config.operations(unit)) for unit in config.units)
-  each = count_step_flops(problem(config), trained.params, {'offset': 0}) / runs
+  each = count_step_flops(problem(config), trained.params) / runs
   notes = {'runs_a_seed': runs, 'as_published': config.as_published}
   return Provenance(
     study=STUDY,

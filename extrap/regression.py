@@ -9,7 +9,7 @@ Shape key: B examples, I inputs, K = 2 subsets, O operations of an arm.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import jax
@@ -99,6 +99,10 @@ class ArithmeticProblem:
   arms: Mapping[str, ArithmeticArm]
   batch_size: int = 128
   held_out: int = 10_000
+
+  def hparams(self, seeds: Sequence[int]) -> dict[str, list[int]]:
+    """Where the subsets of each seed begin."""
+    return {'offset': [self.task.offset(seed) for seed in seeds]}
 
   def init(self, key: jax.Array) -> Params:
     """Weights of every arm, a leading axis of operations; all alive."""

@@ -5,6 +5,7 @@ Shape key: B examples, F features, R replicas, K dispatches.
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -29,6 +30,7 @@ from extrap.training import (
   make_mesh,
 )
 from extrap.training.checkpoints import Checkpoints
+from extrap.training.flops import count_step_flops
 
 TRUTH = np.array([1.0, -2.0], np.float32)
 
@@ -108,6 +110,14 @@ class Clipped(Regression):
   ) -> dict[str, jax.Array]:
     limit = ctx.hparams['limit']
     return {'w': jnp.clip(params['w'], -limit, limit)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Limited(Clipped):
+  """The limit is a quarter of the seed."""
+
+  def hparams(self, seeds: Sequence[int]) -> dict[str, list[float]]:
+    return {'limit': [seed / 4 for seed in seeds]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +238,15 @@ def test_a_sweep_equals_separate_runs() -> None:
       _series(run)[:, replica], _series(alone)[:, 0], rtol=1e-5
     )
     np.testing.assert_allclose(_w(run)[replica], _w(alone)[0], rtol=1e-5)
+
+
+def test_a_problem_has_numbers_of_its_own_for_each_seed() -> None:
+  config = _config(learning_rate=0.5)
+  run = fit(Limited(), config, seed=1, replicas=2)
+  np.testing.assert_array_equal(np.abs(_w(run)), [[0.25] * 2, [0.5] * 2])
+  given = fit(Limited(), config, seed=1, hparams={'limit': 0.125})
+  np.testing.assert_array_equal(np.abs(_w(given)), [[0.125] * 2])
+  assert count_step_flops(Limited(), run.params) == 0.0
 
 
 def test_data_reaches_the_problem() -> None:

@@ -43,13 +43,11 @@ def make(arms):
 @functools.cache
 def trained(names=tuple(ARMS), seed=3, replicas=2):
   """A population of some arms, after a few steps."""
-  offsets = [TASK.offset(seed + r) for r in range(replicas)]
   return fit(
     make({name: ARMS[name] for name in names}),
     CONFIG,
     seed=seed,
     replicas=replicas,
-    hparams={'offset': offsets},
   )
 
 
@@ -151,7 +149,7 @@ def test_a_run_that_is_not_finite_ends_alone_and_for_good():
 def test_a_gradient_whose_squares_overflow_stops_nobody():
   large = dataclasses.replace(TASK, trained=(1e13, 2e13), tested=(2e13, 3e13))
   problem = dataclasses.replace(make({'nau': NAU}), task=large)
-  fitted = fit(problem, CONFIG, replicas=1, hparams={'offset': [0.0]})
+  fitted = fit(problem, CONFIG, replicas=1)
   assert np.isinf(fitted.history[0]['train/grad_norm']).all()
   # A replica that is frozen makes no more steps.
   assert fitted.finite.all() and fitted.state.step[0] == CONFIG.steps

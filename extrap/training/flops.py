@@ -1,6 +1,6 @@
 """FLOPs of a function, counted in its jaxpr, loop bodies times their trips."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,12 @@ from jax.extend import core
 
 from extrap.training.config import TrainConfig
 from extrap.training.optimizers import default_hparams, make_optimizer
-from extrap.training.problem import Context, Params, Problem
+from extrap.training.problem import (
+  Context,
+  Params,
+  Problem,
+  own_hparams,
+)
 
 
 def count_flops(function: Callable, *args: object) -> float:
@@ -25,20 +30,16 @@ def count_flops(function: Callable, *args: object) -> float:
   return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def count_step_flops(
-  problem: Problem,
-  params: Params,
-  hparams: Mapping[str, jax.typing.ArrayLike] | None = None,
-) -> float:
+def count_step_flops(problem: Problem, params: Params) -> float:
   """FLOPs of the loss of one batch and its gradient, for one replica.
 
   Args:
     problem: gives the batch.
     params: of a population, leading replica axis; shapes are enough.
-    hparams: of one replica, where the loss reads them.
   """
   one = _one(params)
-  ctx = Context(jax.random.key(0), jnp.int32(0), dict(hparams or {}))
+  hparams = {name: of[0] for name, of in own_hparams(problem, (0,)).items()}
+  ctx = Context(jax.random.key(0), jnp.int32(0), hparams)
   batch = jax.eval_shape(problem.sample, ctx)
   step = jax.grad(lambda params, batch: problem.loss(params, batch, ctx)[0])
   return count_flops(step, one, batch)

@@ -34,6 +34,7 @@ from extrap.training.problem import (
   Params,
   Problem,
   optional,
+  own_hparams,
 )
 from extrap.training.ramp import parts_at
 from extrap.training.sharding import (
@@ -381,7 +382,9 @@ def make_trainer(
   mesh = mesh or make_mesh()
   check_divides(mesh, 'replica', replicas, '--replicas')
   acquaint(mesh)
-  chosen = optimizers.default_hparams(config) | dict(hparams or {})
+  chosen = optimizers.default_hparams(config)
+  chosen |= own_hparams(problem, range(seed, seed + replicas))
+  chosen |= hparams or {}
   return Trainer(
     problem=problem,
     config=config,
@@ -417,7 +420,8 @@ def fit(
     config: steps, optimizer and dispatch.
     replicas: R, seeds trained side by side in one program.
     seed: replica r is the run that `seed + r` would be by itself.
-    hparams: numbers to sweep, scalars or [R]; they replace the config's.
+    hparams: numbers to sweep, scalars or [R]; they replace the config's and
+      the problem's.
     data: stored arrays that the problem finds in `ctx.data`.
     mesh: devices; one by default.
     rules: which logical axis lies along which mesh axis.

@@ -3,7 +3,7 @@
 Shape key: R replicas. A problem sees a single replica; the loop vmaps it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import jax
@@ -35,10 +35,11 @@ class Context:
 class Problem(Protocol[Params, Examples]):
   """What is minimised.
 
-  Four members are optional: `evaluate(params, ctx) -> metrics` runs inside
+  Five members are optional: `evaluate(params, ctx) -> metrics` runs inside
   the program every `evaluate_every` steps; `project(params, ctx) -> params`
   follows the update (clipping of units); `stream(replica) -> int` says which
-  replicas share their data (none, by default);
+  replicas share their data (none, by default); `hparams(seeds) -> mapping`
+  gives further numbers of each replica that it reads in `ctx.hparams`;
   `weight(batch) -> scalar` is what a part of a batch counts in its mean loss
   (its number of rows, by default), for gradient accumulation.
   """
@@ -53,6 +54,14 @@ class Problem(Protocol[Params, Examples]):
     self, params: Params, batch: Examples, ctx: Context
   ) -> tuple[jax.Array, Metrics]:
     """The scalar loss and further scalars to log."""
+
+
+def own_hparams(
+  problem: Problem, seeds: Sequence[int]
+) -> Mapping[str, Sequence[float]]:
+  """Numbers that a problem reads beside the optimizer's, one a replica."""
+  make = optional(problem, 'hparams')
+  return make(seeds) if make else {}
 
 
 def optional(problem: Problem, name: str) -> Callable | None:
