@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 # Inherited by the processes that tests start, hence by environment.
@@ -9,6 +10,14 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 if os.environ['JAX_PLATFORMS'] == 'cpu':
   # Programs here are tiny: optimising one takes longer than it ever runs.
   os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+  # Without optimisations, half of what compiling takes. A flag that XLA does
+  # not know would end the process.
+  if version('jaxlib').startswith('0.10.'):
+    os.environ.setdefault(
+      'XLA_FLAGS',
+      '--xla_cpu_use_fusion_emitters=false '
+      '--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE',
+    )
 os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR',
   str(Path(__file__).parents[1] / '.cache' / 'jax'),
