@@ -85,22 +85,21 @@ def detail_table(results: Sequence[Result]) -> Table:
   """Success by unit, operation and range, with intervals."""
   rows = []
   for cell, intervals in cells(results).items():
+    if None in map(solved, intervals.values()):
+      rows.append([*cell, 'any range', CANNOT, *[''] * 6])
+      continue
     for interval, found in intervals.items():
       line = [*cell, interval]
       for suffix in ('', LOOSE):
-        line += [*_share(solved(found, suffix)), median_step(found, suffix)]
+        k, n = solved(found, suffix)
+        line += [f'{k} of {n}', format_limits(*wilson(k, n))]
+        line.append(median_step(found, suffix))
       rows.append([*line, _published(cell, interval, found)])
   headers = ['unit', 'operation', 'trained on']
   for epsilon in ('1e-5', '1e-4'):
     headers += [f'solved at {epsilon}', '95 %', 'median step']
   caption = "Wilson's intervals over seeds; steps: of solved runs."
   return Table([*headers, 'published'], rows, caption)
-
-
-def _share(count: tuple[int, int] | None) -> tuple[str, str]:
-  if count is None:
-    return CANNOT, ''
-  return f'{count[0]} of {count[1]}', format_limits(*wilson(*count))
 
 
 def _published(cell: Cell, interval: str, rows: Sequence[Result]) -> str:
@@ -121,5 +120,5 @@ def write_picture(results: Sequence[Result], path: Path) -> Path:
       if count := solved(rows):
         share_YX[y, ranges.index(name)] = count[0] / count[1]
   names = [' '.join(cell) for cell in table], ranges
-  title = 'Solved at epsilon 1e-5; hatched: cannot represent'
-  return share_heatmap(share_YX, names, path, title, 'seeds')
+  note = 'share of seeds at epsilon 1e-5; hatched: cannot represent'
+  return share_heatmap(share_YX, names, path, 'Solved', note)

@@ -212,11 +212,13 @@ def test_tables_show_both_conventions_and_what_cannot_be():
   assert products[2:5] == ['2 of 4', '0 of 2', '2,000']
   assert products[5:] == ['4 of 4', '2 of 2', '2,000']
   lines = detail_table(results).rows
-  assert [line[:3] for line in lines[2:]] == [
+  assert [line[:3] for line in lines] == [
+    ['nmu', 'add', 'any range'],
     ['nmu', 'mul', '1..2'],
     ['nmu', 'mul', '-2..-1'],
   ]
-  assert lines[3][3:] == [
+  assert lines[0][3] == 'cannot represent'
+  assert lines[2][3:] == [
     *('1 of 2', '9.5..90.5', '2,000'),
     *('2 of 2', '34.2..100.0', '2,000', '20 of 25'),
   ]

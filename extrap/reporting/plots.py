@@ -87,10 +87,10 @@ def share_heatmap(
   names: tuple[Sequence[str], Sequence[str]],
   path: str | os.PathLike[str],
   title: str,
-  label: str,
+  note: str,
 ) -> Path:
   """Writes `share_figure`; arguments and errors as there."""
-  return _save(share_figure(share_YX, names, title, label), path)
+  return _save(share_figure(share_YX, names, title, note), path)
 
 
 def accuracy_vs_step(
@@ -210,7 +210,7 @@ def share_figure(
   share_YX: np.ndarray,
   names: tuple[Sequence[str], Sequence[str]],
   title: str,
-  label: str,
+  note: str,
 ) -> 'Figure':
   """Draws a share for every pair of names, on a fixed scale of 0 to 100 %.
 
@@ -218,7 +218,7 @@ def share_figure(
     share_YX: between 0 and 1; nan is hatched.
     names: of the rows, from above, and of the columns.
     title: the title.
-    label: what the shares are.
+    note: below the columns.
 
   Returns:
     The figure.
@@ -230,12 +230,13 @@ def share_figure(
     raise ExtrapError('there are no shares to draw')
   high, wide = share_YX.shape
   figure, axes = _canvas(3.2 + 0.5 * wide, 1.6 + 0.24 * high)
-  _heat(figure, axes, 100 * share_YX, f'{label} (%)', 'upper', 'auto')
+  _heat(figure, axes, 100 * share_YX, 'share (%)', 'upper', 'auto')
   for axis, side in zip((axes.yaxis, axes.xaxis), names, strict=True):
     axis.set_ticks(range(len(side)), side)
   axes.tick_params(length=0, labelsize='small')
   axes.tick_params(axis='x', rotation=45)
   axes.set_title(title, loc='left', fontweight='bold')
+  figure.supxlabel(note, fontsize='small', color=NOTE_COLOUR)
   return figure
 
 
