@@ -39,8 +39,8 @@ class Problem(Protocol[Params, Examples]):
   the program every `evaluate_every` steps; `scale_updates(updates, ctx) ->
   updates` comes before the update (learning rates of parts);
   `project(params, ctx) -> params` follows it (clipping of units);
-  `stream(replica) -> int` says which
-  replicas share their data (none, by default);
+  `stream(replica) -> int` says which replicas share their data (none, by
+  default);
   `weight(batch) -> scalar` is what a part of a batch counts in its mean loss
   (its number of rows, by default), for gradient accumulation.
   """
