@@ -40,42 +40,36 @@ Commands (two CPU cores of an AMD EPYC):
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from absl import flags
 
 from experiments.nalu_tables import success_table, time_table
 from extrap import cli
+from extrap.arithmetic_runs import (
+  TRAIN,
+  check_runs,
+  rows_of,
+  train_runs,
+  trained_alike,
+)
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import (
   PUBLISHED,
-  Solved,
   nearly_perfect_error,
-  solved,
 )
-from extrap.evaluation.results import Provenance, Result
+from extrap.evaluation.results import Result
 from extrap.models.units import MODELS, two_layers
 from extrap.regression import ArithmeticArm, ArithmeticProblem, Ramp
 from extrap.reporting.report import bullets, write_tables
-from extrap.reporting.writers import read_jsonl
-from extrap.study import (
-  Kept,
-  StudyConfig,
-  provenance,
-  train_arm,
-  training_seconds,
-)
+from extrap.study import Kept, StudyConfig, provenance
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic
 from extrap.training.config import TrainConfig
-from extrap.training.flops import count_step_flops
-from extrap.training.loop import Fit
 
 STUDY = 'nalu'
 CLAIM = 'arithmetic units on subsets of 100 inputs, 100 seeds, with intervals'
@@ -100,10 +94,6 @@ RAMPS: Mapping[str, Ramp] = {
 }
 
 
-PLAIN = ('adam', 'rmsprop', 'sgd')  # They neither decay nor normalise.
-HARMLESS = ('steps', 'schedule_steps', 'save_every', 'steps_per_dispatch')
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(StudyConfig):
   """Flags of this study."""
@@ -125,20 +115,7 @@ class Config(StudyConfig):
   steps: int = option(
     5_000_000, 'optimizer steps', unit='steps', minimum=1, identity=False
   )
-  train: TrainConfig = option(
-    TrainConfig(
-      optimizer='adam',
-      learning_rate=1e-3,
-      b2=0.999,
-      clip=0.0,
-      schedule='constant',
-      warmup_steps=0,
-      evaluate_every=1_000,
-      steps_per_dispatch=1_000,
-      save_every=50_000,
-    ),
-    'training',
-  )
+  train: TrainConfig = option(TRAIN, 'training')
   task: Arithmetic = option(Arithmetic(), 'the task')
   hidden: int = option(2, 'outputs of the first layer', minimum=1)
   batch_size: int = option(128, 'examples a step', minimum=1)
@@ -161,13 +138,8 @@ class Config(StudyConfig):
   @property
   def as_published(self) -> bool:
     """Whether success may be compared with what was published."""
-    same = ('steps', 'train', 'task', 'hidden', 'batch_size', 'threshold')
-    default = Config()
-    train = dataclasses.replace(
-      self.train, **{name: getattr(default.train, name) for name in HARMLESS}
-    )
-    mine = dataclasses.replace(self, train=train)
-    return all(getattr(mine, name) == getattr(default, name) for name in same)
+    fields = ('steps', 'task', 'hidden', 'batch_size', 'threshold')
+    return trained_alike(self, Config(), fields)
 
   @property
   def blocks(self) -> dict[str, range]:
@@ -200,21 +172,10 @@ def check(config: Config) -> None:
   check_names('units', config.units, MODELS)
   if config.ops:
     check_names('ops', config.ops, OPERATIONS)
-  every, optimizer = config.train.evaluate_every, config.train.optimizer
-  if optimizer not in PLAIN or config.train.clip:
-    raise UsageError(
-      f'--train.optimizer={optimizer} --train.clip={config.train.clip:g}: one '
-      f'of {", ".join(PLAIN)}, without clipping, so that the runs of a seed do '
-      'not mix'
-    )
+  check_runs(config)
   if 'root' in config.trained_operations and min(config.task.trained) < 0:
     raise UsageError(
       '--ops=root needs inputs that are not negative: another --task.trained'
-    )
-  if not every or config.steps % every:
-    raise UsageError(
-      f'--steps={config.steps} is no multiple of --train.evaluate_every='
-      f'{every}: the last steps would not be scored'
     )
   if config.threshold == 'published' and config.task != Arithmetic():
     raise UsageError(
@@ -245,68 +206,16 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   block = dataclasses.replace(
     config, seed=config.seed + replicas.start, replicas=len(replicas)
   )
-  folder = kept.run.path / 'arms' / name.replace(' ', '_')
-  trained = train_arm(
-    problem(block),
-    block,
-    kept.run,
-    name,
-    kept.stop,
-    folder,
-  )
-  records = read_jsonl(folder / 'metrics.jsonl')
-  records = [r for r in records if 'held_out/loss' in r]  # It is finite.
-  source = account_of_run(block, trained, folder)
+  runs = train_runs(STUDY, problem(block), block, kept, name)
   rows = []
   for unit in config.units:
     for operation in config.operations(unit):
       threshold = threshold_of(config, operation)
-      found = score(block, unit, operation, records, threshold)
-      notes = json.loads(source.hparams) | {'threshold': threshold}
-      of_cell = dataclasses.replace(source, arm=unit, hparams=json.dumps(notes))
-      found = found.where(trained.finite)
-      rows += rows_of(of_cell, operation, str(config.task.inputs), found)
+      notes = {'as_published': config.as_published, 'threshold': threshold}
+      source = runs.source_of(unit, **notes)
+      found = runs.solved(unit, operation, threshold)
+      rows += rows_of(source, operation, str(config.task.inputs), found)
   return rows
-
-
-def account_of_run(config: Config, trained: Fit, folder: Path) -> Provenance:
-  """What one of the runs that share a program has cost, without its unit."""
-  runs = sum(len(config.operations(unit)) for unit in config.units)
-  each = count_step_flops(problem(config), trained.params) / runs
-  notes = {'runs_a_seed': runs, 'as_published': config.as_published}
-  return Provenance(
-    study=STUDY,
-    arm='',
-    rung='',
-    seeds=config.seeds,
-    steps=(config.steps,) * config.replicas,
-    samples=(config.steps * config.batch_size,) * config.replicas,
-    flops=(config.steps * each,) * config.replicas,
-    seconds=training_seconds(folder) / config.replicas / runs,
-    checkpoint='validation',
-    hparams=json.dumps(notes),
-  )
-
-
-def score(
-  config: Config,
-  unit: str,
-  operation: str,
-  records: Sequence[Mapping[str, object]],
-  threshold: float,
-) -> Solved:
-  """The criterion on what was noted of one model and operation."""
-
-  def series(what: str) -> np.ndarray:
-    # What is nan in all seeds is not recorded.
-    name, none = f'held_out/{what}/{unit}/{operation}', [None] * config.replicas
-    return np.array([record.get(name, none) for record in records], float)
-
-  return solved(
-    np.array([record['step'] for record in records]),
-    *map(series, ('validation', 'test', 'sparsity')),
-    threshold,
-  )
 
 
 def threshold_of(config: Config, operation: str) -> float:
@@ -314,24 +223,6 @@ def threshold_of(config: Config, operation: str) -> float:
   if config.threshold == 'published':
     return PUBLISHED[operation]
   return nearly_perfect_error(config.task, operation)
-
-
-def rows_of(
-  source: Provenance, operation: str, size: str, found: Solved
-) -> list[Result]:
-  """One row a metric and replica."""
-  rows = []
-  for replica, success in enumerate(found.success):
-    rows.append(
-      source.row(
-        replica, operation, size, 'solved', float(success), 1, int(success)
-      )
-    )
-    for metric in ('step', 'test', 'sparsity'):
-      value = float(getattr(found, metric)[replica])
-      value = value if np.isfinite(value) else None
-      rows.append(source.row(replica, operation, size, metric, value, 1))
-  return rows
 
 
 def write_report_of(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from extrap.evaluation.likelihood import beta_mean, gamma_mean, newcombe
 from extrap.evaluation.results import Result, select
 from extrap.evaluation.statistics import Interval, wilson
-from extrap.reporting.tables import Table, format_percent
+from extrap.reporting.tables import Table, format_limits, format_percent
 
 SEEDS = 100  # of every published cell
 ORDER = ('mul', 'div', 'add', 'sub', 'root', 'squared')
@@ -87,7 +87,7 @@ def success_table(results: Sequence[Result]) -> Table:
   for unit, operation in cells(results):
     found = select(results, arm=unit, split=operation, metric='solved')
     k, n = sum(row.successes for row in found), len(found)
-    limits = _limits(*wilson(k, n))
+    limits = format_limits(*wilson(k, n))
     line = [unit, operation, f'{k} of {n}', format_percent(k / n), limits]
     if not comparable(found[0]):
       rows.append([*line, '', '', ''])
@@ -95,14 +95,12 @@ def success_table(results: Sequence[Result]) -> Table:
     there = SOLVED[unit][ORDER.index(operation)]
     low, high = newcombe((k, n), (there, SEEDS))
     agrees = 'yes' if low <= 0 <= high else 'no'
-    rows.append([*line, f'{there} of {SEEDS}', _limits(low, high), agrees])
+    rows.append(
+      [*line, f'{there} of {SEEDS}', format_limits(low, high), agrees]
+    )
   headers = ['unit', 'operation', 'solved', 'share', '95 %']
   headers += ['published', 'difference, 95 %', 'holds 0']
   return Table(headers, rows, "Wilson's intervals; difference: Newcombe's.")
-
-
-def _limits(low: float, high: float) -> str:
-  return f'{100 * low:.1f}..{100 * high:.1f}'
 
 
 def time_table(results: Sequence[Result]) -> Table:

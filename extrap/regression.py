@@ -4,26 +4,35 @@ A replica is a seed: all its runs, one for each model and operation, share its
 inputs and its subsets, as in the original protocol; seeds share nothing. One
 program trains them all, so that the inputs are drawn once for all runs.
 
+Each arm may have a learning rate, a limit of its gradients and a schedule of
+its regulariser of its own: the updates of optimizers such as Adam's do not mix
+runs, so that a factor of the updates is one of the learning rate.
+
 Shape key: B examples, I inputs, K = 2 subsets, O operations of an arm.
 """
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from extrap.models.units.base import FUNCTIONS
 from extrap.models.weights import dot
 from extrap.randomness import named
-from extrap.tasks.arithmetic import OPERATIONS, Arithmetic, scaled
+from extrap.tasks.arithmetic import OPERATIONS, Arithmetic, Range, scaled
 from extrap.training.problem import Context, Metrics
 
 # Of numpy's generators of the held-out sets of all runs (stable-nalu).
 HELD_OUT = {'validation': 43953907, 'test': 8689336}
+
+# The range that each is drawn from.
+SPLITS = {'validation': 'trained', 'test': 'tested'}
 
 FAILED = 1e30  # An error from which on a run has failed; sums stay finite.
 
@@ -70,19 +79,77 @@ class Ramp:
 
 
 @dataclasses.dataclass(frozen=True)
+class Growth:
+  """The factor of a regulariser, which grows tenfold every so many steps."""
+
+  factor: float
+  largest: float
+  every: int = 10_000
+
+  def at(self, step: jax.Array) -> jax.Array:
+    """The factor at a step."""
+    grown = self.factor * 10.0 ** (step // self.every)
+    return jnp.minimum(grown, self.largest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """Of the gradient of a run; that beyond them is cut off, or scaled down.
+
+  Attributes:
+    element: largest size of an element.
+    norm: largest norm.
+  """
+
+  element: float = math.inf
+  norm: float = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
 class ArithmeticArm:
-  """One model, which learns each of some operations by itself."""
+  """One model, which learns each of some operations by itself.
+
+  Attributes:
+    model: the model.
+    operations: what it learns.
+    ramp: of its regulariser.
+    ramps: of single operations, in its place.
+    below: error of a batch from which on a run has no regulariser.
+    rate: factor of the learning rate.
+    limits: of a run's gradient.
+  """
 
   model: Model
   operations: tuple[str, ...]
-  ramp: Ramp = Ramp()
+  ramp: Ramp | Growth = Ramp()
+  ramps: Mapping[str, Ramp | Growth] = dataclasses.field(default_factory=dict)
+  below: float = math.inf
+  rate: float = 1.0
+  limits: Limits = Limits()
+
+  @property
+  def schedules(self) -> list[Ramp | Growth]:
+    """One an operation."""
+    return [self.ramps.get(op, self.ramp) for op in self.operations]
+
+  @property
+  def regularised(self) -> bool:
+    """Whether any operation has a regulariser."""
+    return any(schedule.factor for schedule in self.schedules)
+
+  def factors(self, step: jax.Array, error_O: jax.Array) -> jax.Array:
+    """Of the regulariser in every operation, [O], given the batch's errors."""
+    factor_O = jnp.stack([schedule.at(step) for schedule in self.schedules])
+    return jnp.where(error_O < self.below, factor_O, 0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ArithmeticProblem:
   """All arms of a seed.
 
-  `hparams['offset']` says where the subsets of a seed begin.
+  `hparams['offset']` says where the subsets of a seed begin. Ranges are the
+  task's; or, so that one program serves several, `data['trained']` and
+  `data['tested']` are, the limits of two intervals each (`halves`).
 
   A run whose error passes 1e30, or of whose gradient anything is not finite,
   has failed, for good: its gradient is 0 from then on, its errors are nan, and
@@ -124,22 +191,25 @@ class ArithmeticProblem:
 
   def sample(self, ctx: Context) -> jax.Array:
     """Inputs, [B, I]."""
-    return self.task.sample(ctx.key, self.batch_size)
+    interval = self._interval('trained', ctx)
+    return self.task.sample(ctx.key, self.batch_size, interval)
 
   def loss(
     self, params: Params, x_BI: jax.Array, ctx: Context
   ) -> tuple[jax.Array, Metrics]:
     """The sum over all runs; their gradients do not mix."""
     weights = {
-      name: jax.vmap(_guarded)(of['weights'], of['alive'])
+      name: jax.vmap(functools.partial(_guarded, self.arms[name].limits))(
+        of['weights'], of['alive']
+      )
       for name, of in params.items()
     }
     total = jnp.zeros(())
     for name, error_O in self._errors(weights, x_BI, ctx, ctx.key).items():
       arm = self.arms[name]
-      if arm.ramp.factor:
+      if arm.regularised:
         penalty_O = jax.vmap(arm.model.penalty)(weights[name])
-        error_O += arm.ramp.at(ctx.step) * penalty_O
+        error_O += arm.factors(ctx.step, error_O) * penalty_O
       total += jnp.sum(_bounded(error_O))
     return total, {}
 
@@ -165,6 +235,14 @@ class ArithmeticProblem:
       errors[name] = jnp.mean((y_OB - target_OB) ** 2, axis=1)
     return errors
 
+  def scale_updates(self, updates: Params, ctx: Context) -> Params:
+    """Updates of every arm, times its factor of the learning rate."""
+    del ctx
+    return {
+      name: jax.tree.map(lambda leaf, arm=self.arms[name]: arm.rate * leaf, of)
+      for name, of in updates.items()
+    }
+
   def project(self, params: Params, ctx: Context) -> Params:
     """Weights of every arm clipped to where they belong."""
     del ctx
@@ -178,8 +256,8 @@ class ArithmeticProblem:
     """Held-out errors and sparsity of every run, and the sum as the loss."""
     weights = {name: of['weights'] for name, of in params.items()}
     metrics = {}
-    for split, interval in self._splits().items():
-      x_BI = self._inputs(split, interval)
+    for split, name in SPLITS.items():
+      x_BI = self._inputs(split, self._interval(name, ctx))
       for name, error_O in self._errors(weights, x_BI, ctx, None).items():
         alive_O = params[name]['alive'] == 1
         error_O = jnp.where(alive_O, error_O, jnp.nan)
@@ -191,11 +269,15 @@ class ArithmeticProblem:
     finite = [jnp.where(jnp.isfinite(v), v, 0.0) for v in errors]
     return metrics | {'loss': jnp.sum(jnp.stack(finite))}
 
-  def _splits(self) -> dict[str, tuple[float, ...]]:
-    return {'validation': self.task.trained, 'test': self.task.tested}
+  def _interval(self, name: str, ctx: Context) -> Range | tuple[jax.Array, ...]:
+    if ctx.data is None:
+      return getattr(self.task, name)
+    return tuple(ctx.data[name])
 
-  def _inputs(self, split: str, interval: tuple[float, ...]) -> jax.Array:
-    """The same numbers for every seed, a constant of the program; [B, I]."""
+  def _inputs(
+    self, split: str, interval: Range | tuple[jax.Array, ...]
+  ) -> jax.Array:
+    """Of the same numbers for every seed, constants of the program; [B, I]."""
     rng = np.random.RandomState(HELD_OUT[split])
     share_BI = rng.uniform(size=(self.held_out, self.task.inputs))
     return scaled(share_BI.astype(np.float32), interval)
@@ -258,26 +340,43 @@ def by_operation(
   }
 
 
-@jax.custom_vjp
-def _guarded(weights: Weights, alive: jax.Array) -> Weights:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _guarded(limits: Limits, weights: Weights, alive: jax.Array) -> Weights:
   """The weights of a run; what is not finite in their gradient ends the run.
 
   The gradient is 0 then, and that of `alive` 1: an optimizer moves it from 1,
-  to which it never comes back.
+  to which it never comes back. Otherwise it is kept within its limits.
   """
-  del alive
+  del limits, alive
   return weights
 
 
-def _guard(weights: Weights, alive: jax.Array) -> tuple[Weights, jax.Array]:
+def _guard(
+  limits: Limits, weights: Weights, alive: jax.Array
+) -> tuple[Weights, jax.Array]:
+  del limits
   return weights, alive
 
 
-def _pass_on(alive: jax.Array, grads: Weights) -> tuple[Weights, jax.Array]:
+def _pass_on(
+  limits: Limits, alive: jax.Array, grads: Weights
+) -> tuple[Weights, jax.Array]:
   finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads)]
   goes = jnp.stack(finite).all() & (alive == 1)
+  grads = _limited(grads, limits)
   grads = jax.tree.map(lambda leaf: jnp.where(goes, leaf, 0.0), grads)
   return grads, jnp.where(goes, 0.0, 1.0)
+
+
+def _limited(grads: Weights, limits: Limits) -> Weights:
+  """A gradient within its limits."""
+  if limits.element < math.inf:
+    most = limits.element
+    grads = jax.tree.map(lambda leaf: jnp.clip(leaf, -most, most), grads)
+  if limits.norm < math.inf:
+    share = limits.norm / jnp.maximum(optax.tree.norm(grads), limits.norm)
+    grads = jax.tree.map(lambda leaf: share * leaf, grads)
+  return grads
 
 
 _guarded.defvjp(_guard, _pass_on)

@@ -198,6 +198,7 @@ def train_arm(
   stop: Callable[[], bool],
   folder: Path | None = None,
   hparams: Mapping[str, Sequence[float]] | None = None,
+  data: dict[str, np.ndarray] | None = None,
 ) -> Fit:
   """Trains with progress, metrics, checkpoints and resumption.
 
@@ -210,6 +211,8 @@ def train_arm(
       study, so that none is lost between two arms.
     folder: where a further arm keeps its files; None for the main arm.
     hparams: numbers of each replica, in place of the config's.
+    data: stored arrays that all replicas read; arguments of the program, so
+      that others of their shapes need no other program.
 
   Raises:
     Preempted: after SIGTERM, everything saved.
@@ -231,6 +234,7 @@ def train_arm(
       replicas=config.replicas,
       seed=config.seed,
       hparams=hparams,
+      data=data,
       mesh=make_mesh(config.mesh),
       checkpoints=checkpoints,
       init_from=other,

@@ -12,6 +12,7 @@ from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import (
   PUBLISHED,
   nearly_perfect_error,
+  single_module_error,
   solved,
 )
 from extrap.randomness import counted_uniform, named
@@ -117,3 +118,38 @@ def test_a_run_is_scored_where_its_validation_error_is_least():
   np.testing.assert_array_equal(found.step, [np.nan, 3000, 2000, np.nan])
   np.testing.assert_array_equal(found.test, [9, 0.5, 0.5, np.nan])
   np.testing.assert_array_equal(found.sparsity, [4, 9, 6, np.nan])
+
+
+# How the nearly perfect module is wrong, from the benchmark's own program.
+WRONG = {
+  'add': lambda a, b, e: a + b - e * (abs(a) + abs(b)),
+  'sub': lambda a, b, e: a - b - e * (abs(a) + abs(b)),
+  'mul': lambda a, b, e: (1 - e) ** 2 * a * b,
+  'div': lambda a, b, e: (1 - e) / (1 + e) * a / b,
+}
+
+
+@pytest.mark.parametrize('epsilon', [1e-5, 1e-4])
+@pytest.mark.parametrize(
+  'interval', [(-6.1, -1.2), (0.2, 2.0), (-6.0, -2.0, 2.0, 6.0)]
+)
+@pytest.mark.parametrize('operation', WRONG)
+def test_a_single_module_has_its_threshold_in_closed_form(
+  operation, interval, epsilon
+):
+  share_BI = np.random.default_rng(0).uniform(size=(200_000, 2))
+  a, b = scaled(share_BI, interval).T
+  exact = OPERATIONS[operation](a, b)
+  error = np.mean((WRONG[operation](a, b, epsilon) - exact) ** 2)
+  found = single_module_error(operation, interval, epsilon)
+  assert found == pytest.approx(error, rel=0.02)
+
+
+def test_thresholds_of_single_modules_are_known():
+  for operation, wanted in (('add', 6.67e-9), ('mul', 1.20e-7)):
+    found = single_module_error(operation, (2.0, 6.0))
+    assert found == pytest.approx(wanted, rel=0.01)
+  loose = single_module_error('div', (2.0, 6.0), 1e-4)
+  assert loose == pytest.approx(5.78e-8, rel=0.01)
+  with pytest.raises(ValueError, match='has 0 inside'):
+    single_module_error('div', (-2.0, 2.0))

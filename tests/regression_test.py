@@ -8,9 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from extrap.models.units import MODELS, two_layers
-from extrap.regression import ArithmeticArm, ArithmeticProblem, Ramp, joined
-from extrap.tasks.arithmetic import Arithmetic
+from extrap.models.units import MODELS, UNITS, UnitLayer, two_layers
+from extrap.randomness import named
+from extrap.regression import (
+  SPLITS,
+  ArithmeticArm,
+  ArithmeticProblem,
+  Growth,
+  Limits,
+  Ramp,
+  joined,
+)
+from extrap.tasks.arithmetic import Arithmetic, halves
 from extrap.training.config import TrainConfig
 from extrap.training.loop import fit
 from extrap.training.problem import Context
@@ -168,7 +177,7 @@ def test_held_out_sets_are_those_of_the_original():
     ('validation', 43953907, 1, 2),
     ('test', 8689336, 2, 6),
   ):
-    x_BI = problem._inputs(split, problem._splits()[split])
+    x_BI = problem._inputs(split, getattr(TASK, SPLITS[split]))
     assert x_BI.shape == (10_000, 100)
     wanted = np.random.RandomState(seed).uniform(low, high, (10_000, 100))
     np.testing.assert_allclose(x_BI, wanted, rtol=1e-6)
@@ -178,6 +187,84 @@ def test_the_regulariser_sets_in_between_its_steps():
   ramp = Ramp(10.0, 100, 200)
   at = [float(ramp.at(jnp.int32(step))) for step in (0, 100, 150, 200, 999)]
   assert at == [0.0, 0.0, 5.0, 10.0, 10.0]
+
+
+def test_a_growing_regulariser_is_ten_times_as_large_every_so_often():
+  growth = Growth(1e-7, 1e-5)
+  steps = (0, 9_999, 10_000, 20_000, 49_999)
+  at = [float(growth.at(jnp.int32(step))) for step in steps]
+  np.testing.assert_allclose(at, [1e-7, 1e-7, 1e-6, 1e-5, 1e-5], rtol=1e-5)
+
+
+def test_regularisers_are_of_an_operation_and_of_runs_that_have_learned():
+  arm = ArithmeticArm(
+    two_layers('npu'),
+    ('mul', 'div', 'add'),
+    ramps={'mul': Growth(1e-7, 1e-5), 'div': Growth(1e-9, 1e-7)},
+    below=1.0,
+  )
+  assert arm.regularised and not NAU.regularised
+  low, high = jnp.array([0.5, 0.5, 0.5]), jnp.array([0.5, 2.0, 0.5])
+  for error_O, wanted in ((low, [1e-6, 1e-8, 0]), (high, [1e-6, 0, 0])):
+    found = arm.factors(jnp.int32(10_000), error_O)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('limits', 'wanted'),
+  [
+    (Limits(), (200.0, 100.0)),
+    (Limits(element=0.5), (0.5, 0.5)),
+    (Limits(norm=0.5), (0.5 / 1.25**0.5, 0.25 / 1.25**0.5)),
+    (Limits(norm=1e3), (200.0, 100.0)),
+  ],
+)
+def test_gradients_are_kept_within_limits_run_by_run(limits, wanted):
+  task = Arithmetic(inputs=2, subset=0.5, overlap=0.0)
+  arm = ArithmeticArm(
+    UnitLayer(UNITS.get('nau')(), 1), ('add', 'sub'), limits=limits
+  )
+  problem = ArithmeticProblem(task=task, arms={'nau': arm})
+  params = problem.init(jax.random.key(0))
+  # Of sums the error is -10, of differences 0: its gradient is not limited.
+  x_BI = jnp.array([[10.0, 5.0]])
+  weights = {'weight': jnp.array([[[0.5], [0.0]], [[1.0], [-1.0]]])}
+  params = {'nau': params['nau'] | {'weights': weights}}
+  ctx = Context(jax.random.key(0), jnp.int32(0), {'offset': 0.0})
+  grads = jax.grad(lambda p: problem.loss(p, x_BI, ctx)[0])(params)['nau']
+  first, second = grads['weights']['weight'][:, :, 0]
+  np.testing.assert_allclose(first, -np.array(wanted), rtol=1e-5)
+  np.testing.assert_array_equal(second, 0.0)
+
+
+def test_an_arm_has_its_own_learning_rate():
+  arms = {
+    'slow': dataclasses.replace(NAU, ramp=Ramp()),
+    'fast': dataclasses.replace(NAU, rate=5.0),
+  }
+  one = dataclasses.replace(CONFIG, steps=1, evaluate_every=0)
+  problem = make(arms)
+  fitted = fit(problem, one, replicas=1, hparams={'offset': [0.0]})
+  before = problem.init(named(jax.random.key(0), 'init'))
+  for name, rate in (('slow', 1e-2), ('fast', 5e-2)):
+    old, new = (p[name]['weights']['first'] for p in (before, fitted.params))
+    moved = np.abs(new['weight'][0] - old['weight'])
+    # Whatever its gradient, Adam's first update is as large as the rate.
+    np.testing.assert_allclose(moved, rate, rtol=1e-3)
+
+
+def test_ranges_may_be_data():
+  problem = make({})
+  data = {
+    'trained': np.array(halves((10.0, 20.0)), np.float32),
+    'tested': np.array((-6.0, -2.0, 2.0, 6.0), np.float32),
+  }
+  ctx = Context(jax.random.key(0), jnp.int32(0), {}, data)
+  plain = problem.sample(ctx.replace(data=None))
+  np.testing.assert_allclose(problem.sample(ctx), 10 * plain, rtol=1e-6)
+  x_BI = problem._inputs('test', problem._interval('tested', ctx))
+  assert ((np.abs(x_BI) >= 2) & (np.abs(x_BI) <= 6)).all()
+  assert (x_BI < 0).any() and (x_BI > 0).any()
 
 
 def test_the_regulariser_is_in_the_loss():

@@ -488,6 +488,21 @@ def test_grid_refuses_two_arms():
     plots.grid_figure(results, 10, 'Grid')
 
 
+def test_shares_have_named_rows_and_columns():
+  share_YX = np.array([[1.0, 0.5, np.nan]])
+  names = ['nmu mul'], ['1..2', '-2..2', '0..1']
+  figure = plots.share_figure(share_YX, names, 'Solved', 'of 25 seeds')
+  axes = figure.axes[0]
+  (image,) = axes.images
+  assert image.get_clim() == (0, 100)
+  assert figure.get_supxlabel() == 'of 25 seeds'
+  np.testing.assert_array_equal(image.get_array()[0, :2], [100, 50])
+  assert [t.get_text() for t in axes.get_xticklabels()] == names[1]
+  assert [t.get_text() for t in axes.get_yticklabels()] == names[0]
+  with pytest.raises(ExtrapError, match='no shares'):
+    plots.share_figure(share_YX[:0], names, 'Solved', 'seeds')
+
+
 def test_training_curves_show_replicas_as_a_band():
   records = [
     {'step': step, 'train/loss': [4.0 / step, 2.0 / step, math.nan]}

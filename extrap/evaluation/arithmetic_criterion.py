@@ -7,6 +7,10 @@ and Johansen 2019, arXiv 1910.01888). The published thresholds belong to subsets
 of 26 inputs that share 13, one more each than those that are trained on; they
 are the default, as every published success rate is by them.
 
+A single module of two inputs has no first layer; there the nearly perfect model
+has weights that are wrong by epsilon (Mistry, Farrahi and Hare 2022, arXiv
+2101.09530), and its error has a closed form.
+
 Shape key: B examples, I inputs, K = 2 subsets, N evaluations, R replicas.
 """
 
@@ -16,7 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from extrap.tasks.arithmetic import OPERATIONS, Arithmetic, scaled
+from extrap.tasks.arithmetic import OPERATIONS, Arithmetic, Range, scaled
 
 EPSILON = 1e-5
 # AndreasMadsen/stable-nalu, of 100 inputs from U[2, 6].
@@ -56,6 +60,37 @@ def nearly_perfect_error(
     error_B = apply(*(x_BI @ near_IK).T) - apply(*(x_BI @ exact_IK).T)
     total += float(np.sum(error_B**2))
   return total / rows
+
+
+def single_module_error(
+  operation: str, interval: Range, epsilon: float = EPSILON
+) -> float:
+  """Mean squared error of a nearly perfect module of two inputs.
+
+  Sums and differences are less by epsilon times the magnitude of each input,
+  products have the factor (1 - epsilon)^2, and ratios (1 - epsilon) / (1 +
+  epsilon), as in bmistry4/nalm-benchmark, which draws a million examples.
+
+  Args:
+    operation: 'add', 'sub', 'mul' or 'div'.
+    interval: of the inputs, one or two of equal width, without 0.
+    epsilon: 1e-5 in the benchmark's list of its settings, 1e-4 in the program
+      that makes its thresholds.
+
+  Raises:
+    ValueError: 0 is inside an interval.
+  """
+  pairs = list(zip(interval[::2], interval[1::2], strict=True))
+  if any(low <= 0 <= high for low, high in pairs):
+    raise ValueError(f'{interval} has 0 inside')
+  size = np.mean([abs(low + high) / 2 for low, high in pairs])
+  square = np.mean([(a * a + a * b + b * b) / 3 for a, b in pairs])
+  inverse = np.mean([1 / (a * b) for a, b in pairs])  # Mean of 1 / x^2.
+  if operation in ('add', 'sub'):
+    return float(epsilon**2 * 2 * (square + size**2))
+  if operation == 'mul':
+    return float(((1 - epsilon) ** 2 - 1) ** 2 * square**2)
+  return float(((1 - epsilon) / (1 + epsilon) - 1) ** 2 * square * inverse)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,6 +82,17 @@ def grid_heatmap(
   return _save(grid_figure(results, train_size, title, **columns), path)
 
 
+def share_heatmap(
+  share_YX: np.ndarray,
+  names: tuple[Sequence[str], Sequence[str]],
+  path: str | os.PathLike[str],
+  title: str,
+  note: str,
+) -> Path:
+  """Writes `share_figure`; arguments and errors as there."""
+  return _save(share_figure(share_YX, names, title, note), path)
+
+
 def accuracy_vs_step(
   results: Iterable[Result], path: str | os.PathLike[str], title: str
 ) -> Path:
@@ -186,24 +197,46 @@ def grid_figure(
     raise ExtrapError("no result has a size such as '20x35'")
   sides = [sorted({pair[side] for pair in grid}) for side in (0, 1)]
   figure, axes = _canvas(6.4, 5.9)
-  image = axes.imshow(
-    _percent_matrix(grid, *sides),
-    origin='lower',
-    aspect='equal',
-    cmap='viridis',
-    vmin=0,
-    vmax=100,
-    interpolation='nearest',
-  )
-  axes.set_facecolor('white')
-  axes.patch.set(hatch='////', edgecolor='#999999')
-  bar = figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02)
-  bar.set_label('exact match (%)')
-  bar.outline.set_visible(False)
+  percent_YX = _percent_matrix(grid, *sides)
+  _heat(figure, axes, percent_YX, 'exact match (%)', 'lower', 'equal')
   _mark_square(axes, sides, train_size)
   _size_ticks(axes, sides)
   axes.set_title(title, loc='left', fontweight='bold')
   figure.supxlabel(_grid_note(grid), fontsize='small', color=NOTE_COLOUR)
+  return figure
+
+
+def share_figure(
+  share_YX: np.ndarray,
+  names: tuple[Sequence[str], Sequence[str]],
+  title: str,
+  note: str,
+) -> 'Figure':
+  """Draws a share for every pair of names, on a fixed scale of 0 to 100 %.
+
+  Args:
+    share_YX: between 0 and 1; nan is hatched.
+    names: of the rows, from above, and of the columns.
+    title: the title.
+    note: below the columns.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ExtrapError: there is nothing to draw.
+  """
+  if not share_YX.size:
+    raise ExtrapError('there are no shares to draw')
+  high, wide = share_YX.shape
+  figure, axes = _canvas(3.2 + 0.5 * wide, 1.6 + 0.24 * high)
+  _heat(figure, axes, 100 * share_YX, 'share (%)', 'upper', 'auto')
+  for axis, side in zip((axes.yaxis, axes.xaxis), names, strict=True):
+    axis.set_ticks(range(len(side)), side)
+  axes.tick_params(length=0, labelsize='small')
+  axes.tick_params(axis='x', rotation=45)
+  axes.set_title(title, loc='left', fontweight='bold')
+  figure.supxlabel(note, fontsize='small', color=NOTE_COLOUR)
   return figure
 
 
@@ -288,6 +321,31 @@ def _canvas(width: float = 7.2, height: float = 4.6) -> tuple['Figure', 'Axes']:
   axes = figure.add_subplot()
   axes.spines[['top', 'right']].set_visible(False)
   return figure, axes
+
+
+def _heat(
+  figure: 'Figure',
+  axes: 'Axes',
+  percent_YX: np.ndarray,
+  label: str,
+  origin: str,
+  aspect: str,
+) -> None:
+  """Draws percentages on a fixed scale; what is nan is hatched."""
+  image = axes.imshow(
+    percent_YX,
+    origin=origin,
+    aspect=aspect,
+    cmap='viridis',
+    vmin=0,
+    vmax=100,
+    interpolation='nearest',
+  )
+  axes.set_facecolor('white')
+  axes.patch.set(hatch='////', edgecolor='#999999')
+  bar = figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02)
+  bar.set_label(label)
+  bar.outline.set_visible(False)
 
 
 def _save(figure: 'Figure', path: str | os.PathLike[str]) -> Path:

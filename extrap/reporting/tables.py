@@ -106,6 +106,11 @@ def format_percent(fraction: float, decimals: int = 1) -> str:
   return f'{rounded:.{decimals}f} %'
 
 
+def format_limits(low: float, high: float) -> str:
+  """Writes an interval of fractions in percent, without the unit."""
+  return f'{100 * low:.1f}..{100 * high:.1f}'
+
+
 def exact_match_table(
   results: Iterable[Result],
   arms: Sequence[str],

@@ -85,13 +85,20 @@ class Arithmetic:
     inside_IK = (place_I1 >= start_1K) & (place_I1 < start_1K + self.size)
     return inside_IK.astype(jnp.float32)
 
-  def sample(self, key: jax.Array, rows: int) -> jax.Array:
-    """Inputs of training, [B, I]."""
+  def sample(
+    self,
+    key: jax.Array,
+    rows: int,
+    interval: Range | tuple[jax.Array, ...] | None = None,
+  ) -> jax.Array:
+    """Inputs, [B, I], from an interval; by default, that of training."""
     share_BI = counted_uniform(key, (rows, self.inputs))
-    return scaled(share_BI, self.trained)
+    return scaled(share_BI, interval or self.trained)
 
 
-def scaled(share_BI: jax.Array, interval: Range) -> jax.Array:
+def scaled(
+  share_BI: jax.Array, interval: Range | tuple[jax.Array, ...]
+) -> jax.Array:
   """Uniform numbers of [0, 1), of jax or numpy, over an interval or two."""
   low, high = interval[:2]
   if len(interval) == 2:
@@ -99,6 +106,15 @@ def scaled(share_BI: jax.Array, interval: Range) -> jax.Array:
   second_BI = share_BI >= 0.5  # Halves of [0, 1) are the coin.
   share_BI = 2 * share_BI - second_BI
   return low + (high - low) * share_BI + (interval[2] - low) * second_BI
+
+
+def halves(interval: Range) -> Range:
+  """The same range as two intervals of equal width, if it is one."""
+  if len(interval) == 4:
+    return interval
+  low, high = interval
+  middle = (low + high) / 2
+  return low, middle, middle, high
 
 
 def check_range(name: str, interval: Range) -> None:

@@ -245,6 +245,8 @@ class Trainer:
     (loss, metrics), grads = self._differentiate(state.params, batch, ctx)
     optimizer = optimizers.make_optimizer(self.config, hparams)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    if scale := optional(self.problem, 'scale_updates'):
+      updates = scale(updates, ctx)
     params = optax.apply_updates(state.params, updates)
     if project := optional(self.problem, 'project'):
       params = project(params, ctx)

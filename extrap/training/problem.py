@@ -35,11 +35,13 @@ class Context:
 class Problem(Protocol[Params, Examples]):
   """What is minimised.
 
-  Five members are optional: `evaluate(params, ctx) -> metrics` runs inside
-  the program every `evaluate_every` steps; `project(params, ctx) -> params`
-  follows the update (clipping of units); `stream(replica) -> int` says which
-  replicas share their data (none, by default); `hparams(seeds) -> mapping`
-  gives further numbers of each replica that it reads in `ctx.hparams`;
+  Six members are optional: `evaluate(params, ctx) -> metrics` runs inside
+  the program every `evaluate_every` steps; `scale_updates(updates, ctx) ->
+  updates` comes before the update (learning rates of parts);
+  `project(params, ctx) -> params` follows it (clipping of units);
+  `stream(replica) -> int` says which replicas share their data (none, by
+  default); `hparams(seeds) -> mapping` gives further numbers of each replica
+  that it reads in `ctx.hparams`;
   `weight(batch) -> scalar` is what a part of a batch counts in its mean loss
   (its number of rows, by default), for gradient accumulation.
   """

@@ -166,6 +166,22 @@ class UnitLayer(nn.Module):
     return self.unit.apply(weights, x_BI, key)
 
   @nn.nowrap
+  def products(self, params: Weights) -> dict[str, jax.Array]:
+    """What inputs are multiplied by, as `Unit.products`."""
+    return self.unit.products(params)
+
+  @nn.nowrap
+  def finish(
+    self,
+    params: Weights,
+    product: Mapping[str, jax.Array],
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    """What the unit makes of these products, [B, O]."""
+    del key
+    return self.unit.finish(params, product)
+
+  @nn.nowrap
   def project(self, params: Weights) -> Weights:
     """Parameters clipped to where they belong, after an update."""
     return self.unit.project(params)
