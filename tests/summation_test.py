@@ -133,7 +133,25 @@ def test_a_step_tells_whether_a_sum_of_equal_digits_goes_on():
 
 
 def test_the_same_row_is_drawn_into_every_shape():
-  check_same_row(Summation(operands=4, alike=0.5), [4], 4, 7)
+  for varies in (False, True):
+    task = Summation(operands=4, alike=0.5, alike_varies=varies)
+    check_same_row(task, [4], 4, 7)
+
+
+def test_the_chance_of_like_digits_may_vary_by_row():
+  """Equal numbers are common then, and so are rows of no like digits."""
+  size_B1 = jnp.full((1000, 1), 3)
+  shares = []
+  for varies in (False, True):
+    task = Summation(operands=2, alike=0.5, alike_varies=varies)
+    tokens_BT = task.sample(jax.random.key(0), size_B1, max_size=3).tokens
+    pairs = [task.read(tokens_T)[0] for tokens_T in np.asarray(tokens_BT)]
+    pairs = [(a, b) for a, b in pairs if len(str(a)) == len(str(b)) == 3]
+    shares.append(np.mean([a == b for a, b in pairs]))
+  # (1/2 + 1/20)^3, and the mean of (u + (1 - u) / 10)^3 over 0 <= u <= 1.
+  assert shares == pytest.approx([0.166, 0.278], abs=0.05)
+  with pytest.raises(UsageError, match='at most 1'):
+    Summation(alike=0.6, alike_varies=True)
 
 
 def test_digits_may_be_like_those_of_the_number_before():

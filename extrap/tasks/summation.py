@@ -48,6 +48,11 @@ class Summation(NumberTask):
     minimum=0.0,
     maximum=1.0,
   )
+  alike_varies: bool = option(
+    False,
+    'draw that chance for each row, uniformly around --task.alike: rows of '
+    'which nearly all digits are equal are common then',
+  )
 
   axes = ('digits',)
   separators: ClassVar[tuple[str, ...]] = ('+', '=', '>')
@@ -58,6 +63,11 @@ class Summation(NumberTask):
       raise UsageError(
         f'at least --task.fewest={self.fewest} numbers, but at most '
         f'--task.operands={self.operands}'
+      )
+    if self.alike_varies and self.alike > 0.5:
+      raise UsageError(
+        f'--task.alike={self.alike:g}: a chance that varies is uniform in 0 to '
+        'twice that, at most 1'
       )
 
   @property
@@ -120,13 +130,17 @@ class Summation(NumberTask):
     """Numbers of which some digits are those of the number before."""
     rows, _, places = number_BKN.shape
     place_N = jnp.arange(places)[None]
+    chance_B1 = jnp.full((rows, 1), self.alike)
+    if self.alike_varies:
+      share_B1 = jax.random.uniform(named(key, 'chance'), (rows, 1))
+      chance_B1 = 2 * self.alike * share_B1
 
     def step(
       before_BN: jax.Array, given: tuple[jax.Array, ...]
     ) -> tuple[jax.Array, jax.Array]:
       rank, number_BN, size_B = given
       again_BN = jax.random.bernoulli(
-        named(key, 'number', rank), self.alike, (rows, places)
+        named(key, 'number', rank), chance_B1, (rows, places)
       )
       # A number keeps its length: its first digit may not become a 0.
       leads_BN = place_N == size_B[:, None] - 1
