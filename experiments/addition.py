@@ -86,9 +86,10 @@ from extrap.study import (
 )
 from extrap.tasks.addition import Addition
 from extrap.training import distributed
-from extrap.training.loop import Fit, make_trainer
+from extrap.training.loop import Fit
 from extrap.training.run_folder import RunFolder
 from extrap.training.sharding import make_mesh
+from extrap.training.trainer import make_trainer
 
 STUDY = 'addition'
 CLAIM = 'trained on 10 digits, certified for every length, 1,000x measured'

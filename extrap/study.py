@@ -43,12 +43,13 @@ from extrap.training.checkpoints import Checkpoints
 from extrap.training.config import TrainConfig
 from extrap.training.distributed import ClusterConfig
 from extrap.training.flops import count_step_flops, count_update_flops
-from extrap.training.loop import Fit, Record, fit, make_trainer
+from extrap.training.loop import Fit, Record, fit
 from extrap.training.optimizers import check_schedule
 from extrap.training.problem import Problem
 from extrap.training.ramp import examples_until
 from extrap.training.run_folder import RunFolder, default_path
 from extrap.training.sharding import MeshConfig, check_divides, make_mesh
+from extrap.training.trainer import make_trainer
 
 ConfigT = TypeVar('ConfigT', bound='StudyConfig')
 CACHE = Path('.cache/jax')

@@ -29,7 +29,7 @@ from extrap.evaluation.results import Provenance, read_csv, select
 from extrap.planning import measure
 from extrap.planning.hlo import Costs
 from extrap.reporting.regions import region_table
-from extrap.training.loop import make_trainer
+from extrap.training.trainer import make_trainer
 
 TINY = (
   '--replicas=2',

@@ -18,8 +18,8 @@ from extrap.planning.hlo import Collective, read_costs
 from extrap.planning.measure import OneStep
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_flops
-from extrap.training.loop import make_trainer
 from extrap.training.sharding import MeshConfig, make_mesh
+from extrap.training.trainer import make_trainer
 
 DOT = (
   '%dot.1 = f32[3,7]{1,0} dot(%a, %b), lhs_contracting_dims={1}, '

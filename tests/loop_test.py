@@ -1,4 +1,4 @@
-"""Tests of training/loop.py, and of the problems that it trains.
+"""Tests of training/loop.py and trainer.py, and of problems that they train.
 
 Shape key: B examples, F features, R replicas, K dispatches.
 """

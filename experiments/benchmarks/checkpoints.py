@@ -25,8 +25,8 @@ from extrap.sequence import SequenceProblem
 from extrap.tasks.addition import Addition
 from extrap.training import TrainConfig
 from extrap.training.checkpoints import Checkpoints
-from extrap.training.loop import make_trainer
 from extrap.training.state import TrainState
+from extrap.training.trainer import make_trainer
 
 CLAIM = 'an asynchronous save costs less than 5 % of 100 steps'
 TIME = '15 minutes on two CPU cores'

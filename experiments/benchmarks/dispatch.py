@@ -19,8 +19,8 @@ from experiments.benchmarks.table import publish
 from extrap import cli
 from extrap.config import option
 from extrap.training import Context, Problem, TrainConfig
-from extrap.training.loop import make_trainer
 from extrap.training.problem import Metrics
+from extrap.training.trainer import make_trainer
 
 CLAIM = 'many steps a dispatch: the same bits, sooner'
 TIME = 'a minute on two CPU cores'

@@ -33,7 +33,7 @@ from extrap.sequence import SequenceProblem
 from extrap.tasks.addition import Addition
 from extrap.training import MeshConfig, TrainConfig, make_mesh
 from extrap.training.flops import count_step_flops
-from extrap.training.loop import Trainer, make_trainer
+from extrap.training.trainer import Trainer, make_trainer
 
 CLAIM = 'the 122M recipe keeps a large share of an accelerator busy'
 TIME = '3 minutes on an accelerator'

@@ -37,9 +37,9 @@ from extrap.planning.hlo import Costs, read_costs
 from extrap.planning.step import Exchange, Step
 from extrap.reporting.environment import peak_memory_bytes
 from extrap.study import StudyConfig
-from extrap.training.loop import Trainer, make_trainer
 from extrap.training.ramp import whole_batches
 from extrap.training.sharding import AXES, make_mesh
+from extrap.training.trainer import Trainer, make_trainer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
