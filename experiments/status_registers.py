@@ -61,7 +61,9 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from experiments.status_registers_comparisons import STUDY, cases, study_of
+from experiments import status_registers_comparisons as comparisons
+from experiments import status_registers_composites as composites
+from experiments.status_registers_population import STUDY, Job
 from experiments.status_registers_settings import Config, check
 from experiments.status_registers_tables import counted, tables
 from extrap import cli
@@ -83,7 +85,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
       config,
       flag_values,
       check=check,
-      names=lambda config: [case.name for case in cases(config)],
+      names=lambda config: [job.name for job in jobs(config)],
       identity=lambda config: (
         *(config.steps, config.eval, config.units, config.scales),
       ),
@@ -92,10 +94,19 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
     )
 
 
+def jobs(config: Config) -> list[Job]:
+  """What the parts train, in order."""
+  found: list[Job] = []
+  for part in config.parts:
+    of = comparisons if part in comparisons.CASES else composites
+    found += of.jobs(config, part)
+  return found
+
+
 def make(config: Config, kept: Kept, name: str) -> list[Result]:
-  """The rows of a case."""
-  (case,) = (case for case in cases(config) if case.name == name)
-  return study_of(config, kept, case)
+  """The rows of a job."""
+  (job,) = (job for job in jobs(config) if job.name == name)
+  return job.make(config, kept)
 
 
 def write_report_of(

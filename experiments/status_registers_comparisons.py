@@ -4,6 +4,7 @@ Shape key: S replicas of one comparison in one setting.
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -12,27 +13,23 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.status_registers_settings import SHARPENED, Config
-from extrap.comparison import (
-  FAILED,
-  ComparisonProblem,
-  Sharpening,
-  far_errors,
+from experiments.status_registers_population import (
+  Job,
+  Population,
+  head_of,
+  ramp_of,
+  sharpening_of,
+  train,
 )
+from experiments.status_registers_settings import SHARPENED, Config
+from extrap.comparison import FAILED, ComparisonProblem, far_errors
 from extrap.evaluation.results import Provenance, Result
-from extrap.models.comparators import HEADS
 from extrap.models.units.register import leak
-from extrap.regression import Ramp
-from extrap.study import Kept, train_arm, training_seconds
+from extrap.study import Kept
 from extrap.tasks.comparisons import COMPARISONS, Comparisons
-from extrap.training import distributed
-from extrap.training.flops import count_step_flops
 from extrap.training.loop import Fit
 
-STUDY = 'status_registers'
 MAGNITUDES = tuple(range(1, 19))
-# The share of the steps after which the published NAU has its regulariser.
-REGULARISED_FROM = 0.8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,11 +55,6 @@ class Case:
   comparisons: tuple[str, ...] = tuple(COMPARISONS)
   settings: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
   magnitudes: tuple[int, ...] = MAGNITUDES
-
-  @property
-  def folder(self) -> str:
-    """Its name for a file system."""
-    return self.name.replace(', ', '_').replace(' ', '_')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +82,10 @@ class Runs:
     return slice(self.first, self.first + len(self.unit_S))
 
 
-def cases(config: Config) -> list[Case]:
-  """All cases of the parts that are asked for, in order."""
-  makers = {
-    'comparisons': _compared,
-    'scales': _scaled,
-    'redundancy': _redundant,
-  }
-  return [case for part in config.parts for case in makers[part](config)]
+def jobs(config: Config, part: str) -> Iterator[Job]:
+  """What a part trains."""
+  for case in CASES[part](config):
+    yield Job(case.name, functools.partial(study_of, case))
 
 
 def _compared(config: Config) -> Iterator[Case]:
@@ -135,22 +123,21 @@ def _redundant(config: Config) -> Iterator[Case]:
     )
 
 
+CASES = {
+  'comparisons': _compared,
+  'scales': _scaled,
+  'redundancy': _redundant,
+}
+
+
 def make_problem(config: Config, case: Case) -> ComparisonProblem:
   """What every replica of a case learns."""
-  steps = config.train.resolved_schedule_steps
-  sharpened = case.head == SHARPENED
-  late = round(REGULARISED_FROM * steps)
-  regularised = case.head == 'nau'
   return ComparisonProblem(
     task=Comparisons(inputs=case.inputs),
-    head=HEADS['nsr' if sharpened else case.head](
-      case.redundancy, np.dtype(config.dtype)
-    ),
+    head=head_of(config, case.head, case.redundancy),
     dtype=np.dtype(config.dtype),
-    sharpening=Sharpening(
-      final=config.sharpness if sharpened else 1.0, steps=steps
-    ),
-    ramp=Ramp(1.0, late, late + 1) if regularised else Ramp(),
+    sharpening=sharpening_of(config, case.head),
+    ramp=ramp_of(config),
     fixed=config.partners == 'fixed',
   )
 
@@ -178,62 +165,35 @@ def hparams_of(runs: Sequence[Runs]) -> dict[str, np.ndarray]:
   return hparams | {'draw': np.arange(len(hparams['unit']))}
 
 
-def study_of(config: Config, kept: Kept, case: Case) -> list[Result]:
+def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   """Trains a case; the errors of every run at every magnitude, and leaks."""
   problem, runs = make_problem(config, case), runs_of(config, case)
-  hparams = hparams_of(runs)
-  several = dataclasses.replace(config, replicas=len(hparams['draw']))
-  folder = kept.run.path / 'arms' / case.folder
-  trained = train_arm(
-    problem, several, kept.run, case.name, kept.stop, folder, hparams
-  )
-  one = {name: values[0] for name, values in hparams.items()}
-  cost = Cost(
-    steps=distributed.to_host(trained.state.step),
-    flops=count_step_flops(problem, trained.params, one),
-    seconds=training_seconds(folder) / several.replicas,
-  )
+  trained = train(config, kept, case.name, problem, hparams_of(runs))
   bases = 100 if config.eval == 'full' else 20
   rows = []
   for those in runs:
-    found = measured(case, problem, those, trained, bases)
-    sources = accounts(config, case, those, cost)
+    found = measured(case, problem, those, trained.fit, bases)
+    sources = sources_of(config, case, those, trained)
     rows += [row for part in found for row in rows_of(part, those, sources)]
   return rows
 
 
-@dataclasses.dataclass(frozen=True)
-class Cost:
-  """Of a program: steps of each replica, FLOPs of a step, seconds a replica."""
-
-  steps: np.ndarray
-  flops: float
-  seconds: float
-
-
-def accounts(
-  config: Config, case: Case, runs: Runs, cost: Cost
+def sources_of(
+  config: Config, case: Case, runs: Runs, trained: Population
 ) -> list[Provenance]:
-  """What the runs of each setting have cost."""
-  each = Comparisons(inputs=case.inputs).trained_rows(runs.comparison)
-  sources = []
+  """What the rows of each setting share."""
+  task, sources = Comparisons(inputs=case.inputs), []
   for number, (unit, scale) in enumerate(runs.settings):
-    start = runs.first + number * runs.seeds
-    replicas = range(start, start + runs.seeds)
-    steps = cost.steps[start : replicas.stop].tolist()
+    first = runs.first + number * runs.seeds
     notes = {'redundancy': case.redundancy, 'unit': unit, 'scale': scale}
     notes |= {'dtype': config.dtype, 'partners': config.partners}
     sources.append(
-      Provenance(
-        study=STUDY,
-        arm=case.name,
-        rung=case.part,
-        seeds=tuple(config.seed + replica for replica in replicas),
-        steps=tuple(steps),
-        samples=tuple(step * each for step in steps),
-        flops=tuple(step * cost.flops for step in steps),
-        seconds=cost.seconds,
-        hparams=json.dumps(notes),
+      trained.source(
+        case.name,
+        case.part,
+        slice(first, first + runs.seeds),
+        task.trained_rows(runs.comparison),
+        json.dumps(notes),
       )
     )
   return sources

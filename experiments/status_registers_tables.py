@@ -4,12 +4,18 @@ A run counts by the error on rows that the type holds exactly, wherever it
 holds some.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import (
+  Result,
+  format_size,
+  parse_size,
+  select,
+)
 from extrap.evaluation.statistics import wilson
 from extrap.reporting.tables import Table
 
@@ -26,6 +32,9 @@ def tables(results: Sequence[Result]) -> dict[str, Table]:
       shown[f'{part.capitalize()}: runs'] = comparison_table(rows)
       if select(rows, metric='leak'):
         shown[f'{part.capitalize()}: leaks'] = leak_table(rows)
+  for part in ('lists', 'pieces'):
+    if rows := select(results, rung=part):
+      shown[part.capitalize()] = corner_table(rows)
   scaled = select(results, rung='scales')
   for comparison in dict.fromkeys(row.split for row in scaled):
     shown[f'Scales: {comparison}'] = scale_table(scaled, comparison)
@@ -146,6 +155,26 @@ def leak_table(results: Sequence[Result]) -> Table:
     'all runs. With two inputs it does no harm.'
   )
   return Table(['arm', 'leak', 'largest'], rows, caption)
+
+
+def corner_table(results: Sequence[Result]) -> Table:
+  """Mean error at the least and greatest of each axis of size."""
+  axes = zip(*(parse_size(row.size) for row in results), strict=True)
+  ends = [sorted({min(axis), max(axis)}) for axis in map(list, axes)]
+  corners = [format_size(size) for size in itertools.product(*ends)]
+  rows = []
+  for arm in arms_of(results):
+    of_arm = select(results, arm=arm)
+    worst = _worst(of_arm, lambda row: row.replica)
+    means = [_mean(select(of_arm, size=size)) for size in corners]
+    shown = [f'{error:.3g}' for error in (*means, max(worst))]
+    rows.append([arm, *shown, _below(worst)])
+  headers = ['arm', *corners, 'worst', f'seeds below {SMALL:g}']
+  caption = (
+    'Mean absolute error over seeds at the corners; a seed is judged by the '
+    'worst of all sizes.'
+  )
+  return Table(headers, rows, caption)
 
 
 def scale_table(results: Sequence[Result], comparison: str) -> Table:

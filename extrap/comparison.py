@@ -21,7 +21,6 @@ from extrap.regression import Ramp
 from extrap.tasks.comparisons import Comparisons, Pairs, Row, held_exactly
 from extrap.training.problem import Context, Metrics
 
-NO_RAMP = Ramp()
 FAILED = 1.0  # The error of an answer that is not finite.
 
 
@@ -40,6 +39,9 @@ class Sharpening:
   def at(self, step: jax.Array) -> jax.Array:
     """The factor at a step."""
     return self.final ** jnp.clip(step / self.steps, 0.0, 1.0)
+
+
+AS_PUBLISHED, UNREGULARISED = Sharpening(), Ramp()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,8 @@ class ComparisonProblem:
   task: Comparisons
   head: Comparator
   dtype: jax.typing.DTypeLike = jnp.float32
-  sharpening: Sharpening = Sharpening()
-  ramp: Ramp = NO_RAMP
+  sharpening: Sharpening = AS_PUBLISHED
+  ramp: Ramp = UNREGULARISED
   fixed: bool = False
 
   def init(self, key: jax.Array) -> Params:

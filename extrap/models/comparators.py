@@ -88,10 +88,12 @@ class UnitComparator(nn.Module):
 
   Attributes:
     layers: the units, with one output.
+    regularised: whether their regulariser is used.
     dtype: type of the bias.
   """
 
   layers: TwoLayers
+  regularised: bool = False
   dtype: jax.typing.DTypeLike = jnp.float32
 
   @nn.compact
@@ -111,7 +113,9 @@ class UnitComparator(nn.Module):
 
   @nn.nowrap
   def penalty(self, params: Params) -> jax.Array:
-    """As `Comparator`: those of the units."""
+    """As `Comparator`: the sum of its layers'."""
+    if not self.regularised:
+      return jnp.zeros(())
     return self.layers.penalty(params['layers'])
 
 
@@ -119,12 +123,14 @@ def _either(logit_B1: jax.Array) -> jax.Array:
   return jax.nn.sigmoid(jnp.concatenate([logit_B1, -logit_B1], axis=1))
 
 
-def _units(first: Unit, second: Unit, hidden: int = 1) -> Callable:
+def _units(
+  first: Unit, second: Unit, each: int = 1, regularised: bool = False
+) -> Callable[[int, jax.typing.DTypeLike], UnitComparator]:
   """Makes a head of so many units for each redundant pair."""
 
   def make(redundancy: int, dtype: jax.typing.DTypeLike) -> UnitComparator:
-    layers = TwoLayers(first, second, hidden * redundancy, 1, dtype)
-    return UnitComparator(layers, dtype)
+    layers = TwoLayers(first, second, each * redundancy, 1, dtype)
+    return UnitComparator(layers, regularised, dtype)
 
   return make
 
@@ -134,6 +140,6 @@ HEADS: Mapping[str, Callable[[int, jax.typing.DTypeLike], Comparator]] = {
   'nsr': lambda pairs, dtype: StatusRegister(redundancy=pairs, dtype=dtype),
   'mlp': lambda pairs, dtype: Perceptron(2 * pairs, dtype),
   'nalu': _units(NALU(), Linear()),
-  'nau': _units(NAU(), NAU(), 2),
+  'nau': _units(NAU(), NAU(), 2, regularised=True),
   'npu': _units(NPU(), Linear(), 2),
 }

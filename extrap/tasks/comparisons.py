@@ -146,8 +146,9 @@ def _around(base: int, balanced: bool) -> list[tuple[int, int]]:
 
 
 def held_exactly(rows: Sequence[Row], dtype: np.typing.DTypeLike) -> np.ndarray:
-  """Whether a type has all inputs of a row without rounding, bool [B]."""
-  kind = np.dtype(dtype).type
-  return np.array(
-    [all(int(kind(x)) == x for x in row.inputs) for row in rows], bool
-  )
+  """Whether all inputs of a row lie where a type has every integer, bool [B].
+
+  Beyond, it has some, but not those next to them.
+  """
+  most = 2 ** (np.finfo(dtype).nmant + 1)
+  return np.array([max(row.inputs) <= most for row in rows], bool)
