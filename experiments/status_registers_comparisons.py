@@ -22,12 +22,12 @@ from experiments.status_registers_population import (
   train,
 )
 from experiments.status_registers_settings import SHARPENED, Config
-from extrap.comparison import FAILED, ComparisonProblem, far_errors
+from extrap.comparison import ComparisonProblem, Group, far_errors
 from extrap.evaluation.results import Provenance, Result
 from extrap.models.units.register import leak
 from extrap.study import Kept
 from extrap.tasks.comparisons import COMPARISONS, Comparisons
-from extrap.training.loop import Fit
+from extrap.training import distributed
 
 MAGNITUDES = tuple(range(1, 19))
 
@@ -151,7 +151,7 @@ def runs_of(config: Config, case: Case) -> list[Runs]:
   ]
 
 
-def hparams_of(runs: Sequence[Runs]) -> dict[str, np.ndarray]:
+def hparams_of(config: Config, runs: Sequence[Runs]) -> dict[str, np.ndarray]:
   """The traced numbers of every replica; see `ComparisonProblem`."""
   places = list(COMPARISONS)
   learned = [
@@ -162,19 +162,27 @@ def hparams_of(runs: Sequence[Runs]) -> dict[str, np.ndarray]:
     'unit': np.concatenate([those.unit_S for those in runs]),
     'scale': np.concatenate([those.scale_S for those in runs]),
   }
-  return hparams | {'draw': np.arange(len(hparams['unit']))}
+  return hparams | {'draw': config.seed + np.arange(len(hparams['unit']))}
 
 
 def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   """Trains a case; the errors of every run at every magnitude, and leaks."""
   problem, runs = make_problem(config, case), runs_of(config, case)
-  trained = train(config, kept, case.name, problem, hparams_of(runs))
+  trained = train(config, kept, case.name, problem, hparams_of(config, runs))
+  params = distributed.to_host(trained.fit.params)
   bases = 100 if config.eval == 'full' else 20
   rows = []
   for those in runs:
-    found = measured(case, problem, those, trained.fit, bases)
+    group = Group(
+      params=jax.tree.map(lambda leaf, at=those.replicas: leaf[at], params),
+      finite_S=trained.fit.finite[those.replicas],
+      unit_S=those.unit_S,
+      scale_S=those.scale_S,
+    )
+    found = errors_of(case, problem, those.comparison, group, bases)
+    found += leaks_of(case, problem, group)
     sources = sources_of(config, case, those, trained)
-    rows += [row for part in found for row in rows_of(part, those, sources)]
+    rows += [row for one in found for row in rows_of(one, those, sources)]
   return rows
 
 
@@ -202,42 +210,45 @@ def sources_of(
 class Measured(NamedTuple):
   """A metric of runs at one size, or None, and how many examples it is of."""
 
-  comparison: str
   size: str
   metric: str
   value_S: np.ndarray | None
   n: int
 
 
-def measured(
-  case: Case, problem: ComparisonProblem, runs: Runs, trained: Fit, bases: int
+def errors_of(
+  case: Case,
+  problem: ComparisonProblem,
+  comparison: str,
+  group: Group,
+  bases: int,
 ) -> list[Measured]:
-  """Errors by magnitude, and the leak of registers, of the same comparison.
+  """Errors by magnitude.
 
   'error' is of all rows, 'exact_error' of those that the type holds exactly,
-  where these are not all. A run that has failed errs as much as can be.
+  where these are not all.
   """
-  params = jax.tree.map(lambda leaf: leaf[runs.replicas], trained.params)
-  finite_S, found = trained.finite[runs.replicas], []
+  found = []
   for magnitude in case.magnitudes:
     size = str(10**magnitude)
-    test = problem.task.test(runs.comparison, magnitude, bases)
-    of = far_errors(problem, params, test, runs.unit_S, runs.scale_S)
-    every_S = np.where(finite_S, of.every_S, FAILED)
-    found.append(Measured(runs.comparison, size, 'error', every_S, of.rows))
+    test = problem.task.test(comparison, magnitude, bases)
+    of = far_errors(problem, group, test)
+    found.append(Measured(size, 'error', of.every_S, of.rows))
     if of.exact < of.rows:
-      exact_S = of.exact_S
-      if exact_S is not None:
-        exact_S = np.where(finite_S, exact_S, FAILED)
-      found.append(
-        Measured(runs.comparison, size, 'exact_error', exact_S, of.exact)
-      )
-  if case.head in ('nsr', SHARPENED):
-    final = problem.sharpening.final
-    leak_S = np.asarray(jax.vmap(lambda params: leak(params, final))(params))
-    size = str(problem.task.largest)
-    found.append(Measured(runs.comparison, size, 'leak', leak_S, 1))
+      found.append(Measured(size, 'exact_error', of.exact_S, of.exact))
   return found
+
+
+def leaks_of(
+  case: Case, problem: ComparisonProblem, group: Group
+) -> list[Measured]:
+  """What operands of registers take of other inputs; of other heads nothing."""
+  if case.head not in ('nsr', SHARPENED):
+    return []
+  final = problem.sharpening.final
+  leak_S = jax.vmap(lambda params: leak(params, final))(group.params)
+  size = str(problem.task.largest)
+  return [Measured(size, 'leak', np.asarray(leak_S), 1)]
 
 
 def rows_of(
@@ -250,7 +261,7 @@ def rows_of(
     value = None if found.value_S is None else float(found.value_S[place])
     rows.append(
       sources[setting].row(
-        replica, found.comparison, found.size, found.metric, value, found.n
+        replica, runs.comparison, found.size, found.metric, value, found.n
       )
     )
   return rows

@@ -115,7 +115,7 @@ def make_problem(config: Config, case: Case) -> CompositionProblem:
 def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   """Trains a case; the errors of every run at every size."""
   problem = make_problem(config, case)
-  draws = {'draw': np.arange(config.replicas)}
+  draws = {'draw': np.array(config.seeds)}
   trained = train(config, kept, case.name, problem, draws)
   count = 200 if config.eval == 'full' else 50
   whole = slice(0, config.replicas)

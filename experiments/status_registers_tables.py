@@ -92,8 +92,8 @@ def reach_table(results: Sequence[Result]) -> Table:
     rows.append(
       [
         arm,
-        *(f'{_mean(cell):.4f}' if cell else '-' for cell in by_size),
-        f'{max(worst):.4f}',
+        *(f'{_mean(cell):.2g}' if cell else '-' for cell in by_size),
+        f'{max(worst):.2g}',
         _below(worst),
         f'{100 * low:.0f}..{100 * high:.0f}',
       ]
@@ -105,27 +105,33 @@ def reach_table(results: Sequence[Result]) -> Table:
 
 def _caption(results: Sequence[Result]) -> str:
   """How much of which columns the type holds."""
-  notes = {json.loads(row.hparams)['dtype'] for row in results}
-  lost = {}
-  for row in select(results, metric='exact_error'):
-    (every, *_) = select(
-      results, metric='error', arm=row.arm, split=row.split, size=row.size
-    )
-    lost.setdefault((row.arm, row.size), []).append(row.n / every.n)
-  shares = [
-    f'{arm}, 10^{len(size) - 1}: {100 * np.mean(share):.0f} %'
-    for (arm, size), share in lost.items()
-    if np.mean(share)
-  ]
+  kinds = {json.loads(row.hparams)['dtype'] for row in results}
   text = (
     'Mean absolute error over comparisons and seeds; a seed is judged by its '
-    'worst column, mean of the comparisons. '
-    f"Wilson's interval. Columns that are missing, or -, are void: "
-    f'{" and ".join(sorted(notes))} holds none of their rows exactly.'
+    "worst column, mean of the comparisons. Wilson's interval. Columns that "
+    f'are missing, or -, are void: {" and ".join(sorted(kinds))} holds none of '
+    'their rows exactly.'
   )
-  if shares:
-    text += f' Of these a part only is held, and counts: {"; ".join(shares)}.'
+  if partly := _shares(results):
+    text += f' Of these a part only is held, and counts: {partly}.'
   return text
+
+
+def _shares(results: Sequence[Result]) -> str:
+  """What share of a column counts, where it is neither all nor none."""
+  every = {
+    (row.arm, row.split, row.size): row.n
+    for row in select(results, metric='error')
+  }
+  shares: dict[str, list[float]] = {}
+  for row in select(results, metric='exact_error'):
+    if row.n:
+      share = 100 * row.n / every[row.arm, row.split, row.size]
+      shares.setdefault(row.size, []).append(share)
+  return '; '.join(
+    f'10^{len(size) - 1}: {min(share):.0f}..{max(share):.0f} %'
+    for size, share in shares.items()
+  )
 
 
 def comparison_table(results: Sequence[Result]) -> Table:

@@ -58,7 +58,7 @@ class ComparisonProblem:
     dtype: type of the inputs.
     sharpening: of a register's operands.
     ramp: the factor of the head's regulariser.
-    fixed: whether = and != keep the unequal pairs of the first step.
+    fixed: whether the unequal pairs of = and != are drawn once for a run.
   """
 
   task: Comparisons
@@ -117,6 +117,22 @@ class ComparisonProblem:
     return self.head.project(params)
 
 
+class Group(NamedTuple):
+  """Trained replicas that have learned the same comparison.
+
+  Attributes:
+    params: leading axis of replicas.
+    finite_S: false where training has failed.
+    unit_S: what numbers are multiplied by.
+    scale_S: the register's lambda.
+  """
+
+  params: Params
+  finite_S: np.ndarray
+  unit_S: np.ndarray
+  scale_S: np.ndarray
+
+
 class Errors(NamedTuple):
   """Mean absolute errors of a test, and how many rows they are of.
 
@@ -133,26 +149,17 @@ class Errors(NamedTuple):
 
 
 def far_errors(
-  problem: ComparisonProblem,
-  params: Params,
-  rows: Sequence[Row],
-  unit_S: np.ndarray,
-  scale_S: np.ndarray,
+  problem: ComparisonProblem, group: Group, rows: Sequence[Row]
 ) -> Errors:
-  """Errors of replicas that have learned the same comparison.
-
-  Args:
-    problem: what was trained.
-    params: leading axis of replicas.
-    rows: of a test, without units.
-    unit_S: what numbers are multiplied by.
-    scale_S: the register's lambda.
-  """
+  """Errors of replicas on a test; a failed one errs as much as can be."""
   dtype = np.dtype(problem.dtype)
   x_BI = np.array([[dtype.type(x) for x in row.inputs] for row in rows])
   target_B = np.array([row.holds for row in rows], dtype)
-  found = _errors(problem, params, x_BI, target_B, unit_S, scale_S)
-  error_SB, exact_B = np.asarray(found), held_exactly(rows, dtype)
+  found = _errors(
+    problem, group.params, x_BI, target_B, group.unit_S, group.scale_S
+  )
+  error_SB = np.where(group.finite_S[:, None], np.asarray(found), FAILED)
+  exact_B = held_exactly(rows, dtype)
   exact_S = error_SB[:, exact_B].mean(axis=1) if exact_B.any() else None
   return Errors(error_SB.mean(axis=1), exact_S, len(rows), int(exact_B.sum()))
 
