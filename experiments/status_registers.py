@@ -11,7 +11,8 @@ two numbers by 10,000 before it labels a pair, sets the redundancy to 1 and has
 Here. The register as the paper defines it, redundancy 10, and the heads it is
 compared with: 20 sigmoid units, 10 NALUs, 20 NAUs, 20 NPUs, each with one unit
 above them (`extrap/models/comparators.py`). Each run learns one comparison; all
-runs of a head are one program, and one that fails stops no other.
+runs of a head are one program, and one that fails stops no other: it counts as
+the largest error there is.
 
 Protocol. All 81 pairs of 1..9; of = and != nine equal and nine unequal pairs.
 Full batch, Adam, 1e-3, mean absolute error, 50,000 steps, ten seeds of each
@@ -32,26 +33,52 @@ which the last two are compared, and the others are drawn from the same numbers.
 `nsr` is the paper's. In `nsr_sharpened` a factor of the operands' logits grows
 geometrically over training from 1 to 1,000, so that each operand ends as a
 single input. That number follows from rounding alone: a gap of 0.04 between the
-two largest logits leaves a leak below the precision of float64. No test was
-asked, and the leak of every run is reported.
+two largest logits leaves a leak below the precision of float64; it is the only
+factor that was tried. Before it, larger learning rates alone had been seen not
+to do on the test. The leak of every run is reported.
 
-Parts: `comparisons`; `scales`, all numbers times 1e-3..1e5 by lambda
-1e-3..1e3, of > and = (it is their product alone that a register sees);
-`redundancy`, 1 to 15 pairs of operands.
+Parts.
+  comparisons  as above
+  scales       all numbers times 1e-3..1e5 by lambda 1e-3..1e3, of > and =; a
+               register of two inputs sees their product alone
+  redundancy   1 to 15 pairs of operands, sharpened where there are ten inputs
+  lists        a head folds a list of 5 numbers up to 10 into its minimum, or
+               counts which of 5 equal a first; tested on up to 50 numbers up
+               to 163,840, every seed with a training set of its own (400 lists)
+  pieces       a head of five inputs weighs x4 + 4, where x0 > x1 (or =),
+               against x3 - x2, each a unit with a bias; 4,000 rows a seed;
+               tested with x0 from 2^3 to 2^14
+  paths        messages of a graph's nodes are linear in distance and weight,
+               and a head folds them into the least; every hop of one graph of
+               10 nodes with weights below 10 is learned, whole paths are tested
+               in graphs up to 64 times as large, weights likewise
 
-Measured. Not yet: no run has been published.
+Measured. Not yet: there is no results file. While the protocol was made (20
+random numbers a magnitude, ten seeds, no CSV), with two inputs `nsr` succeeded
+in ten of ten seeds in float32 and in float64, its largest mean error below
+1e-6; the NAU in none, as it learns most orders but neither = nor !=; MLP and
+NALU in none. With ten inputs `nsr` succeeded in none (an error of 0.31 at 10^3,
+of 0.51 from 10^4 on), `nsr_sharpened` in ten of ten, again in both types, with
+a largest mean error of 4e-8 in float32. With fixed partners (20,000 steps) the
+paper's register succeeded in five of ten.
 
 Where it differs. The unequal pairs of = and != are drawn anew in each step, so
 that all are met; the original draws nine, once (--partners=fixed), and hardly
 any of nine are neighbours, which the test asks for most. The regulariser of the
 NAU, from 80 % of the steps on, is that of both its layers. NALU and NPU are the
 units of this package; the published ones lack a product or a sign. Differences
-are taken between inputs before they are weighted, which loses no digits.
+are taken between inputs before they are weighted, which loses no digits, and a
+list's minimum moves by a share of the difference, which is exact where the
+share is 0 or 1. Pieces are published with ten times the steps (--steps=500000),
+paths with a step for each hop of 1,000 epochs, not one for all hops, and in the
+published test graphs do not grow; the graph networks that they are compared
+with are not here, nor are images.
 
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.status_registers                   to 10^7
   python -m experiments.status_registers --dtype=float64   to 10^15
   python -m experiments.status_registers --parts=scales,redundancy
+  python -m experiments.status_registers --parts=lists,paths --heads=nsr,mlp
 """
 
 import sys
@@ -74,7 +101,7 @@ from extrap.reporting.report import bullets, picture, write_tables
 from extrap.study import Kept, provenance
 
 CLAIM = 'comparisons learned on 1..9, right to 10^15'
-TIME = 'a quarter of an hour on a CPU core (estimated)'
+TIME = 'half an hour on a CPU core (estimated)'
 
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:

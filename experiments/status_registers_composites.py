@@ -1,4 +1,4 @@
-"""Populations that learn what needs comparisons: lists, and two pieces."""
+"""Populations that learn what needs comparisons: lists, pieces and paths."""
 
 import dataclasses
 import functools
@@ -20,8 +20,9 @@ from extrap.composition import CompositionProblem, mean_errors
 from extrap.evaluation.results import Result, format_size
 from extrap.models import folds
 from extrap.models.comparators import Comparator
-from extrap.models.composites import Choice, Composite, Fold
+from extrap.models.composites import Choice, Composite, Fold, Relaxation
 from extrap.models.units import NALU, NAU, Unit
+from extrap.relaxation import path_errors
 from extrap.study import Kept
 from extrap.tasks.comparing_functions import (
   Count,
@@ -29,6 +30,7 @@ from extrap.tasks.comparing_functions import (
   Task,
   TwoPieces,
 )
+from extrap.tasks.shortest_paths import ShortestPaths
 
 FOLDS: Mapping[str, tuple[Task, folds.Function]] = {
   'minimum': (Minimum(), folds.minimum),
@@ -38,6 +40,7 @@ UNITS: Mapping[str, Unit] = {'nau': NAU(), 'nalu': NALU()}
 CHOSEN_BY = ('gt', 'eq')
 LENGTHS = (5, 10, 20, 35, 50)
 LARGEST = tuple(10 * 2**n for n in range(1, 15))  # of the numbers of a list
+NODES = BELOW = tuple(10 * 2**n for n in range(7))  # of graphs; their weights
 BASES = tuple(2**n for n in range(3, 15))  # of the numbers that are compared
 
 
@@ -51,6 +54,8 @@ class Case:
     task: what is learned; asked: its name.
     model: makes the model of a head.
     sizes: of the tests, arguments of the task's.
+    tests: examples of each size.
+    errors: measures the mean error of every replica on a test.
   """
 
   part: str
@@ -60,6 +65,8 @@ class Case:
   asked: str
   model: Callable[[Comparator], Composite]
   sizes: tuple[tuple[int, ...], ...]
+  tests: int = 50
+  errors: Callable[..., np.ndarray] = mean_errors
 
 
 def jobs(config: Config, part: str) -> Iterator[Job]:
@@ -97,7 +104,24 @@ def _pieces(config: Config) -> Iterator[Case]:
     )
 
 
-CASES = {'lists': _lists, 'pieces': _pieces}
+def _paths(config: Config) -> Iterator[Case]:
+  """Two messages are compared at a time: there is nothing to sharpen."""
+  for head in config.heads:
+    if head != SHARPENED:
+      yield Case(
+        part='paths',
+        name=f'{head}, paths',
+        head=head,
+        task=ShortestPaths(),
+        asked='paths',
+        model=Relaxation,
+        sizes=tuple(itertools.product(NODES, BELOW)),
+        tests=10,
+        errors=path_errors,
+      )
+
+
+CASES = {'lists': _lists, 'pieces': _pieces, 'paths': _paths}
 
 
 def make_problem(config: Config, case: Case) -> CompositionProblem:
@@ -117,7 +141,7 @@ def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   problem = make_problem(config, case)
   draws = {'draw': np.array(config.seeds)}
   trained = train(config, kept, case.name, problem, draws)
-  count = 200 if config.eval == 'full' else 50
+  count = (4 if config.eval == 'full' else 1) * case.tests
   whole = slice(0, config.replicas)
   notes = {'redundancy': config.redundancy, 'dtype': config.dtype}
   source = trained.source(
@@ -126,7 +150,7 @@ def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   rows = []
   for size in case.sizes:
     test = case.task.test(*size, count)
-    error_R = mean_errors(problem, trained.fit.params, test)
+    error_R = case.errors(problem, trained.fit.params, test)
     error_R = np.where(trained.fit.finite, error_R, np.inf)
     for replica, error in enumerate(error_R.tolist()):
       shown = format_size(size)

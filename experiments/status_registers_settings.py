@@ -13,7 +13,7 @@ from extrap.training.config import TrainConfig
 # Registers whose operands are sharpened as training goes on.
 SHARPENED = 'nsr_sharpened'
 NAMES = ('nsr', SHARPENED, *[name for name in HEADS if name != 'nsr'])
-PARTS = ('comparisons', 'scales', 'redundancy', 'lists', 'pieces')
+PARTS = ('comparisons', 'scales', 'redundancy', 'lists', 'pieces', 'paths')
 PLAIN = ('adam', 'rmsprop', 'sgd')  # They neither decay nor normalise.
 
 

@@ -32,7 +32,7 @@ def tables(results: Sequence[Result]) -> dict[str, Table]:
       shown[f'{part.capitalize()}: runs'] = comparison_table(rows)
       if select(rows, metric='leak'):
         shown[f'{part.capitalize()}: leaks'] = leak_table(rows)
-  for part in ('lists', 'pieces'):
+  for part in ('lists', 'pieces', 'paths'):
     if rows := select(results, rung=part):
       shown[part.capitalize()] = corner_table(rows)
   scaled = select(results, rung='scales')

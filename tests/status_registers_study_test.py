@@ -104,27 +104,32 @@ def test_float64_holds_what_float32_does_not(tmp_path):
   assert max(values) - min(values) < 1e-12
 
 
-def test_lists_and_pieces_are_scored_at_every_size(tmp_path, monkeypatch):
+def test_composites_are_scored_at_every_size(tmp_path, monkeypatch):
   monkeypatch.setattr(composites, 'FOLDS', {'count': FOLDS['count']})
   monkeypatch.setattr(composites, 'UNITS', {'nau': UNITS['nau']})
   monkeypatch.setattr(composites, 'CHOSEN_BY', ('eq',))
   monkeypatch.setattr(composites, 'LENGTHS', (5, 7))
   monkeypatch.setattr(composites, 'LARGEST', (20,))
   monkeypatch.setattr(composites, 'BASES', (8,))
-  flags = ('--parts=lists,pieces', '--heads=nsr')
+  monkeypatch.setattr(composites, 'NODES', (10,))
+  monkeypatch.setattr(composites, 'BELOW', (10, 20))
+  flags = ('--parts=lists,pieces,paths', '--heads=nsr')
   assert run(*SMALL, *flags, f'--workdir={tmp_path}') == 0
   results, _ = read_csv(tmp_path / 'results.csv')
   assert {(row.rung, row.arm, row.split, row.size) for row in results} == {
     ('lists', 'nsr, count', 'count', '5x20'),
     ('lists', 'nsr, count', 'count', '7x20'),
     ('pieces', 'nsr and nau, eq', 'eq', '8'),
+    ('paths', 'nsr, paths', 'paths', '10x10'),
+    ('paths', 'nsr, paths', 'paths', '10x20'),
   }
   cell = select(results, size='7x20')
   assert [row.seed for row in cell] == [0, 1]
   assert len({row.value for row in cell}) == 2
   assert {(row.steps, row.samples, row.n) for row in cell} == {(2, 800, 50)}
   report = (tmp_path / 'report.md').read_text()
-  assert 'nsr, count' in report and 'nsr and nau, eq' in report
+  for arm in ('nsr, count', 'nsr and nau, eq', 'nsr, paths'):
+    assert arm in report
 
 
 def test_all_heads_but_sharpened_ones_fold_lists():

@@ -1,10 +1,10 @@
-"""Models that hold a comparison: folds of a list, and a choice of two units.
+"""Models that hold a comparison: folds of lists and messages, and a choice.
 
 Each is a frozen dataclass over pure functions, so that its parts can be called
 inside `lax.scan`.
 
-Shape key: B examples, I inputs, '1' a unit's output, 2 a pair and what is said
-of it.
+Shape key: B examples, I inputs, X pairs of all examples, '1' a unit's output, 2
+a pair and what is said of it.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from extrap.models.comparators import Comparator, Factor, Params
-from extrap.models.folds import Function
+from extrap.models.folds import Function, minimum
 from extrap.models.units import Unit, UnitLayer
-from extrap.models.weights import Weights
+from extrap.models.weights import GLOROT_NORMAL, Weights, dot
 from extrap.randomness import named
 
 PIECES = ('holds', 'fails')
@@ -73,6 +73,46 @@ class Fold:
   def penalty(self, params: Params) -> jax.Array:
     """As `Composite`."""
     return self.head.penalty(params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Relaxation:
+  """The least message of a node's neighbours, each linear in two numbers.
+
+  Inputs are the distance of each neighbour and the weight of the edge to it.
+
+  Attributes:
+    head: compares two messages.
+  """
+
+  head: Comparator
+
+  def init(self, key: jax.Array, x_BI: jax.Array) -> Params:
+    """As `Composite`."""
+    head = self.head.init(named(key, 'head'), x_BI[:, :2])['params']
+    weight = GLOROT_NORMAL(named(key, 'message'), (2, 1), x_BI.dtype)
+    bias = jnp.zeros((1, 1), x_BI.dtype)
+    return {'head': head, 'message': {'weight': weight, 'bias': bias}}
+
+  def apply(
+    self, params: Params, x_BI: jax.Array, sharpness: Factor
+  ) -> jax.Array:
+    """As `Composite`."""
+    pair_X2 = x_BI.reshape(-1, 2)
+    message_X1 = dot(pair_X2, params['message']['weight'])
+    message_X1 += params['message']['bias']
+    fold = Fold(self.head, minimum)
+    return fold.apply(
+      params['head'], message_X1.reshape(len(x_BI), -1), sharpness
+    )
+
+  def project(self, params: Params) -> Params:
+    """As `Composite`."""
+    return params | {'head': self.head.project(params['head'])}
+
+  def penalty(self, params: Params) -> jax.Array:
+    """As `Composite`: that of the head."""
+    return self.head.penalty(params['head'])
 
 
 @dataclasses.dataclass(frozen=True)
