@@ -92,7 +92,7 @@ from experiments import status_registers_comparisons as comparisons
 from experiments import status_registers_composites as composites
 from experiments.status_registers_population import STUDY, Job
 from experiments.status_registers_settings import Config, check
-from experiments.status_registers_tables import counted, tables
+from experiments.status_registers_tables import over_comparisons, tables
 from extrap import cli
 from extrap.arms import run_arms
 from extrap.evaluation.results import Result, select
@@ -141,7 +141,7 @@ def write_report_of(
 ) -> str:
   """report.md, with a figure for each number of inputs; returns the tables."""
   report, sections = folder / 'report.md', []
-  compared = counted(select(results, rung='comparisons'))
+  compared = over_comparisons(select(results, rung='comparisons'))
   for inputs in config.inputs:
     words = f'{inputs} inputs'
     shown = [row for row in compared if row.arm.endswith(f', {words}')]

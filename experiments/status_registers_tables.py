@@ -4,6 +4,7 @@ A run counts by the error on rows that the type holds exactly, wherever it
 holds some.
 """
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -54,6 +55,17 @@ def counted(results: Sequence[Result]) -> list[Result]:
   ]
   exact = select(results, metric='exact_error')
   return whole + [row for row in exact if row.value is not None]
+
+
+def over_comparisons(results: Sequence[Result]) -> list[Result]:
+  """One row a seed and size, the mean of its comparisons."""
+  cells: dict[tuple[str, str, int], list[Result]] = {}
+  for row in counted(results):
+    cells.setdefault((row.arm, row.size, row.replica), []).append(row)
+  return [
+    dataclasses.replace(rows[0], split='all', value=_mean(rows))
+    for rows in cells.values()
+  ]
 
 
 def arms_of(results: Sequence[Result]) -> list[str]:

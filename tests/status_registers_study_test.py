@@ -3,17 +3,19 @@
 import dataclasses
 import json
 
+import jax
 import pytest
 
 from experiments import status_registers as study
 from experiments import status_registers_comparisons as comparisons
 from experiments import status_registers_composites as composites
-from experiments.status_registers_composites import FOLDS, UNITS
+from experiments.status_registers_composites import FOLDS
 from experiments.status_registers_settings import Config, check
 from experiments.status_registers_tables import (
   comparison_table,
   corner_table,
   counted,
+  over_comparisons,
   reach_table,
   scale_table,
 )
@@ -106,20 +108,16 @@ def test_float64_holds_what_float32_does_not(tmp_path):
 
 def test_composites_are_scored_at_every_size(tmp_path, monkeypatch):
   monkeypatch.setattr(composites, 'FOLDS', {'count': FOLDS['count']})
-  monkeypatch.setattr(composites, 'UNITS', {'nau': UNITS['nau']})
-  monkeypatch.setattr(composites, 'CHOSEN_BY', ('eq',))
   monkeypatch.setattr(composites, 'LENGTHS', (5, 7))
   monkeypatch.setattr(composites, 'LARGEST', (20,))
-  monkeypatch.setattr(composites, 'BASES', (8,))
   monkeypatch.setattr(composites, 'NODES', (10,))
   monkeypatch.setattr(composites, 'BELOW', (10, 20))
-  flags = ('--parts=lists,pieces,paths', '--heads=nsr')
+  flags = ('--parts=lists,paths', '--heads=nsr')
   assert run(*SMALL, *flags, f'--workdir={tmp_path}') == 0
   results, _ = read_csv(tmp_path / 'results.csv')
   assert {(row.rung, row.arm, row.split, row.size) for row in results} == {
     ('lists', 'nsr, count', 'count', '5x20'),
     ('lists', 'nsr, count', 'count', '7x20'),
-    ('pieces', 'nsr and nau, eq', 'eq', '8'),
     ('paths', 'nsr, paths', 'paths', '10x10'),
     ('paths', 'nsr, paths', 'paths', '10x20'),
   }
@@ -128,7 +126,7 @@ def test_composites_are_scored_at_every_size(tmp_path, monkeypatch):
   assert len({row.value for row in cell}) == 2
   assert {(row.steps, row.samples, row.n) for row in cell} == {(2, 800, 50)}
   report = (tmp_path / 'report.md').read_text()
-  for arm in ('nsr, count', 'nsr and nau, eq', 'nsr, paths'):
+  for arm in ('nsr, count', 'nsr, paths'):
     assert arm in report
 
 
@@ -138,9 +136,22 @@ def test_all_heads_but_sharpened_ones_fold_lists():
   assert {case.head for case in cases} == {*config.heads} - {'nsr_sharpened'}
   assert {case.asked for case in cases} == {'minimum', 'count'}
   assert max(case.sizes[-1] for case in cases) == (50, 163_840)
-  pieces = list(composites.CASES['pieces'](config))
-  assert len({case.name for case in pieces}) == 2 * 2 * len(config.heads)
-  assert max(pieces[0].sizes) == (2**14,)
+
+
+def test_each_head_chooses_between_pieces_of_each_unit():
+  cases = list(composites.CASES['pieces'](Config()))
+  assert len({case.name for case in cases}) == 2 * 2 * len(Config().heads)
+  assert {(case.asked, case.task.comparison) for case in cases} == {
+    ('gt', 'gt'),
+    ('eq', 'eq'),
+  }
+  assert max(cases[0].sizes) == (2**14,)
+  for case in cases[:: len(Config().heads)]:
+    params = jax.eval_shape(
+      composites.make_problem(Config(), case).init, jax.random.key(0)
+    )
+    gated = 'gate' in params['holds']['unit']
+    assert gated == ('nalu' in case.name)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +220,10 @@ def test_a_seed_is_judged_by_its_worst_column_that_counts():
   (line,) = table.rows
   assert line[1:6] == ['0', '0.012', '0.006', '0.02', '1 of 2']
   assert '10^4: 25..25 %' in table.caption
+  drawn = over_comparisons(rows)
+  assert [(r.size, r.replica) for r in drawn][2:4] == [('100', 0), ('100', 1)]
+  assert [row.value for row in drawn][2:4] == pytest.approx([0.004, 0.02])
+  assert '1000' not in {row.size for row in drawn}
   (line,) = comparison_table(rows).rows
   assert line == ['nsr', '1 of 2', '1 of 2']
 
