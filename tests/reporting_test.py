@@ -450,6 +450,21 @@ def grid_results(value=None):
   ]
 
 
+def test_errors_are_drawn_on_logarithmic_axes_down_to_a_floor():
+  results = replicas([0.5, 0.01, 0.0], arm='nsr', size='10')
+  results += replicas([0.5, 0.5, 0.25], arm='nsr', size=str(10**18))
+  figure = plots.error_figure(results, 'Comparisons', 'magnitude')
+  (axes,) = figure.axes
+  (line,) = axes.lines
+  assert (axes.get_xscale(), axes.get_yscale()) == ('log', 'log')
+  np.testing.assert_allclose(line.get_xdata(), [10, 1e18])
+  np.testing.assert_allclose(line.get_ydata(), [0.01, 0.5])
+  spread = axes.collections[0].get_datalim(axes.transData)
+  assert (spread.y0, spread.y1) == pytest.approx((plots.FLOOR, 0.5))
+  with pytest.raises(ExtrapError, match='no results to draw'):
+    plots.error_figure([], 'Comparisons', 'magnitude')
+
+
 def test_grid_puts_the_first_operand_on_x():
   figure = plots.grid_figure(grid_results(), 10, 'Grid')
   (image,) = figure.axes[0].images

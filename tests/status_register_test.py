@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from extrap.models.units import StatusRegister
-from extrap.models.units.register import difference, status_bits
+from extrap.models.units.register import difference, leak, status_bits
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,29 @@ def test_is_the_papers_sum_over_redundant_pairs():
       total += params['zero'][r, 0] * (1 - 2 * sign**2)
     np.testing.assert_allclose(holds, 1 / (1 + np.exp(-total)), rtol=1e-5)
     np.testing.assert_allclose(fails, 1 / (1 + np.exp(total)), rtol=1e-5)
+
+
+def test_scale_and_sharpness_can_be_given_in_a_call():
+  model, params = register()
+  x_BI = jnp.array([[0.3, -1.0, 2.0]])
+  found = model.apply({'params': params}, x_BI, 1.4, 3.0)
+  other = StatusRegister(redundancy=3, scale=1.4)
+  sharp = params | {n: 3 * params[n] for n in ('first', 'second')}
+  np.testing.assert_allclose(
+    found, other.apply({'params': sharp}, x_BI), rtol=1e-5
+  )
+
+
+def test_a_leak_is_what_operands_share_with_others():
+  _, params = register()
+  found, total = 0.0, 0.0
+  for r in range(3):
+    weight = abs(params['sign'][r, 0]) + abs(params['zero'][r, 0])
+    rest = [1 - softmax(params[n][:, r]).max() for n in ('first', 'second')]
+    found, total = found + weight * sum(rest) / 2, total + weight
+  np.testing.assert_allclose(leak(params), found / total, rtol=1e-5)
+  # Far below where one less the largest share is 0.
+  assert 0 < leak(params, 150.0) < 1e-8
 
 
 def test_equal_pairs_count_as_often_as_they_are_there():

@@ -9,7 +9,7 @@ Shape suffixes: R replica, T step, X and Y sizes of the two operands.
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ STYLES = ('-', '--', '-.', ':')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 TRAINED_COLOUR = '#DDDDDD'
 NOTE_COLOUR = '#444444'
+FLOOR = 1e-6  # of errors on a logarithmic axis
 
 Columns = str | int | Sequence[str | int]
 
@@ -98,6 +99,16 @@ def accuracy_vs_step(
 ) -> Path:
   """Writes `step_figure`; arguments and errors as there."""
   return _save(step_figure(results, title), path)
+
+
+def error_vs_size(
+  results: Iterable[Result],
+  path: str | os.PathLike[str],
+  title: str,
+  xlabel: str,
+) -> Path:
+  """Writes `error_figure`; arguments and errors as there."""
+  return _save(error_figure(results, title, xlabel), path)
 
 
 def training_curves(
@@ -269,6 +280,40 @@ def step_figure(results: Iterable[Result], title: str) -> 'Figure':
   return figure
 
 
+def error_figure(
+  results: Iterable[Result], title: str, xlabel: str
+) -> 'Figure':
+  """Draws errors against size, one line an arm, both axes logarithmic.
+
+  Args:
+    results: rows whose values are errors and whose sizes are single numbers; a
+      replica may have several at a size.
+    title: the title.
+    xlabel: what sizes are.
+
+  Returns:
+    The figure: the median of all rows of an arm and size, the band from least
+    to greatest. Errors below 1e-6 are drawn there.
+
+  Raises:
+    ExtrapError: there is nothing to draw.
+  """
+  lines: dict[str, dict[int, list[Result]]] = {}
+  for row in results:
+    lines.setdefault(row.arm, {}).setdefault(int(row.size), []).append(row)
+  if not lines:
+    raise ExtrapError('there are no results to draw')
+  figure, axes = _canvas()
+  for index, (arm, line) in enumerate(lines.items()):
+    _draw(axes, index, _error_spread(line), arm)
+  axes.set_xscale('log')
+  axes.set_yscale('log')
+  axes.set_xlabel(xlabel)
+  axes.set_ylabel('mean absolute error')
+  _finish(figure, axes, title, _replicas_note(lines))
+  return figure
+
+
 def training_figure(
   records: Sequence[Record], title: str, names: Sequence[str] | None = None
 ) -> 'Figure':
@@ -397,13 +442,25 @@ def _length_axis(axes: 'Axes', lengths: Sequence[int]) -> tuple[float, float]:
 
 def _accuracy_spread(line: Mapping[int, list[Result]]) -> _Spread:
   """Percent by length; nan where a size is out of table."""
-  known = {length: values(rows) or [math.nan] for length, rows in line.items()}
-  lengths = sorted(known)
+  return _value_spread(line, lambda value_R: 100 * value_R)
+
+
+def _error_spread(line: Mapping[int, list[Result]]) -> _Spread:
+  """Errors by size, none of them below the floor of the figure."""
+  return _value_spread(line, lambda value_R: np.maximum(value_R, FLOOR))
+
+
+def _value_spread(
+  line: Mapping[int, list[Result]], shown: Callable[[np.ndarray], np.ndarray]
+) -> _Spread:
+  """What is shown of the values at each size; nan where there are none."""
+  known = {size: values(rows) or [math.nan] for size, rows in line.items()}
+  sizes = sorted(known)
   widest = max(map(len, known.values()))
-  percent_TR = np.full((len(lengths), widest), np.nan)
-  for row, length in enumerate(lengths):
-    percent_TR[row, : len(known[length])] = 100 * np.array(known[length])
-  return _spread(lengths, percent_TR)
+  value_TR = np.full((len(sizes), widest), np.nan)
+  for row, size in enumerate(sizes):
+    value_TR[row, : len(known[size])] = shown(np.array(known[size]))
+  return _spread(sizes, value_TR)
 
 
 def _spread(x: Sequence[float], value_TR: np.ndarray) -> _Spread:

@@ -1,0 +1,163 @@
+"""Neural status registers: comparisons learned on 1..9, tested up to 10^18.
+
+Claimed elsewhere. A layer of two learned operands, the sign and the zero bit of
+their difference and a sigmoid of these learns the six comparisons from the
+pairs of 1..9 and is right many orders of magnitude beyond, where perceptrons
+and arithmetic units are not (Faber and Wattenhofer 2020, arXiv 2004.07085). No
+table of theirs can be compared with: the published code multiplies one of the
+two numbers by 10,000 before it labels a pair, sets the redundancy to 1 and has
+> for >= (lukasjf/neural_status_register).
+
+Here. The register as the paper defines it, redundancy 10, and the heads it is
+compared with: 20 sigmoid units, 10 NALUs, 20 NAUs, 20 NPUs, each with one unit
+above them (`extrap/models/comparators.py`). Each run learns one comparison; all
+runs of a head are one program, and one that fails stops no other: it counts as
+the largest error there is.
+
+Protocol. All 81 pairs of 1..9; of = and != nine equal and nine unequal pairs.
+Full batch, Adam, 1e-3, mean absolute error, 50,000 steps, ten seeds of each
+comparison. Test at 10^1..10^18: a random number of the magnitude against those
+at most 5 away, in both orders (of = and !=, as often against itself), 20 random
+numbers (--eval=full: 100), the same for all runs. The score is the mean
+absolute error. A type that rounds such numbers cannot tell them apart: rows
+count where it holds all their inputs exactly, which float32 does below 1.68e7
+and float64 below 9.01e15; columns without such a row are void. A seed succeeds
+if the mean error of its six comparisons is below 0.01 in every column that
+counts. The last parameters are scored.
+
+With two inputs a register depends on their difference alone, whatever it has
+learned, so that magnitude is no difficulty but rounding. With more inputs it
+is: an operand is a mean of the inputs with softmax weights, and what leaks into
+it from others grows with the magnitude. Hence the arms with ten inputs, of
+which the last two are compared, and the others are drawn from the same numbers.
+`nsr` is the paper's. In `nsr_sharpened` a factor of the operands' logits grows
+geometrically over training from 1 to 1,000, so that each operand ends as a
+single input. That number follows from rounding alone: a gap of 0.04 between the
+two largest logits leaves a leak below the precision of float64; it is the only
+factor that was tried. Before it, larger learning rates alone had been seen not
+to do on the test. The leak of every run is reported.
+
+Parts.
+  comparisons  as above
+  scales       all numbers times 1e-3..1e5 by lambda 1e-3..1e3, of > and =; a
+               register of two inputs sees their product alone
+  redundancy   1 to 15 pairs of operands, sharpened where there are ten inputs
+  lists        a head folds a list of 5 numbers up to 10 into its minimum, or
+               counts which of 5 equal a first; tested on up to 50 numbers up
+               to 163,840, every seed with a training set of its own (400 lists)
+  pieces       a head of five inputs weighs x4 + 4, where x0 > x1 (or =),
+               against x3 - x2, each a unit with a bias; 4,000 rows a seed;
+               tested with x0 from 2^3 to 2^14
+  paths        messages of a graph's nodes are linear in distance and weight,
+               and a head folds them into the least; every hop of one graph of
+               10 nodes with weights below 10 is learned, whole paths are tested
+               in graphs up to 64 times as large, weights likewise
+
+Measured. Not yet: there is no results file. While the protocol was made (ten
+seeds, no CSV): with two inputs `nsr` succeeds in ten of ten seeds in float32
+and in float64, largest mean error 5e-10; the NAU in none, as it learns most
+orders but neither = nor !=; MLP and NALU in none. With ten inputs `nsr`
+succeeds in none (an error of 0.31 at 10^3, of 0.51 from 10^4 on),
+`nsr_sharpened` in ten of ten in both types, largest mean error 4e-8. With fixed
+partners (two inputs, 20,000 steps) `nsr` succeeds in five of ten. `nsr` folds
+lists without an error in ten of ten seeds (minimum), with 5e-10 at most in ten
+of ten (count). Of paths (5,000 steps, cosine from 1e-2) six of ten seeds learn
+a hop, and none is below 0.01: weights of messages are not exact.
+
+Where it differs. The unequal pairs of = and != are drawn anew in each step, so
+that all are met; the original draws nine, once (--partners=fixed), and hardly
+any of nine are neighbours, which the test asks for most. The regulariser of the
+NAU, from 80 % of the steps on, is that of both its layers. NALU and NPU are the
+units of this package; the published ones lack a product or a sign. Differences
+are taken between inputs before they are weighted, which loses no digits, and a
+list's minimum moves by a share of the difference, which is exact where the
+share is 0 or 1. Pieces are published with ten times the steps (--steps=500000),
+paths with a step for each hop of 1,000 epochs, not one for all hops, and in the
+published test graphs do not grow; the graph networks that they are compared
+with are not here, nor are images.
+
+Commands (two CPU cores of an AMD EPYC):
+  python -m experiments.status_registers                   to 10^7
+  python -m experiments.status_registers --dtype=float64   to 10^15
+  python -m experiments.status_registers --parts=scales,redundancy
+  python -m experiments.status_registers --parts=lists,paths --heads=nsr,mlp
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from experiments import status_registers_comparisons as comparisons
+from experiments import status_registers_composites as composites
+from experiments.status_registers_population import STUDY, Job
+from experiments.status_registers_settings import Config, check
+from experiments.status_registers_tables import over_comparisons, tables
+from extrap import cli
+from extrap.arms import run_arms
+from extrap.evaluation.results import Result, select
+from extrap.reporting import plots
+from extrap.reporting.report import bullets, picture, write_tables
+from extrap.study import Kept, provenance
+
+CLAIM = 'comparisons learned on 1..9, right to 10^15'
+TIME = 'half an hour on a CPU core (estimated)'
+
+
+def main(config: Config, flag_values: flags.FlagValues) -> int:
+  """Trains and tests every case of the parts; returns the exit code."""
+  with jax.enable_x64(config.dtype == 'float64'):
+    return run_arms(
+      STUDY,
+      config,
+      flag_values,
+      check=check,
+      names=lambda config: [job.name for job in jobs(config)],
+      identity=lambda config: (
+        *(config.steps, config.eval, config.units, config.scales),
+      ),
+      make=make,
+      report=write_report_of,
+    )
+
+
+def jobs(config: Config) -> list[Job]:
+  """What the parts train, in order."""
+  found: list[Job] = []
+  for part in config.parts:
+    of = comparisons if part in comparisons.CASES else composites
+    found += of.jobs(config, part)
+  return found
+
+
+def make(config: Config, kept: Kept, name: str) -> list[Result]:
+  """The rows of a job."""
+  (job,) = (job for job in jobs(config) if job.name == name)
+  return job.make(config, kept)
+
+
+def write_report_of(
+  config: Config, folder: Path, results: Sequence[Result]
+) -> str:
+  """report.md, with a figure for each number of inputs; returns the tables."""
+  report, sections = folder / 'report.md', []
+  compared = over_comparisons(select(results, rung='comparisons'))
+  for inputs in config.inputs:
+    words = f'{inputs} inputs'
+    shown = [row for row in compared if row.arm.endswith(f', {words}')]
+    if shown:
+      figure = plots.error_vs_size(
+        shown,
+        folder / 'plots' / f'inputs_{inputs}.png',
+        f'Comparisons of two of {words}, trained on 1..9',
+        'magnitude of the numbers',
+      )
+      sections.append((f'Errors, {words}', picture(words, figure, report)))
+  sections.append(('How it was made', bullets([*provenance()])))
+  return write_tables(report, 'Status registers', tables(results), sections)
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))

@@ -1,0 +1,109 @@
+"""What all parts of the study share: jobs, heads, and trained populations."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from experiments.status_registers_settings import SHARPENED, Config
+from extrap.comparison import Sharpening
+from extrap.evaluation.results import Provenance, Result
+from extrap.models.comparators import HEADS, Comparator
+from extrap.regression import Ramp
+from extrap.study import Kept, train_arm, training_seconds
+from extrap.training import distributed
+from extrap.training.flops import count_step_flops
+from extrap.training.loop import Fit
+from extrap.training.problem import Problem
+
+STUDY = 'status_registers'
+# The share of the steps after which the published NAU has its regulariser.
+REGULARISED_FROM = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What one program trains, and the rows that it is scored by."""
+
+  name: str
+  make: Callable[[Config, Kept], list[Result]]
+
+
+def head_of(config: Config, name: str, redundancy: int) -> Comparator:
+  """A head; one that is sharpened is a register like another."""
+  kind = 'nsr' if name == SHARPENED else name
+  return HEADS[kind](redundancy, np.dtype(config.dtype))
+
+
+def sharpening_of(config: Config, name: str) -> Sharpening:
+  """How a head's operands sharpen over training."""
+  final = config.sharpness if name == SHARPENED else 1.0
+  return Sharpening(final=final, steps=config.train.resolved_schedule_steps)
+
+
+def ramp_of(config: Config) -> Ramp:
+  """The factor of the regulariser, which sets in late."""
+  late = round(REGULARISED_FROM * config.train.resolved_schedule_steps)
+  return Ramp(1.0, late, late + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Population:
+  """A trained program, and what it has cost.
+
+  Attributes:
+    fit: what training gave back.
+    first_seed: that of the first replica.
+    steps: of each replica; flops: of a step; seconds: of a replica.
+  """
+
+  fit: Fit
+  first_seed: int
+  steps: np.ndarray
+  flops: float
+  seconds: float
+
+  def source(
+    self,
+    arm: str,
+    rung: str,
+    replicas: slice,
+    rows_a_step: int,
+    hparams: str,
+  ) -> Provenance:
+    """What the rows of some replicas share."""
+    steps = self.steps[replicas].tolist()
+    numbers = range(len(self.steps))[replicas]
+    return Provenance(
+      study=STUDY,
+      arm=arm,
+      rung=rung,
+      seeds=tuple(self.first_seed + number for number in numbers),
+      steps=tuple(steps),
+      samples=tuple(step * rows_a_step for step in steps),
+      flops=tuple(step * self.flops for step in steps),
+      seconds=self.seconds,
+      hparams=hparams,
+    )
+
+
+def train(
+  config: Config,
+  kept: Kept,
+  name: str,
+  problem: Problem,
+  hparams: Mapping[str, Sequence[float] | np.ndarray],
+) -> Population:
+  """Trains as many replicas as there are traced numbers, one program."""
+  replicas = len(hparams['draw'])
+  several = dataclasses.replace(config, replicas=replicas)
+  folder = kept.run.path / 'arms' / name.replace(', ', '_').replace(' ', '_')
+  fit = train_arm(problem, several, kept.run, name, kept.stop, folder, hparams)
+  one = {key: values[0] for key, values in hparams.items()}
+  return Population(
+    fit=fit,
+    first_seed=config.seed,
+    steps=distributed.to_host(fit.state.step),
+    flops=count_step_flops(problem, fit.params, one),
+    seconds=training_seconds(folder) / replicas,
+  )

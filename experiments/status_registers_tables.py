@@ -1,0 +1,213 @@
+"""What the study of status registers says of its rows.
+
+A run counts by the error on rows that the type holds exactly, wherever it
+holds some.
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from extrap.evaluation.results import (
+  Result,
+  format_size,
+  parse_size,
+  select,
+)
+from extrap.evaluation.statistics import wilson
+from extrap.reporting.tables import Table
+
+SMALL = 0.01  # A mean error below it counts as success.
+SHOWN = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15)  # of the magnitudes
+
+
+def tables(results: Sequence[Result]) -> dict[str, Table]:
+  """All tables, by their headings, of the parts that there are."""
+  shown = {}
+  for part in ('comparisons', 'redundancy'):
+    if rows := select(results, rung=part):
+      shown[f'{part.capitalize()}: errors'] = reach_table(rows)
+      shown[f'{part.capitalize()}: runs'] = comparison_table(rows)
+      if select(rows, metric='leak'):
+        shown[f'{part.capitalize()}: leaks'] = leak_table(rows)
+  for part in ('lists', 'pieces', 'paths'):
+    if rows := select(results, rung=part):
+      shown[part.capitalize()] = corner_table(rows)
+  scaled = select(results, rung='scales')
+  for comparison in dict.fromkeys(row.split for row in scaled):
+    shown[f'Scales: {comparison}'] = scale_table(scaled, comparison)
+  return shown
+
+
+def counted(results: Sequence[Result]) -> list[Result]:
+  """One row a run and size, without sizes of which the type holds no row."""
+  partly = {
+    (row.arm, row.split, row.size)
+    for row in select(results, metric='exact_error')
+  }
+  whole = [
+    row
+    for row in select(results, metric='error')
+    if (row.arm, row.split, row.size) not in partly
+  ]
+  exact = select(results, metric='exact_error')
+  return whole + [row for row in exact if row.value is not None]
+
+
+def over_comparisons(results: Sequence[Result]) -> list[Result]:
+  """One row a seed and size, the mean of its comparisons."""
+  cells: dict[tuple[str, str, int], list[Result]] = {}
+  for row in counted(results):
+    cells.setdefault((row.arm, row.size, row.replica), []).append(row)
+  return [
+    dataclasses.replace(rows[0], split='all', value=_mean(rows))
+    for rows in cells.values()
+  ]
+
+
+def arms_of(results: Sequence[Result]) -> list[str]:
+  """Names of arms, in order."""
+  return list(dict.fromkeys(row.arm for row in results))
+
+
+def _mean(rows: Sequence[Result]) -> float:
+  return float(np.mean([row.value for row in rows]))
+
+
+def _worst(
+  rows: Sequence[Result], group: Callable[[Result], object]
+) -> list[float]:
+  """Of each group, its largest mean error of all sizes."""
+  cells: dict[object, dict[str, list[Result]]] = {}
+  for row in rows:
+    cells.setdefault(group(row), {}).setdefault(row.size, []).append(row)
+  return [max(map(_mean, sizes.values())) for sizes in cells.values()]
+
+
+def _below(errors: Sequence[float]) -> str:
+  return f'{sum(error < SMALL for error in errors)} of {len(errors)}'
+
+
+def reach_table(results: Sequence[Result]) -> Table:
+  """Mean error of comparisons by magnitude, and seeds that never err."""
+  rows, chosen = [], counted(results)
+  sizes = [str(10**m) for m in SHOWN if select(chosen, size=str(10**m))]
+  for arm in arms_of(results):
+    of_arm = select(chosen, arm=arm)
+    by_size = [select(of_arm, size=size) for size in sizes]
+    worst = _worst(of_arm, lambda row: row.replica)
+    right = sum(error < SMALL for error in worst)
+    low, high = wilson(right, len(worst))
+    rows.append(
+      [
+        arm,
+        *(f'{_mean(cell):.2g}' if cell else '-' for cell in by_size),
+        f'{max(worst):.2g}',
+        _below(worst),
+        f'{100 * low:.0f}..{100 * high:.0f}',
+      ]
+    )
+  headers = ['arm', *(f'10^{len(size) - 1}' for size in sizes)]
+  headers += ['worst seed', f'seeds below {SMALL:g}', '95 %']
+  return Table(headers, rows, _caption(results))
+
+
+def _caption(results: Sequence[Result]) -> str:
+  """How much of which columns the type holds."""
+  kinds = {json.loads(row.hparams)['dtype'] for row in results}
+  text = (
+    'Mean absolute error over comparisons and seeds; a seed is judged by its '
+    "worst column, mean of the comparisons. Wilson's interval. Columns that "
+    f'are missing, or -, are void: {" and ".join(sorted(kinds))} holds none of '
+    'their rows exactly.'
+  )
+  if partly := _shares(results):
+    text += f' Of these a part only is held, and counts: {partly}.'
+  return text
+
+
+def _shares(results: Sequence[Result]) -> str:
+  """What share of a column counts, where it is neither all nor none."""
+  every = {
+    (row.arm, row.split, row.size): row.n
+    for row in select(results, metric='error')
+  }
+  shares: dict[str, list[float]] = {}
+  for row in select(results, metric='exact_error'):
+    if row.n:
+      share = 100 * row.n / every[row.arm, row.split, row.size]
+      shares.setdefault(row.size, []).append(share)
+  return '; '.join(
+    f'10^{len(size) - 1}: {min(share):.0f}..{max(share):.0f} %'
+    for size, share in shares.items()
+  )
+
+
+def comparison_table(results: Sequence[Result]) -> Table:
+  """Runs of each comparison that err nowhere."""
+  chosen = counted(results)
+  splits = list(dict.fromkeys(row.split for row in chosen))
+  rows = []
+  for arm in arms_of(results):
+    line = [arm]
+    for split in splits:
+      of_cell = select(chosen, arm=arm, split=split)
+      line.append(_below(_worst(of_cell, lambda row: row.replica)))
+    rows.append(line)
+  caption = f'Runs whose error is below {SMALL:g} in every column that counts.'
+  return Table(['arm', *splits], rows, caption)
+
+
+def leak_table(results: Sequence[Result]) -> Table:
+  """What operands take of inputs that are not theirs."""
+  found = select(results, metric='leak')
+  rows = []
+  for arm in arms_of(found):
+    leaks = [row.value for row in select(found, arm=arm)]
+    rows.append([arm, f'{np.median(leaks):.1e}', f'{max(leaks):.1e}'])
+  caption = (
+    'Mean share over operands, weighted by their bits; median and largest of '
+    'all runs. With two inputs it does no harm.'
+  )
+  return Table(['arm', 'leak', 'largest'], rows, caption)
+
+
+def corner_table(results: Sequence[Result]) -> Table:
+  """Mean error at the least and greatest of each axis of size."""
+  axes = zip(*(parse_size(row.size) for row in results), strict=True)
+  ends = [sorted({min(axis), max(axis)}) for axis in map(list, axes)]
+  corners = [format_size(size) for size in itertools.product(*ends)]
+  rows = []
+  for arm in arms_of(results):
+    of_arm = select(results, arm=arm)
+    worst = _worst(of_arm, lambda row: row.replica)
+    means = [_mean(select(of_arm, size=size)) for size in corners]
+    shown = [f'{error:.3g}' for error in (*means, max(worst))]
+    rows.append([arm, *shown, _below(worst)])
+  headers = ['arm', *corners, 'worst', f'seeds below {SMALL:g}']
+  caption = (
+    'Mean absolute error over seeds at the corners; a seed is judged by the '
+    'worst of all sizes.'
+  )
+  return Table(headers, rows, caption)
+
+
+def scale_table(results: Sequence[Result], comparison: str) -> Table:
+  """Mean error by unit and lambda, of one comparison."""
+  cells: dict[tuple[float, float], list[Result]] = {}
+  for row in select(results, metric='error', split=comparison):
+    notes = json.loads(row.hparams)
+    cells.setdefault((notes['scale'], notes['unit']), []).append(row)
+  units = sorted({unit for _, unit in cells})
+  rows = [
+    [f'{scale:g}', *(f'{_mean(cells[scale, unit]):.3f}' for unit in units)]
+    for scale in sorted({scale for scale, _ in cells})
+  ]
+  caption = (
+    f'{comparison}: mean absolute error over seeds at 10^1 units, by lambda '
+    '(rows) and unit (columns).'
+  )
+  return Table(['lambda', *(f'{unit:g}' for unit in units)], rows, caption)
