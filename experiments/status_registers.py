@@ -101,6 +101,7 @@ from extrap.evaluation.results import Result, select
 from extrap.reporting import plots
 from extrap.reporting.report import bullets, picture, write_tables
 from extrap.study import Kept, provenance
+from extrap.training.problem import Problem
 
 CLAIM = 'comparisons learned on 1..9, right to 10^15'
 TIME = 'half an hour on a CPU core (estimated)'
@@ -130,6 +131,11 @@ def jobs(config: Config) -> list[Job]:
     of = comparisons if part in comparisons.CASES else composites
     found += of.jobs(config, part)
   return found
+
+
+def problem(config: Config) -> Problem:
+  """The first job's; by this name `launch.plan` finds what a study trains."""
+  return jobs(config)[0].problem
 
 
 def make(config: Config, kept: Kept, name: str) -> list[Result]:

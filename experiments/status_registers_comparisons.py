@@ -85,7 +85,8 @@ class Runs:
 def jobs(config: Config, part: str) -> Iterator[Job]:
   """What a part trains."""
   for case in CASES[part](config):
-    yield Job(case.name, functools.partial(study_of, case))
+    problem = make_problem(config, case)
+    yield Job(case.name, problem, functools.partial(study_of, case))
 
 
 def _compared(config: Config) -> Iterator[Case]:
@@ -151,24 +152,25 @@ def runs_of(config: Config, case: Case) -> list[Runs]:
   ]
 
 
-def hparams_of(config: Config, runs: Sequence[Runs]) -> dict[str, np.ndarray]:
+def hparams_of(runs: Sequence[Runs]) -> dict[str, np.ndarray]:
   """The traced numbers of every replica; see `ComparisonProblem`."""
   places = list(COMPARISONS)
   learned = [
     np.full(len(those.unit_S), places.index(those.comparison)) for those in runs
   ]
-  hparams = {
+  return {
     'comparison': np.concatenate(learned),
     'unit': np.concatenate([those.unit_S for those in runs]),
     'scale': np.concatenate([those.scale_S for those in runs]),
   }
-  return hparams | {'draw': config.seed + np.arange(len(hparams['unit']))}
 
 
 def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   """Trains a case; the errors of every run at every magnitude, and leaks."""
   problem, runs = make_problem(config, case), runs_of(config, case)
-  trained = train(config, kept, case.name, problem, hparams_of(config, runs))
+  hparams = hparams_of(runs)
+  replicas = len(hparams['comparison'])
+  trained = train(config, kept, case.name, problem, replicas, hparams)
   params = distributed.to_host(trained.fit.params)
   bases = 100 if config.eval == 'full' else 20
   rows = []

@@ -72,7 +72,8 @@ class Case:
 def jobs(config: Config, part: str) -> Iterator[Job]:
   """What a part trains."""
   for case in CASES[part](config):
-    yield Job(case.name, functools.partial(study_of, case))
+    problem = make_problem(config, case)
+    yield Job(case.name, problem, functools.partial(study_of, case))
 
 
 def _lists(config: Config) -> Iterator[Case]:
@@ -139,8 +140,7 @@ def make_problem(config: Config, case: Case) -> CompositionProblem:
 def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   """Trains a case; the errors of every run at every size."""
   problem = make_problem(config, case)
-  draws = {'draw': np.array(config.seeds)}
-  trained = train(config, kept, case.name, problem, draws)
+  trained = train(config, kept, case.name, problem, config.replicas)
   count = (4 if config.eval == 'full' else 1) * case.tests
   whole = slice(0, config.replicas)
   notes = {'redundancy': config.redundancy, 'dtype': config.dtype}

@@ -1,7 +1,7 @@
 """What all parts of the study share: jobs, heads, and trained populations."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Job:
   """What one program trains, and the rows that it is scored by."""
 
   name: str
+  problem: Problem
   make: Callable[[Config, Kept], list[Result]]
 
 
@@ -92,18 +93,17 @@ def train(
   kept: Kept,
   name: str,
   problem: Problem,
-  hparams: Mapping[str, Sequence[float] | np.ndarray],
+  replicas: int,
+  hparams: Mapping[str, np.ndarray] | None = None,
 ) -> Population:
-  """Trains as many replicas as there are traced numbers, one program."""
-  replicas = len(hparams['draw'])
+  """Trains replicas in one program, some of their numbers given."""
   several = dataclasses.replace(config, replicas=replicas)
   folder = kept.run.path / 'arms' / name.replace(', ', '_').replace(' ', '_')
   fit = train_arm(problem, several, kept.run, name, kept.stop, folder, hparams)
-  one = {key: values[0] for key, values in hparams.items()}
   return Population(
     fit=fit,
     first_seed=config.seed,
     steps=distributed.to_host(fit.state.step),
-    flops=count_step_flops(problem, fit.params, one),
+    flops=count_step_flops(problem, fit.params),
     seconds=training_seconds(folder) / replicas,
   )

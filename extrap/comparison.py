@@ -48,7 +48,7 @@ AS_PUBLISHED, UNREGULARISED = Sharpening(), Ramp()
 class ComparisonProblem:
   """One comparison, learned by its mean absolute error.
 
-  `hparams` of a replica: 'comparison', its place in `COMPARISONS`; 'unit', what
+  Numbers of a replica: 'comparison', its place in `COMPARISONS`; 'unit', what
   numbers are multiplied by; 'scale', the register's lambda; 'draw', an integer
   that fixes the unequal partners of = and != where they are fixed.
 
@@ -67,6 +67,12 @@ class ComparisonProblem:
   sharpening: Sharpening = AS_PUBLISHED
   ramp: Ramp = UNREGULARISED
   fixed: bool = False
+
+  def hparams(self, seeds: Sequence[int]) -> dict[str, list[float]]:
+    """The first comparison, of plain numbers, in every replica."""
+    same = {'comparison': 0, 'unit': 1, 'scale': 1}
+    each = {name: [value] * len(seeds) for name, value in same.items()}
+    return each | {'draw': list(seeds)}
 
   def init(self, key: jax.Array) -> Params:
     """Fresh parameters."""

@@ -26,8 +26,6 @@ Examples = tuple[jax.Array, jax.Array]
 class CompositionProblem:
   """One function, on a training set that is drawn once.
 
-  `hparams['draw']` of a replica is an integer that names its training set.
-
   Attributes:
     task: what is learned.
     model: what learns it.
@@ -41,6 +39,10 @@ class CompositionProblem:
   dtype: jax.typing.DTypeLike = jnp.float32
   sharpening: Sharpening = AS_PUBLISHED
   ramp: Ramp = UNREGULARISED
+
+  def hparams(self, seeds: Sequence[int]) -> dict[str, list[int]]:
+    """What names the training set of each replica."""
+    return {'draw': list(seeds)}
 
   def init(self, key: jax.Array) -> Params:
     """Fresh parameters."""
