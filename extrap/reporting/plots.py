@@ -68,7 +68,7 @@ def accuracy_vs_length(
   **columns: Columns,
 ) -> Path:
   """Writes `accuracy_figure`; arguments and errors as there."""
-  return _save(accuracy_figure(results, train_size, title, **columns), path)
+  return save(accuracy_figure(results, train_size, title, **columns), path)
 
 
 def grid_heatmap(
@@ -79,14 +79,14 @@ def grid_heatmap(
   **columns: Columns,
 ) -> Path:
   """Writes `grid_figure`; arguments and errors as there."""
-  return _save(grid_figure(results, train_size, title, **columns), path)
+  return save(grid_figure(results, train_size, title, **columns), path)
 
 
 def accuracy_vs_step(
   results: Iterable[Result], path: str | os.PathLike[str], title: str
 ) -> Path:
   """Writes `step_figure`; arguments and errors as there."""
-  return _save(step_figure(results, title), path)
+  return save(step_figure(results, title), path)
 
 
 def training_curves(
@@ -96,7 +96,7 @@ def training_curves(
   names: Sequence[str] | None = None,
 ) -> Path:
   """Writes `training_figure`; arguments and errors as there."""
-  return _save(training_figure(records, title, names), path)
+  return save(training_figure(records, title, names), path)
 
 
 def accuracy_figure(
@@ -290,7 +290,8 @@ def _canvas(width: float = 7.2, height: float = 4.6) -> tuple['Figure', 'Axes']:
   return figure, axes
 
 
-def _save(figure: 'Figure', path: str | os.PathLike[str]) -> Path:
+def save(figure: 'Figure', path: str | os.PathLike[str]) -> Path:
+  """Writes a figure as PNG, in a folder that is made; returns the path."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
   path = Path(path)
