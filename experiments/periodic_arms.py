@@ -34,7 +34,7 @@ from extrap.tasks.periodic_signals import (
 # The factor of the group lasso, and when it has fallen, of all steps.
 FIRST, LAST, SHARE = 0.3, 0.003, 0.8
 LINES = 16  # Of the pursuit.
-GRID = 8192  # Its frequencies.
+GRID = 1024  # Its frequencies to begin with.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +89,10 @@ def _mean(
 def _told(
   task: PeriodicSignals, form: str, frequency: float, seen_T: np.ndarray
 ) -> np.ndarray:
-  return least_squares(
-    task.times_T[task.split_T('train')],
-    seen_T,
-    line_frequencies(frequency, FORMS[form]),
-    task.times_T,
-  )
+  times_T = task.times_T[task.split_T('train')]
+  lines = line_frequencies(frequency, FORMS[form])
+  resolved = lines[lines < task.nyquist]
+  return least_squares(times_T, seen_T, resolved, task.times_T)
 
 
 def _pursued(

@@ -51,10 +51,11 @@ def curves_figure(
   """
   from matplotlib.figure import Figure
 
-  rows = math.ceil(len(found) / COLUMNS)
-  figure = Figure((3.6 * COLUMNS, 1.5 * rows + 0.9), layout='constrained')
+  columns = min(COLUMNS, len(found))
+  rows = math.ceil(len(found) / columns)
+  figure = Figure((3.6 * columns, 1.5 * rows + 0.9), layout='constrained')
   grid = figure.subplots(
-    rows, COLUMNS, sharex=True, sharey=True, squeeze=False
+    rows, columns, sharex=True, sharey=True, squeeze=False
   ).ravel()
   for axes, (name, curve_T) in zip(grid, found.items(), strict=False):
     _panel(axes, name, times_T, truth_T, curve_T, trained)
@@ -65,7 +66,7 @@ def curves_figure(
   grid[0].set_xlim(times_T[0], times_T[-1])
   figure.suptitle(title, fontweight='bold')
   figure.supxlabel(
-    'grey: the signal; shaded: the range that is trained on',
+    'time; grey: the signal; shaded: what is trained on',
     fontsize='small',
     color=NOTE_COLOUR,
   )

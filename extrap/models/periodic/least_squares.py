@@ -36,23 +36,32 @@ def matching_pursuit(
 
   Orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad 1993): after
   each choice all amplitudes are fitted again. The choice is the peak of the
-  periodogram, so that a grid need not be of independent frequencies.
+  periodogram, which is looked for between the points of the grid, too.
 
   Args:
     times_T: when it was seen.
     values_T: what was seen.
-    grid_F: frequencies to choose from.
+    grid_F: frequencies to begin with, evenly spaced.
     lines: how many, or fewer where nothing is left.
 
   Returns:
     The frequencies, in the order of their choice.
   """
-  wave_TF = np.exp(-1j * np.multiply.outer(times_T, grid_F))
   chosen: list[float] = []
   left_T = values_T - values_T.mean()
   while len(chosen) < lines and np.mean(left_T**2) > 1e-6:
-    chosen.append(grid_F[np.argmax(np.abs(left_T @ wave_TF))])
+    chosen.append(_peak(times_T, left_T, grid_F))
     left_T = values_T - least_squares(
       times_T, values_T, np.array(chosen), times_T
     )
   return np.array(chosen)
+
+
+def _peak(times_T: np.ndarray, left_T: np.ndarray, grid_F: np.ndarray) -> float:
+  """Where the periodogram is greatest, on three finer and finer grids."""
+  for _ in range(3):
+    wave_TF = np.exp(-1j * np.multiply.outer(times_T, grid_F))
+    best, gap = np.argmax(np.abs(left_T @ wave_TF)), grid_F[1] - grid_F[0]
+    found = grid_F[best]
+    grid_F = np.linspace(found - gap, found + gap, 65)
+  return float(found)
