@@ -113,6 +113,7 @@ def test_noise_remembers(name, memory, step):
   assert noise[TASK.inside_T].mean() == pytest.approx(0, abs=1e-5)
   steps = noise[1:] - memory * noise[:-1]
   assert np.std(steps) == pytest.approx(step, rel=0.15)
+  assert abs(np.corrcoef(steps, noise[:-1])[0, 1]) < 0.15
 
 
 @pytest.mark.parametrize(
