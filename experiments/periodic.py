@@ -21,8 +21,8 @@ are learned too (`extrap/models/periodic/lines.py`):
                over four fifths of the steps; no step selects or removes a line
   lines_dense  the same without the lasso
   lines_fixed  the same with frequencies that stay where they start
-Closed forms, for comparison: zero, the mean; greedy choice of 16 peaks of
-the periodogram (pursuit); least squares on the harmonics of the exact periods, 16
+Closed forms, for comparison: zero, the mean; greedy choice of 16 peaks of the
+periodogram (pursuit); least squares on the harmonics of the exact periods, 16
 of one and all sums of up to two of two, as far as points resolve them (told).
 
 Protocol. Adam, cosine, all points in every step, the same number of steps for
