@@ -154,3 +154,23 @@ def test_a_difference_is_that_of_means_with_welchs_interval():
   assert difference([1.0, 1.0], [0.0, 0.0]).low == 1
   with pytest.raises(ValueError, match='two replicas'):
     difference([1.0], other)
+
+
+def test_the_interval_of_a_median_is_two_of_its_values():
+  values = [10.0**-k for k in range(20)]
+  found = statistics.median_interval(values)
+  assert found.n == 20
+  # Of 20 fair coins 6 to 14 heads come up in 95.9 %: ranks 6 and 15.
+  assert (found.low, found.high) == (1e-14, 1e-5)
+  assert found.median == pytest.approx(np.median(values))
+  covered = stats.binom.cdf(14, 20, 0.5) - stats.binom.cdf(5, 20, 0.5)
+  assert 0.95 <= covered < 0.96
+
+
+def test_a_median_of_few_or_failed_replicas():
+  few = statistics.median_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+  assert few.median == 3 and math.isnan(few.low) and math.isnan(few.high)
+  failed = statistics.median_interval([1.0, 2.0, 3.0, 4.0, 5.0, math.inf])
+  assert (failed.median, failed.low, failed.high) == (3.5, 1.0, math.inf)
+  with pytest.raises(ValueError, match='no replicas'):
+    statistics.median_interval([])

@@ -105,6 +105,39 @@ def across_replicas(
   )
 
 
+def median_interval(
+  values: Sequence[float], confidence: float = 0.95
+) -> Interval:
+  """The median of replicas, with limits that are two of their values.
+
+  For errors that spread over orders of magnitude, of which a mean says little:
+  nothing is assumed of how they are distributed, and a replica that failed
+  counts with an error of infinity.
+
+  Args:
+    values: one value a replica.
+    confidence: least coverage; with five replicas or fewer no two values have
+      95 %, and the limits are nan.
+
+  Raises:
+    ValueError: there are no values.
+
+  Source: binomial order statistics (Thompson 1936, On confidence ranges for
+  the median).
+  """
+  from scipy import stats
+
+  if len(values) == 0:
+    raise ValueError('no replicas: there is nothing to summarise')
+  ordered = np.sort(np.asarray(values, float))
+  outside = int(stats.binom.ppf((1 - confidence) / 2, len(ordered), 0.5))
+  low = high = math.nan
+  if outside:
+    low, high = ordered[outside - 1], ordered[-outside]
+  mean, median = float(np.mean(ordered)), float(np.median(ordered))
+  return Interval(mean, median, float(low), float(high), len(ordered))
+
+
 def difference(
   first: Sequence[float], second: Sequence[float], confidence: float = 0.95
 ) -> Interval:

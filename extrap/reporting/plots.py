@@ -69,7 +69,7 @@ def accuracy_vs_length(
   **columns: Columns,
 ) -> Path:
   """Writes `accuracy_figure`; arguments and errors as there."""
-  return _save(accuracy_figure(results, train_size, title, **columns), path)
+  return save(accuracy_figure(results, train_size, title, **columns), path)
 
 
 def grid_heatmap(
@@ -80,7 +80,7 @@ def grid_heatmap(
   **columns: Columns,
 ) -> Path:
   """Writes `grid_figure`; arguments and errors as there."""
-  return _save(grid_figure(results, train_size, title, **columns), path)
+  return save(grid_figure(results, train_size, title, **columns), path)
 
 
 def share_heatmap(
@@ -91,14 +91,14 @@ def share_heatmap(
   note: str,
 ) -> Path:
   """Writes `share_figure`; arguments and errors as there."""
-  return _save(share_figure(share_YX, names, title, note), path)
+  return save(share_figure(share_YX, names, title, note), path)
 
 
 def accuracy_vs_step(
   results: Iterable[Result], path: str | os.PathLike[str], title: str
 ) -> Path:
   """Writes `step_figure`; arguments and errors as there."""
-  return _save(step_figure(results, title), path)
+  return save(step_figure(results, title), path)
 
 
 def error_vs_size(
@@ -108,7 +108,7 @@ def error_vs_size(
   xlabel: str,
 ) -> Path:
   """Writes `error_figure`; arguments and errors as there."""
-  return _save(error_figure(results, title, xlabel), path)
+  return save(error_figure(results, title, xlabel), path)
 
 
 def training_curves(
@@ -118,7 +118,7 @@ def training_curves(
   names: Sequence[str] | None = None,
 ) -> Path:
   """Writes `training_figure`; arguments and errors as there."""
-  return _save(training_figure(records, title, names), path)
+  return save(training_figure(records, title, names), path)
 
 
 def accuracy_figure(
@@ -393,7 +393,8 @@ def _heat(
   bar.outline.set_visible(False)
 
 
-def _save(figure: 'Figure', path: str | os.PathLike[str]) -> Path:
+def save(figure: 'Figure', path: str | os.PathLike[str]) -> Path:
+  """Writes a figure as PNG, in a folder that is made; returns the path."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
   path = Path(path)
