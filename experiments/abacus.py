@@ -133,21 +133,14 @@ from absl import flags
 from experiments.abacus_report import keep_cells, write_report_of
 from experiments.abacus_settings import FORMS, PRESETS, SETTINGS, Setting
 from extrap import cli
-from extrap.arms import (
-  Arm,
-  check_scratch,
-  lengths_up_to,
-  run_arms,
-  score_reaches,
-  shifts_option,
-  train_tuned,
-)
+from extrap.arms import Arm, check_scratch, run_arms, shifts_option, train_tuned
 from extrap.config import option, preset
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
 from extrap.evaluation.grid import Match, Suite, check_table
 from extrap.evaluation.regions import cell_rows, region_of, region_rows, square
 from extrap.evaluation.results import Result
+from extrap.kept import Kept
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
   POSITIONS,
@@ -156,8 +149,9 @@ from extrap.models.positions import (
   Learned,
   Position,
 )
+from extrap.scoring import count_right, lengths_up_to, score_reaches
 from extrap.sequence import SequenceProblem
-from extrap.study import Kept, StudyConfig, count_right
+from extrap.study import StudyConfig
 from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops, count_update_flops

@@ -15,12 +15,12 @@ from extrap.evaluation.results import (
   write_csv,
 )
 from extrap.evaluation.statistics import difference, verdict
+from extrap.kept import provenance
 from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.regions import region_table
 from extrap.reporting.report import bullets, picture, write_report
 from extrap.reporting.tables import Table
-from extrap.study import provenance
 
 if TYPE_CHECKING:
   from experiments.abacus import Config

@@ -54,36 +54,23 @@ from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation.carries import carry_suites
 from extrap.evaluation.certificate import Certificate
-from extrap.evaluation.grid import (
-  Cell,
-  Suite,
-  check_table,
-  in_table,
-)
-from extrap.evaluation.results import (
-  Provenance,
-  Result,
-  format_size,
-  write_csv,
-)
+from extrap.evaluation.grid import Cell, Suite, check_table, in_table
+from extrap.evaluation.results import Provenance, Result, format_size, write_csv
+from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import POSITIONS, PlaceWindow, Position
 from extrap.reporting.environment import peak_memory_bytes
 from extrap.reporting.progress import format_duration
+from extrap.scoring import count_right
 from extrap.sequence import SequenceProblem
 from extrap.study import (
-  Kept,
   StudyConfig,
-  account,
-  count_right,
   open_run,
-  provenance,
   read_config,
-  restore_arm,
   run_path,
   terminated,
-  train_arm,
 )
+from extrap.study_training import account, restore_arm, train_arm
 from extrap.tasks.addition import Addition
 from extrap.training import distributed
 from extrap.training.loop import Fit

@@ -12,6 +12,7 @@ import jax
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation.certificate import Certificate
 from extrap.evaluation.results import Result, select
+from extrap.kept import provenance
 from extrap.models.positions import POSITIONS
 from extrap.reporting import plots
 from extrap.reporting.report import bullets, picture, write_report
@@ -23,7 +24,6 @@ from extrap.reporting.tables import (
   suite_table,
 )
 from extrap.reporting.writers import read_jsonl
-from extrap.study import provenance
 from extrap.training.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -118,13 +118,7 @@ from absl import flags
 
 from experiments.certified_cases import CASES, ON_REQUEST, case_of
 from extrap import cli
-from extrap.arms import (
-  Arm,
-  certified_rows,
-  check_names,
-  check_scratch,
-  run_arms,
-)
+from extrap.arms import Arm, check_names, check_scratch, run_arms
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
@@ -136,19 +130,15 @@ from extrap.evaluation.results import (
   select,
 )
 from extrap.evaluation.stress import stress_suites
+from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceWindow
 from extrap.reporting.report import bullets, write_report
 from extrap.reporting.tables import checked_sections, exact_match_table
+from extrap.scoring import certified_rows, count_right
 from extrap.sequence import SequenceProblem
-from extrap.study import (
-  Kept,
-  StudyConfig,
-  account,
-  count_right,
-  provenance,
-  train_arm,
-)
+from extrap.study import StudyConfig
+from extrap.study_training import account, train_arm
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.summation import Summation
 

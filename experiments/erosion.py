@@ -79,19 +79,16 @@ from extrap.errors import UsageError
 from extrap.evaluation.attention_mass import near_mass
 from extrap.evaluation.grid import Suite
 from extrap.evaluation.results import Result, length_split, select
+from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import Coupling
 from extrap.randomness import named
 from extrap.reporting import plots
 from extrap.reporting.report import bullets, picture, write_tables
 from extrap.reporting.writers import read_jsonl
+from extrap.scoring import count_right
 from extrap.sequence import SequenceProblem
-from extrap.study import (
-  Kept,
-  StudyConfig,
-  count_right,
-  provenance,
-)
+from extrap.study import StudyConfig
 from extrap.tasks.addition import Addition
 from extrap.training import distributed
 from extrap.training.config import TrainConfig

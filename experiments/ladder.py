@@ -68,14 +68,13 @@ from extrap.arms import (
   MUON_RATES,
   check_names,
   check_scratch,
-  lengths_up_to,
   run_arms,
-  score_reaches,
   shifts_option,
   train_tuned,
 )
 from extrap.config import option
 from extrap.evaluation.results import Result
+from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (
   FIRE,
@@ -89,8 +88,9 @@ from extrap.models.positions import (
 from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.report import bullets, picture, write_report
+from extrap.scoring import lengths_up_to, score_reaches
 from extrap.sequence import SequenceProblem
-from extrap.study import Kept, StudyConfig, provenance
+from extrap.study import StudyConfig
 from extrap.tasks.addition import Addition
 from extrap.training.config import TrainConfig
 

@@ -89,20 +89,12 @@ from pathlib import Path
 from absl import flags
 
 from extrap import cli
-from extrap.arms import (
-  certified_rows,
-  check_names,
-  check_scratch,
-  lengths_up_to,
-  run_arms,
-  score_lengths,
-  stress_rows,
-  train_tuned,
-)
+from extrap.arms import check_names, check_scratch, run_arms, train_tuned
 from extrap.config import option
 from extrap.evaluation.certificate import STATEMENT
 from extrap.evaluation.products import PRODUCTS
 from extrap.evaluation.results import LENGTH_SPLITS, Result, select
+from extrap.kept import Kept, provenance
 from extrap.models import TWO_NETWORKS, Transformer, TransformerConfig
 from extrap.models.positions import (
   Abacus,
@@ -115,8 +107,14 @@ from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.report import bullets, picture, write_report
 from extrap.reporting.tables import checked_sections
+from extrap.scoring import (
+  certified_rows,
+  lengths_up_to,
+  score_lengths,
+  stress_rows,
+)
 from extrap.sequence import SequenceProblem
-from extrap.study import Kept, StudyConfig, provenance
+from extrap.study import StudyConfig
 from extrap.tasks.multiplication import Multiplication
 from extrap.training.config import TrainConfig
 

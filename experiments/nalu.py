@@ -64,10 +64,11 @@ from extrap.evaluation.arithmetic_criterion import (
   nearly_perfect_error,
 )
 from extrap.evaluation.results import Result
+from extrap.kept import Kept, provenance
 from extrap.models.units import MODELS, two_layers
 from extrap.regression import ArithmeticArm, ArithmeticProblem, Ramp
 from extrap.reporting.report import bullets, write_tables
-from extrap.study import Kept, StudyConfig, provenance
+from extrap.study import StudyConfig
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic
 from extrap.training.config import TrainConfig
 

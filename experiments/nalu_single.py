@@ -85,6 +85,7 @@ from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import single_module_error
 from extrap.evaluation.results import Result
+from extrap.kept import Kept, provenance
 from extrap.models.units import UNITS, MulMCFC, Unit, UnitLayer
 from extrap.regression import (
   ArithmeticArm,
@@ -94,7 +95,7 @@ from extrap.regression import (
   Ramp,
 )
 from extrap.reporting.report import bullets, picture, write_tables
-from extrap.study import Kept, StudyConfig, provenance
+from extrap.study import StudyConfig
 from extrap.tasks.arithmetic import Arithmetic, Range, halves
 from extrap.training.config import TrainConfig
 

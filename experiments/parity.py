@@ -78,35 +78,23 @@ from pathlib import Path
 from absl import flags
 
 from extrap import cli
-from extrap.arms import (
-  Arm,
-  certified_rows,
-  check_names,
-  check_scratch,
-  run_arms,
-  score_lengths,
-  stress_rows,
-  train_tuned,
-)
+from extrap.arms import Arm, check_names, check_scratch, run_arms, train_tuned
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation import closure
 from extrap.evaluation.patterns import PATTERNS
 from extrap.evaluation.results import Result, select
+from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions import (
-  NoPosition,
-  PlaceWindow,
-  Position,
-  Previous,
-)
+from extrap.models.positions import NoPosition, PlaceWindow, Position, Previous
 from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.report import bullets, picture, write_report
 from extrap.reporting.tables import checked_sections
+from extrap.scoring import certified_rows, score_lengths, stress_rows
 from extrap.sequence import SequenceProblem
-from extrap.study import Kept, StudyConfig, provenance
+from extrap.study import StudyConfig
 from extrap.tasks.parity import Parity
 from extrap.training.config import TrainConfig
 

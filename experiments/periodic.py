@@ -93,18 +93,13 @@ from extrap.compilation import jit_once
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.results import Provenance, Result
+from extrap.kept import Kept, provenance
 from extrap.randomness import named
 from extrap.reporting.curves import curves_grid
 from extrap.reporting.report import bullets, picture, write_tables
 from extrap.series import SeriesProblem
-from extrap.study import (
-  TUNING_SEED,
-  Kept,
-  StudyConfig,
-  provenance,
-  train_arm,
-  training_seconds,
-)
+from extrap.study import StudyConfig
+from extrap.study_training import TUNING_SEED, train_arm, training_seconds
 from extrap.tasks.periodic_signals import FORMS, PeriodicSignals
 from extrap.training import distributed
 from extrap.training.config import TrainConfig

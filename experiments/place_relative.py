@@ -50,18 +50,12 @@ import jax.numpy as jnp
 from absl import flags
 
 from extrap import cli
-from extrap.arms import (
-  Arm,
-  check_scratch,
-  lengths_up_to,
-  run_arms,
-  score_lengths,
-  train_tuned,
-)
+from extrap.arms import Arm, check_scratch, run_arms, train_tuned
 from extrap.compilation import jit_once
 from extrap.config import option
 from extrap.evaluation.attention_mass import far_mass
 from extrap.evaluation.results import Result, length_split, select
+from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceBias
 from extrap.randomness import named
@@ -69,12 +63,9 @@ from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.report import bullets, picture, write_report
 from extrap.reporting.tables import Table
+from extrap.scoring import lengths_up_to, score_lengths
 from extrap.sequence import SequenceProblem
-from extrap.study import (
-  Kept,
-  StudyConfig,
-  provenance,
-)
+from extrap.study import StudyConfig
 from extrap.tasks.addition import Addition
 from extrap.training import distributed
 from extrap.training.config import TrainConfig

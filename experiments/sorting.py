@@ -108,18 +108,15 @@ from extrap.evaluation.grid import Cell, Match, Suite, check_table
 from extrap.evaluation.orders import Minimum, order_suites
 from extrap.evaluation.regions import IN, region_of, region_rows, square
 from extrap.evaluation.results import Result, select
+from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import FIRE, Ordered, Pointers, Position
 from extrap.reporting.regions import region_table
 from extrap.reporting.report import bullets, write_tables
 from extrap.reporting.tables import Table, format_percent
+from extrap.scoring import count_right
 from extrap.sequence import SequenceProblem
-from extrap.study import (
-  Kept,
-  StudyConfig,
-  count_right,
-  provenance,
-)
+from extrap.study import StudyConfig
 from extrap.tasks.bubble_sort import SLOTS, BubbleSort
 from extrap.tasks.sorting import Sorting
 from extrap.training.config import TrainConfig

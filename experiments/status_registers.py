@@ -98,9 +98,9 @@ from experiments.status_registers_tables import over_comparisons, tables
 from extrap import cli
 from extrap.arms import run_arms
 from extrap.evaluation.results import Result, select
+from extrap.kept import Kept, provenance
 from extrap.reporting import plots
 from extrap.reporting.report import bullets, picture, write_tables
-from extrap.study import Kept, provenance
 from extrap.training.problem import Problem
 
 CLAIM = 'comparisons learned on 1..9, right to 10^15'

@@ -24,8 +24,8 @@ from experiments.status_registers_population import (
 from experiments.status_registers_settings import SHARPENED, Config
 from extrap.comparison import ComparisonProblem, Group, far_errors
 from extrap.evaluation.results import Provenance, Result
+from extrap.kept import Kept
 from extrap.models.units.register import leak
-from extrap.study import Kept
 from extrap.tasks.comparisons import COMPARISONS, Comparisons
 from extrap.training import distributed
 

@@ -18,18 +18,13 @@ from experiments.status_registers_population import (
 from experiments.status_registers_settings import SHARPENED, Config
 from extrap.composition import CompositionProblem, mean_errors
 from extrap.evaluation.results import Result, format_size
+from extrap.kept import Kept
 from extrap.models import folds
 from extrap.models.comparators import Comparator
 from extrap.models.composites import Choice, Composite, Fold, Relaxation
 from extrap.models.units import NALU, NAU, Unit
 from extrap.relaxation import path_errors
-from extrap.study import Kept
-from extrap.tasks.comparing_functions import (
-  Count,
-  Minimum,
-  Task,
-  TwoPieces,
-)
+from extrap.tasks.comparing_functions import Count, Minimum, Task, TwoPieces
 from extrap.tasks.shortest_paths import ShortestPaths
 
 FOLDS: Mapping[str, tuple[Task, folds.Function]] = {

@@ -15,9 +15,11 @@ import numpy as np
 from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import Solved, solved
 from extrap.evaluation.results import Provenance, Result
+from extrap.kept import Kept
 from extrap.regression import ArithmeticProblem
 from extrap.reporting.writers import read_jsonl
-from extrap.study import Kept, StudyConfig, train_arm, training_seconds
+from extrap.study import StudyConfig
+from extrap.study_training import train_arm, training_seconds
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops
 from extrap.training.loop import Fit

@@ -1,4 +1,4 @@
-"""Arms of a comparison: tuned alike, trained alike, tested at growing lengths.
+"""Arms of a comparison: tuned alike, and trained alike.
 
 `run_arms` is the program of a study that compares them.
 
@@ -6,57 +6,27 @@ Suffix key: R replicas.
 """
 
 import dataclasses
-import functools
 import json
-from collections.abc import (
-  Callable,
-  Collection,
-  Iterator,
-  Mapping,
-  Sequence,
-)
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from absl import flags
 
 from extrap.config import option
 from extrap.errors import UsageError
-from extrap.evaluation import certificate
-from extrap.evaluation.certificate import Certificate
-from extrap.evaluation.contexts import Contexts, Enumeration
-from extrap.evaluation.grid import Suite, in_table
-from extrap.evaluation.reach import is_over
-from extrap.evaluation.results import (
-  Provenance,
-  Result,
-  length_split,
-  write_csv,
-)
-from extrap.evaluation.stress import Kind, stress_suites
+from extrap.evaluation.results import Provenance, Result, write_csv
+from extrap.kept import Kept
 from extrap.models import ShiftAverage
-from extrap.reporting.progress import Progress
 from extrap.sequence import SequenceProblem
-from extrap.study import (
-  Kept,
-  StudyConfig,
-  account,
-  count_right,
-  open_run,
-  terminated,
-  train_arm,
-  tune,
-)
+from extrap.study import StudyConfig, open_run, terminated
+from extrap.study_training import account, train_arm, tune
 from extrap.training import distributed
 from extrap.training.loop import Fit
 from extrap.training.ramp import examples_until
 
 # Learning rates to choose from with Muon.
 MUON_RATES = (2.5e-3, 5e-3, 1e-2)
-# Lengths are tested at these or their own: a thousand long problems take longer
-# to pad than a program to compile.
-BUCKETS = (50, 100)
 
 ConfigT = TypeVar('ConfigT', bound=StudyConfig)
 
@@ -152,7 +122,7 @@ def train_tuned(
   rates: Sequence[float],
   tuning_steps: int,
 ) -> Arm:
-  """Trains with the best of some learning rates, see `study.tune`.
+  """Trains with the best of some learning rates, see `study_training.tune`.
 
   A single one is taken without a trial.
 
@@ -269,142 +239,3 @@ def tested_shift(problem: SequenceProblem, size: int) -> int:
   if not isinstance(model, ShiftAverage):
     return 0
   return max(model.largest - largest_place(problem, size), 0)
-
-
-def score_lengths(
-  arm: Arm, lengths: Sequence[int], rows: int, kept: Kept
-) -> list[Result]:
-  """Exact match at equal sizes, until every replica is below 50 %.
-
-  Args:
-    arm: the arm.
-    lengths: what to test, the training length among them.
-    rows: problems a length and replica.
-    kept: hears SIGTERM between lengths.
-  """
-  problem, source, results = arm.problem, arm.source, []
-  scored: dict[int, list[float]] = {}
-  for length in sorted(lengths):
-    inside = length <= problem.max_size
-    split = length_split(length, problem.max_size)
-    right_R, n = None, 0
-    if in_table(problem.model.config.position, problem.task, length):
-      right_R, n = _score(arm, length, rows, kept), rows
-      scored[length] = (right_R / rows).tolist()
-    results += source.exact_match(split, str(length), right_R, n)
-    if not inside and is_over(scored, problem.max_size):
-      break
-  notes = json.loads(source.hparams)
-  most = max(scored)
-  notes['tested_id'] = largest_id(problem, most, tested_shift(problem, most))
-  hparams = json.dumps(notes)
-  return [dataclasses.replace(row, hparams=hparams) for row in results]
-
-
-def score_reaches(
-  arm: Arm, lengths: Sequence[int], rows: int, shifts: int, kept: Kept
-) -> list[Result]:
-  """`score_lengths`, then again for predictions averaged over shifts.
-
-  Once where there is nothing to average, see `shift_averaged`.
-  """
-  results = score_lengths(arm, lengths, rows, kept)
-  if averaged := shift_averaged(arm, shifts):
-    results += score_lengths(averaged, lengths, rows, kept)
-  return results
-
-
-def _score(arm: Arm, length: int, rows: int, kept: Kept) -> np.ndarray:
-  """Right answers of each replica."""
-  problem = arm.problem
-  cell = (length,) * len(problem.task.axes)
-  # Many passes over each problem: padding would cost more than it saves.
-  buckets = () if isinstance(problem.model, ShiftAverage) else BUCKETS
-  suite = Suite(name='equal', cells=(cell,), rows=rows, buckets=buckets)
-  counts = count_right(
-    problem.model,
-    arm.trained.params,
-    problem.task,
-    suite,
-    f'test {arm.name}, {length} digits',
-    kept.check,
-  )
-  return np.asarray(counts[cell])
-
-
-def stress_rows(
-  arm: Arm,
-  name: str,
-  kinds: Mapping[str, Kind],
-  scored: Sequence[Result],
-  kept: Kept,
-) -> list[Result]:
-  """A stress suite at the training length and at the longest that was scored.
-
-  Args:
-    arm: the arm.
-    name: of the suite; kinds: its problems, see `stress_suites`.
-    scored: rows of `score_lengths`.
-    kept: hears SIGTERM between cells.
-  """
-  problem, results = arm.problem, []
-  tested = {int(row.size) for row in scored if row.value is not None}
-  ends = sorted({problem.max_size, max(tested)})
-  suites = stress_suites(name, kinds, problem.task, ends, rows=10, buckets=())
-  for suite in suites.values():
-    counts = count_right(
-      problem.model,
-      arm.trained.params,
-      problem.task,
-      suite,
-      f'test {arm.name}, {suite.name}',
-      kept.check,
-    )
-    for cell, right_R in counts.items():
-      size = str(max(cell))
-      results += arm.source.exact_match(suite.name, size, right_R, suite.rows)
-  return results
-
-
-def certified_rows(
-  arm: Arm,
-  check: Callable[[], None],
-  of: Callable[..., list[Certificate]] | None = None,
-) -> list[Result]:
-  """The certificate of every replica, which is said, with progress.
-
-  Args:
-    arm: the arm.
-    check: called between parts of the contexts, as `Kept.check`.
-    of: called as of(model, params, task) in place of `certificate.certify`.
-  """
-  of = of or functools.partial(
-    certificate.certify,
-    watched=functools.partial(_watched, f'certify {arm.name}', check),
-  )
-  params = distributed.to_host(arm.trained.params)
-  found = of(arm.problem.model, params, arm.problem.task)
-  for seed, one in zip(arm.source.seeds, found, strict=True):
-    distributed.say(f'{arm.name}, seed {seed}: {one}')
-  return certificate.rows(arm.source, found)
-
-
-def _watched(
-  label: str, check: Callable[[], None], contexts: Enumeration
-) -> Iterator[Contexts]:
-  """The parts of an enumeration, with progress."""
-  number, shown = len(contexts.parts), distributed.is_first()
-  with Progress(number, label, unit='parts', shown=shown) as progress:
-    for part in contexts:
-      yield part
-      check()
-      progress.advance(1)
-
-
-def lengths_up_to(trained: int, longest: int) -> list[int]:
-  """Lengths to test, from half of the training length to `longest` times it.
-
-  The factors are those at which published reaches differ; 1.5 is among them.
-  """
-  factors = (0.5, 1, 1.1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 20, 50, 100)
-  return sorted({round(f * trained) for f in factors if f <= longest})

@@ -19,7 +19,7 @@ from experiments.abacus import (
 )
 from experiments.abacus_report import claims
 from experiments.abacus_settings import MATRIX, SETTINGS
-from extrap import arms, cli
+from extrap import arms, cli, scoring
 from extrap.arms import Arm
 from extrap.config import from_arguments
 from extrap.errors import UsageError
@@ -57,7 +57,7 @@ def run(*flags):
 
 
 def test_arms_are_trained_and_every_region_scored(tmp_path, capfd, monkeypatch):
-  monkeypatch.setattr(arms, 'BUCKETS', (11,))  # Padding would take longest.
+  monkeypatch.setattr(scoring, 'BUCKETS', (11,))  # Padding would take longest.
   # Learning rates are chosen in the test of the ladder.
   monkeypatch.setattr(arms, 'tune', lambda *_: (1e-3, {}))
   path = tmp_path / 'run'

@@ -7,11 +7,12 @@ import pytest
 
 from experiments import ladder
 from experiments.ladder import RUNGS, Config, check, make_problem
-from extrap import arms, cli
-from extrap.arms import largest_id, largest_trained_id, lengths_up_to
+from extrap import cli, scoring
+from extrap.arms import largest_id, largest_trained_id
 from extrap.errors import UsageError
 from extrap.evaluation.grid import in_table
 from extrap.evaluation.results import read_csv
+from extrap.scoring import lengths_up_to
 
 SMALL = (
   '--rungs=coupling',
@@ -35,7 +36,7 @@ def run(*flags):
 
 
 def test_rungs_are_tuned_trained_and_scored_alike(tmp_path, capfd, monkeypatch):
-  monkeypatch.setattr(arms, 'BUCKETS', (4,))  # Padding would take longest.
+  monkeypatch.setattr(scoring, 'BUCKETS', (4,))  # Padding would take longest.
   path = tmp_path / 'run'
   assert run(*SMALL, f'--workdir={path}') == 0
   results, _ = read_csv(path / 'results.csv')

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import parity
 from experiments.parity import ARMS, Config, check, lengths_of, make_problem
-from extrap import arms, cli
+from extrap import cli, scoring
 from extrap.arms import Arm
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv, select
@@ -57,12 +57,14 @@ def test_strings_are_scored_and_states_looked_into(
 
 def test_each_kind_of_certificate_is_that_of_its_arm(monkeypatch):
   asked = []
-  monkeypatch.setattr(arms.distributed, 'to_host', lambda params: params)
+  monkeypatch.setattr(scoring.distributed, 'to_host', lambda params: params)
   monkeypatch.setattr(
     parity.closure, 'certify_parity', lambda *_: asked.append('states') or []
   )
   monkeypatch.setattr(
-    arms.certificate, 'certify', lambda *_, **__: asked.append('contexts') or []
+    scoring.certificate,
+    'certify',
+    lambda *_, **__: asked.append('contexts') or [],
   )
   for name in ARMS:
     source = types.SimpleNamespace(seeds=())

@@ -4,7 +4,7 @@ import pytest
 
 from experiments import place_relative
 from experiments.place_relative import ARMS, Config, make_problem
-from extrap import arms, cli
+from extrap import arms, cli, scoring
 from extrap.evaluation.results import read_csv, select
 
 SMALL = (
@@ -31,7 +31,7 @@ def run(*flags):
 def test_arms_are_scored_and_looked_into(tmp_path, capfd, monkeypatch):
   chosen = {name: ARMS[name] for name in ('no decay', 'frozen at 2')}
   monkeypatch.setattr(place_relative, 'ARMS', chosen)
-  monkeypatch.setattr(arms, 'BUCKETS', (4,))  # Padding would take longest.
+  monkeypatch.setattr(scoring, 'BUCKETS', (4,))  # Padding would take longest.
   # Learning rates are chosen in the test of the ladder.
   monkeypatch.setattr(arms, 'tune', lambda *_: (1e-3, {}))
   path = tmp_path / 'run'

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from experiments import addition
-from extrap import cli, study
+from extrap import cli, study, study_training
+from extrap.kept import Kept
 
 TINY = (
   '--steps=12',
@@ -86,14 +87,14 @@ def test_sigterm_saves_and_the_same_command_goes_on(
 ):
   path = tmp_path / 'run'
   command = (*TINY, f'--workdir={path}', '--eval=none')
-  log = study._Observer.log
+  log = study_training._Observer.log
 
   def log_and_terminate(self, step, record):
     log(self, step, record)
     os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(study._Observer, 'log', log_and_terminate)
+    patch.setattr(study_training._Observer, 'log', log_and_terminate)
     assert run(*command) == 75
   assert 'SIGTERM' in _error(capsys)
   status = json.loads((path / 'status.json').read_text())
@@ -109,7 +110,7 @@ def test_certificate_is_not_of_a_run_that_goes_on(copy, monkeypatch):
   problem = addition.make_problem(config, config.model.position)
   newest = copy / 'checkpoints' / '12'
   shutil.rmtree(newest)
-  restored = study.restore_arm(problem, config, copy / 'checkpoints')
+  restored = study_training.restore_arm(problem, config, copy / 'checkpoints')
   assert (restored.state.step == 8).all() and restored.steps == 8
 
 
@@ -136,7 +137,7 @@ def _error(capsys):
 
 
 def test_rows_tell_where_a_run_began_elsewhere(copy):
-  kept = study.Kept(SimpleNamespace(path=copy), lambda: False)
+  kept = Kept(SimpleNamespace(path=copy), lambda: False)
   kept.rows('here', 1, lambda: [])
   assert not [line for line in kept.comments if line.startswith('begun on')]
   path = copy / 'environment.json'

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from extrap import study
-from extrap.study import StudyConfig, tune
+from extrap import study_training
+from extrap.study import StudyConfig
+from extrap.study_training import tune
 from extrap.training.config import TrainConfig
 
 
@@ -22,7 +23,7 @@ def short_runs(monkeypatch):
       for step, loss in zip((50, 100), losses, strict=True):
         file.write(json.dumps({'step': step, 'train/loss': loss}) + '\n')
 
-  monkeypatch.setattr(study, 'train_arm', train_arm)
+  monkeypatch.setattr(study_training, 'train_arm', train_arm)
   return seen
 
 

@@ -35,7 +35,8 @@ from extrap.evaluation.decoding import decoded_match, greedy_decode, prompts
 from extrap.evaluation.grid import Suite, draw_rows, teacher_forced_match
 from extrap.models import Transformer
 from extrap.models.transformer import Params
-from extrap.study import read_config, restore_arm
+from extrap.study import read_config
+from extrap.study_training import restore_arm
 from extrap.tasks.task import Batch, Task
 
 CLAIM = 'one forward pass scores a sum at least 20 times faster than decoding'

@@ -34,7 +34,7 @@ import numpy as np
 
 from experiments import addition
 from experiments.benchmarks.table import publish
-from extrap import cli, study
+from extrap import cli, study, study_training
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.reporting.writers import read_jsonl
@@ -215,7 +215,7 @@ def params(folder: Path) -> list[np.ndarray]:
   config = study.read_config(folder, addition.STUDY, addition.Config)
   config = dataclasses.replace(config, mesh=addition.Config().mesh)
   problem = addition.make_problem(config, config.model.position)
-  trained = study.restore_arm(problem, config, folder / 'checkpoints')
+  trained = study_training.restore_arm(problem, config, folder / 'checkpoints')
   return [np.asarray(leaf) for leaf in jax.tree.leaves(trained.params)]
 
 

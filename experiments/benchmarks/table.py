@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 
 from extrap.evaluation.results import write_text
+from extrap.kept import provenance
 from extrap.reporting.tables import text
-from extrap.study import provenance
 
 
 def publish(
