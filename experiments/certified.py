@@ -72,8 +72,8 @@ added two to five times (11 lengths, ten sums each) 85, 75, 110 and 89 of 110
 are: a mean of equal digits does not tell how many there are, and what does, the
 share of the signs that a head sees beside them, differs little from four
 numbers to five. Five equal digits at a place and at the next are one of a
-thousand pairs of places in training; the chance of repeating now varies by row,
-with which they are far more, but that has not been run.
+thousand pairs of places in training. Where the chance of repeating varies by
+row (`sum_5_varied`) they are far more, but that has not been run.
 
 Other bases (1,600 steps, of subtraction in bases 15 and 16 3,200;
 `results/bases.csv`): addition and subtraction in bases 2 to 16, all four seeds

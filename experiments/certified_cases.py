@@ -81,7 +81,8 @@ CASES = {
   'prefix_sums': Case(task=PrefixSums(), name='pattern', kinds=PATTERNS),
   'sum_3': _sum(2, Summation(operands=3, alike=0.5), ffn_width=512),
   'sum_4': _sum(8, Summation(operands=4, alike=0.5), **TWO_NETWORKS),
-  'sum_5': _sum(
+  'sum_5': _sum(8, Summation(operands=5, alike=0.5), **TWO_NETWORKS),
+  'sum_5_varied': _sum(
     8, Summation(operands=5, alike=0.5, alike_varies=True), **TWO_NETWORKS
   ),
   'running_sums': _sum(

@@ -7,11 +7,13 @@ it. Which ranges a module fails on is what tells it from others: the NAU adds
 in all nine of them in all of 25 seeds, the NMU multiplies in all seeds but for
 17 of 25 on U[-1.2, -1.1] and 20 of 25 on U[-2, -1].
 
-Here. The same task, modules, ranges, regularisers, learning rates and
-criterion (`extrap/regression.py`, `extrap/models/units/`,
+Here. The same task, modules, ranges, regularisers, learning rates and criterion
+(`extrap/regression.py`, `extrap/models/units/`,
 `extrap/evaluation/arithmetic_criterion.py`). As in the original, all units and
 operations of a seed and a range share their inputs; nothing is shared between
-seeds. One program trains all of them for all seeds, and serves every range.
+seeds, but the ranges of a seed have its initial weights and uniform numbers in
+common, so that seeds, not ranges, are what is counted. One program trains all
+of them for all seeds, and serves every range.
 
 Protocol. Adam, 1e-3, 128 examples a step, 50,000 steps. Every 1,000 steps the
 errors on 10,000 validation and 10,000 test examples are noted; a run is solved
@@ -284,7 +286,10 @@ def rows_of_cell(
   split, size = f'{op}:{name}', str(TASK.inputs)
   if op not in config.trained.get(unit, ()):
     source = runs.source_of(unit, reason='cannot represent')
-    source = dataclasses.replace(source, seconds=0.0)
+    nothing = (0,) * config.replicas
+    source = dataclasses.replace(
+      source, steps=nothing, samples=nothing, flops=nothing, seconds=0.0
+    )
     seeds = range(config.replicas)
     return [source.row(r, split, size, 'solved', None, 0) for r in seeds]
   strict, loose = (

@@ -69,7 +69,12 @@ def overview_table(results: Sequence[Result]) -> Table:
   headers = ['unit', 'operation']
   for epsilon in ('1e-5', '1e-4'):
     headers += [f'solved at {epsilon}', 'ranges with all seeds', 'median step']
-  return Table(headers, rows, 'Runs of all ranges; steps: of solved runs.')
+  return Table(
+    headers,
+    rows,
+    'Runs of all ranges, which share seeds: no intervals, see by range. Steps: '
+    'of solved runs.',
+  )
 
 
 def _counts(counts: Sequence[tuple[int, int] | None]) -> tuple[str, str]:

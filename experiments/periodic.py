@@ -249,6 +249,12 @@ def problem(config: Config) -> SeriesProblem:
   return make_problem(config, learn[0], signals)
 
 
+def resolved(config: Config) -> Config:
+  """With a replica for each form and seed, for `launch.plan`."""
+  replicas = len(config.forms) * config.replicas
+  return dataclasses.replace(config, replicas=replicas)
+
+
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Errors of every seed of an arm, on every form."""
   signals = draw_signals(config, config.replicas, config.seed)

@@ -11,19 +11,20 @@ two numbers by 10,000 before it labels a pair, sets the redundancy to 1 and has
 Here. The register as the paper defines it, redundancy 10, and the heads it is
 compared with: 20 sigmoid units, 10 NALUs, 20 NAUs, 20 NPUs, each with one unit
 above them (`extrap/models/comparators.py`). Each run learns one comparison; all
-runs of a head are one program, and one that fails stops no other: it counts as
-the largest error there is.
+runs of a head are one program. A run that fails stops no other, nor do all runs
+of a head: they count as the largest error there is.
 
 Protocol. All 81 pairs of 1..9; of = and != nine equal and nine unequal pairs.
 Full batch, Adam, 1e-3, mean absolute error, 50,000 steps, ten seeds of each
 comparison. Test at 10^1..10^18: a random number of the magnitude against those
 at most 5 away, in both orders (of = and !=, as often against itself), 20 random
 numbers (--eval=full: 100), the same for all runs. The score is the mean
-absolute error. A type that rounds such numbers cannot tell them apart: rows
-count where it holds all their inputs exactly, which float32 does below 1.68e7
-and float64 below 9.01e15; columns without such a row are void. A seed succeeds
-if the mean error of its six comparisons is below 0.01 in every column that
-counts. The last parameters are scored.
+absolute error. A type that rounds such numbers cannot tell them apart: at 10^7
+in float32 and at 10^15 in float64 the numbers end where the type still holds
+all of them, at 1.68e7 and 9.01e15, and larger magnitudes are void. A seed
+succeeds if the mean error of its six comparisons is below 0.01 in every column
+that counts. The last parameters are scored. All heads have the same seeds, so
+that `nsr` and `nsr_sharpened` begin alike: their difference is paired.
 
 With two inputs a register depends on their difference alone, whatever it has
 learned, so that magnitude is no difficulty but rounding. With more inputs it
@@ -70,11 +71,11 @@ any of nine are neighbours, which the test asks for most. The regulariser of the
 NAU, from 80 % of the steps on, is that of both its layers. NALU and NPU are the
 units of this package; the published ones lack a product or a sign. Differences
 are taken between inputs before they are weighted, which loses no digits, and a
-list's minimum moves by a share of the difference, which is exact where the
-share is 0 or 1. Pieces are published with ten times the steps (--steps=500000),
-paths with a step for each hop of 1,000 epochs, not one for all hops, and in the
-published test graphs do not grow; the graph networks that they are compared
-with are not here, nor are images.
+list's minimum moves by a share of the difference, which of integers is exact
+where the share is 0 or 1. Pieces are published with ten times the steps
+(--steps=500000), paths with a step for each hop of 1,000 epochs, not one for
+all hops, and in the published test graphs do not grow; the graph networks that
+they are compared with are not here, nor are images.
 
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.status_registers                   to 10^7
@@ -83,6 +84,8 @@ Commands (two CPU cores of an AMD EPYC):
   python -m experiments.status_registers --parts=lists,paths --heads=nsr,mlp
 """
 
+import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,9 +119,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
       flag_values,
       check=check,
       names=lambda config: [job.name for job in jobs(config)],
-      identity=lambda config: (
-        *(config.steps, config.eval, config.units, config.scales),
-      ),
+      identity=lambda config: (config.steps, config.eval),
       make=make,
       report=write_report_of,
     )
@@ -129,8 +130,18 @@ def jobs(config: Config) -> list[Job]:
   found: list[Job] = []
   for part in config.parts:
     of = comparisons if part in comparisons.CASES else composites
-    found += of.jobs(config, part)
+    for case in of.CASES[part](config):
+      replicas = config.replicas * getattr(case, 'runs', 1)
+      make = functools.partial(of.study_of, case)
+      found.append(
+        Job(case.name, of.make_problem(config, case), replicas, make)
+      )
   return found
+
+
+def resolved(config: Config) -> Config:
+  """With as many replicas as the first job's program, for `launch.plan`."""
+  return dataclasses.replace(config, replicas=jobs(config)[0].replicas)
 
 
 def problem(config: Config) -> Problem:

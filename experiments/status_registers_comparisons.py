@@ -4,7 +4,6 @@ Shape key: S replicas of one comparison in one setting.
 """
 
 import dataclasses
-import functools
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,6 @@ import jax
 import numpy as np
 
 from experiments.status_registers_population import (
-  Job,
   Population,
   head_of,
   ramp_of,
@@ -26,7 +24,7 @@ from extrap.comparison import ComparisonProblem, Group, far_errors
 from extrap.evaluation.results import Provenance, Result
 from extrap.kept import Kept
 from extrap.models.units.register import leak
-from extrap.tasks.comparisons import COMPARISONS, Comparisons
+from extrap.tasks.comparisons import COMPARISONS, Comparisons, most_held
 from extrap.training import distributed
 
 MAGNITUDES = tuple(range(1, 19))
@@ -56,6 +54,11 @@ class Case:
   settings: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
   magnitudes: tuple[int, ...] = MAGNITUDES
 
+  @property
+  def runs(self) -> int:
+    """Of each seed."""
+    return len(self.comparisons) * len(self.settings)
+
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
@@ -80,13 +83,6 @@ class Runs:
   def replicas(self) -> slice:
     """Their places in the population."""
     return slice(self.first, self.first + len(self.unit_S))
-
-
-def jobs(config: Config, part: str) -> Iterator[Job]:
-  """What a part trains."""
-  for case in CASES[part](config):
-    problem = make_problem(config, case)
-    yield Job(case.name, problem, functools.partial(study_of, case))
 
 
 def _compared(config: Config) -> Iterator[Case]:
@@ -197,6 +193,8 @@ def sources_of(
     first = runs.first + number * runs.seeds
     notes = {'redundancy': case.redundancy, 'unit': unit, 'scale': scale}
     notes |= {'dtype': config.dtype, 'partners': config.partners}
+    notes['sharpness'] = sharpening_of(config, case.head).final
+    notes['learning_rate'] = config.train.learning_rate
     sources.append(
       trained.source(
         case.name,
@@ -210,11 +208,11 @@ def sources_of(
 
 
 class Measured(NamedTuple):
-  """A metric of runs at one size, or None, and how many examples it is of."""
+  """A metric of runs at one size, and how many examples it is of."""
 
   size: str
   metric: str
-  value_S: np.ndarray | None
+  value_S: np.ndarray
   n: int
 
 
@@ -227,17 +225,15 @@ def errors_of(
 ) -> list[Measured]:
   """Errors by magnitude.
 
-  'error' is of all rows, 'exact_error' of those that the type holds exactly,
-  where these are not all.
+  A magnitude at which the type does not hold all numbers is 'void_error'.
   """
-  found = []
+  found, most = [], most_held(problem.dtype)
   for magnitude in case.magnitudes:
-    size = str(10**magnitude)
-    test = problem.task.test(comparison, magnitude, bases)
-    of = far_errors(problem, group, test)
-    found.append(Measured(size, 'error', of.every_S, of.rows))
-    if of.exact < of.rows:
-      found.append(Measured(size, 'exact_error', of.exact_S, of.exact))
+    test = problem.task.test(comparison, magnitude, bases, most)
+    largest = max(max(row.inputs) for row in test)
+    metric = 'error' if largest <= most else 'void_error'
+    error_S = far_errors(problem, group, test)
+    found.append(Measured(str(10**magnitude), metric, error_S, len(test)))
   return found
 
 
@@ -260,7 +256,7 @@ def rows_of(
   rows = []
   for place in range(len(runs.unit_S)):
     setting, replica = divmod(place, runs.seeds)
-    value = None if found.value_S is None else float(found.value_S[place])
+    value = float(found.value_S[place])
     rows.append(
       sources[setting].row(
         replica, runs.comparison, found.size, found.metric, value, found.n

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from experiments.status_registers_population import (
-  Job,
   head_of,
   ramp_of,
   sharpening_of,
@@ -62,13 +61,6 @@ class Case:
   sizes: tuple[tuple[int, ...], ...]
   tests: int = 50
   errors: Callable[..., np.ndarray] = mean_errors
-
-
-def jobs(config: Config, part: str) -> Iterator[Job]:
-  """What a part trains."""
-  for case in CASES[part](config):
-    problem = make_problem(config, case)
-    yield Job(case.name, problem, functools.partial(study_of, case))
 
 
 def _lists(config: Config) -> Iterator[Case]:

@@ -28,6 +28,7 @@ class Job:
 
   name: str
   problem: Problem
+  replicas: int
   make: Callable[[Config, Kept], list[Result]]
 
 
@@ -100,7 +101,10 @@ def train(
   """Trains replicas in one program, some of their numbers given."""
   several = dataclasses.replace(config, replicas=replicas)
   folder = kept.run.path / 'arms' / name.replace(', ', '_').replace(' ', '_')
-  fit = train_arm(problem, several, kept.run, name, kept.stop, folder, hparams)
+  fit = train_arm(
+    *(problem, several, kept.run, name, kept.stop, folder, hparams),
+    may_fail=True,
+  )
   return Population(
     fit=fit,
     first_seed=config.seed,

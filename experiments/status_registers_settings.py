@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from extrap.arithmetic_runs import PLAIN, TRAIN
 from extrap.arms import check_names, check_scratch
 from extrap.config import option
 from extrap.errors import UsageError
@@ -14,7 +15,6 @@ from extrap.training.config import TrainConfig
 SHARPENED = 'nsr_sharpened'
 NAMES = ('nsr', SHARPENED, *[name for name in HEADS if name != 'nsr'])
 PARTS = ('comparisons', 'scales', 'redundancy', 'lists', 'pieces', 'paths')
-PLAIN = ('adam', 'rmsprop', 'sgd')  # They neither decay nor normalise.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,11 @@ class Config(StudyConfig):
     tuple(10.0**n for n in range(-3, 6)),
     'what numbers are multiplied by in the part that scales them',
     minimum=1e-30,
-    identity=False,
   )
   scales: tuple[float, ...] = option(
     tuple(10.0**n for n in range(-3, 4)),
     "the register's lambda there; elsewhere it is 1",
     minimum=1e-30,
-    identity=False,
   )
   sharpness: float = option(
     1000.0,
@@ -67,18 +65,7 @@ class Config(StudyConfig):
     50_000, 'optimizer steps', unit='steps', minimum=1, identity=False
   )
   train: TrainConfig = option(
-    TrainConfig(
-      optimizer='adam',
-      learning_rate=1e-3,
-      b2=0.999,
-      clip=0.0,
-      schedule='constant',
-      warmup_steps=0,
-      evaluate_every=0,
-      steps_per_dispatch=1_000,
-      save_every=0,
-    ),
-    'training',
+    dataclasses.replace(TRAIN, evaluate_every=0, save_every=10_000), 'training'
   )
 
 
@@ -93,6 +80,12 @@ def check(config: Config) -> None:
     raise UsageError(
       f'--train.optimizer={config.train.optimizer}: one of {", ".join(PLAIN)}, '
       'as nothing here is to decay'
+    )
+  schedule = config.train.schedule_steps or config.steps
+  if config.sharpness > 1 and config.steps < schedule:
+    raise UsageError(
+      f'--steps={config.steps}: less than --train.schedule_steps={schedule}, '
+      'at which operands are as sharp as they are tested'
     )
   if config.train.evaluate_every:
     raise UsageError(

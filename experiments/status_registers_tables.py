@@ -1,8 +1,4 @@
-"""What the study of status registers says of its rows.
-
-A run counts by the error on rows that the type holds exactly, wherever it
-holds some.
-"""
+"""What the study of status registers says of its rows."""
 
 import dataclasses
 import itertools
@@ -42,25 +38,10 @@ def tables(results: Sequence[Result]) -> dict[str, Table]:
   return shown
 
 
-def counted(results: Sequence[Result]) -> list[Result]:
-  """One row a run and size, without sizes of which the type holds no row."""
-  partly = {
-    (row.arm, row.split, row.size)
-    for row in select(results, metric='exact_error')
-  }
-  whole = [
-    row
-    for row in select(results, metric='error')
-    if (row.arm, row.split, row.size) not in partly
-  ]
-  exact = select(results, metric='exact_error')
-  return whole + [row for row in exact if row.value is not None]
-
-
 def over_comparisons(results: Sequence[Result]) -> list[Result]:
   """One row a seed and size, the mean of its comparisons."""
   cells: dict[tuple[str, str, int], list[Result]] = {}
-  for row in counted(results):
+  for row in select(results, metric='error'):
     cells.setdefault((row.arm, row.size, row.replica), []).append(row)
   return [
     dataclasses.replace(rows[0], split='all', value=_mean(rows))
@@ -87,27 +68,27 @@ def _worst(
   return [max(map(_mean, sizes.values())) for sizes in cells.values()]
 
 
-def _below(errors: Sequence[float]) -> str:
-  return f'{sum(error < SMALL for error in errors)} of {len(errors)}'
+def _below(errors: Sequence[float]) -> tuple[str, str]:
+  """How many are small, with Wilson's interval in percent."""
+  right = sum(error < SMALL for error in errors)
+  low, high = wilson(right, len(errors))
+  return f'{right} of {len(errors)}', f'{100 * low:.0f}..{100 * high:.0f}'
 
 
 def reach_table(results: Sequence[Result]) -> Table:
   """Mean error of comparisons by magnitude, and seeds that never err."""
-  rows, chosen = [], counted(results)
+  rows, chosen = [], select(results, metric='error')
   sizes = [str(10**m) for m in SHOWN if select(chosen, size=str(10**m))]
   for arm in arms_of(results):
     of_arm = select(chosen, arm=arm)
     by_size = [select(of_arm, size=size) for size in sizes]
     worst = _worst(of_arm, lambda row: row.replica)
-    right = sum(error < SMALL for error in worst)
-    low, high = wilson(right, len(worst))
     rows.append(
       [
         arm,
         *(f'{_mean(cell):.2g}' if cell else '-' for cell in by_size),
         f'{max(worst):.2g}',
-        _below(worst),
-        f'{100 * low:.0f}..{100 * high:.0f}',
+        *_below(worst),
       ]
     )
   headers = ['arm', *(f'10^{len(size) - 1}' for size in sizes)]
@@ -116,48 +97,32 @@ def reach_table(results: Sequence[Result]) -> Table:
 
 
 def _caption(results: Sequence[Result]) -> str:
-  """How much of which columns the type holds."""
+  """What is judged, and which columns are void."""
   kinds = {json.loads(row.hparams)['dtype'] for row in results}
-  text = (
+  return (
     'Mean absolute error over comparisons and seeds; a seed is judged by its '
-    "worst column, mean of the comparisons. Wilson's interval. Columns that "
-    f'are missing, or -, are void: {" and ".join(sorted(kinds))} holds none of '
-    'their rows exactly.'
-  )
-  if partly := _shares(results):
-    text += f' Of these a part only is held, and counts: {partly}.'
-  return text
-
-
-def _shares(results: Sequence[Result]) -> str:
-  """What share of a column counts, where it is neither all nor none."""
-  every = {
-    (row.arm, row.split, row.size): row.n
-    for row in select(results, metric='error')
-  }
-  shares: dict[str, list[float]] = {}
-  for row in select(results, metric='exact_error'):
-    if row.n:
-      share = 100 * row.n / every[row.arm, row.split, row.size]
-      shares.setdefault(row.size, []).append(share)
-  return '; '.join(
-    f'10^{len(size) - 1}: {min(share):.0f}..{max(share):.0f} %'
-    for size, share in shares.items()
+    "worst column, mean of the comparisons. Wilson's interval. Larger "
+    f'magnitudes are void: {" and ".join(sorted(kinds))} does not hold all of '
+    'their numbers.'
   )
 
 
 def comparison_table(results: Sequence[Result]) -> Table:
   """Runs of each comparison that err nowhere."""
-  chosen = counted(results)
+  chosen = select(results, metric='error')
   splits = list(dict.fromkeys(row.split for row in chosen))
   rows = []
   for arm in arms_of(results):
     line = [arm]
     for split in splits:
       of_cell = select(chosen, arm=arm, split=split)
-      line.append(_below(_worst(of_cell, lambda row: row.replica)))
+      right, limits = _below(_worst(of_cell, lambda row: row.replica))
+      line.append(f'{right} ({limits} %)')
     rows.append(line)
-  caption = f'Runs whose error is below {SMALL:g} in every column that counts.'
+  caption = (
+    f'Runs whose error is below {SMALL:g} in every column that counts, and '
+    "Wilson's interval."
+  )
   return Table(['arm', *splits], rows, caption)
 
 
@@ -186,13 +151,19 @@ def corner_table(results: Sequence[Result]) -> Table:
     worst = _worst(of_arm, lambda row: row.replica)
     means = [_mean(select(of_arm, size=size)) for size in corners]
     shown = [f'{error:.3g}' for error in (*means, max(worst))]
-    rows.append([arm, *shown, _below(worst)])
-  headers = ['arm', *corners, 'worst', f'seeds below {SMALL:g}']
+    rows.append([arm, *shown, *_below(worst)])
+  headers = ['arm', *corners, 'worst', f'seeds below {SMALL:g}', '95 %']
   caption = (
     'Mean absolute error over seeds at the corners; a seed is judged by the '
-    'worst of all sizes.'
+    "worst of all sizes. Wilson's interval."
   )
   return Table(headers, rows, caption)
+
+
+def _spread(rows: Sequence[Result]) -> str:
+  """Mean over seeds, with the least and the greatest."""
+  values = [row.value for row in rows]
+  return f'{_mean(rows):.3f} ({min(values):.3f}..{max(values):.3f})'
 
 
 def scale_table(results: Sequence[Result], comparison: str) -> Table:
@@ -203,11 +174,11 @@ def scale_table(results: Sequence[Result], comparison: str) -> Table:
     cells.setdefault((notes['scale'], notes['unit']), []).append(row)
   units = sorted({unit for _, unit in cells})
   rows = [
-    [f'{scale:g}', *(f'{_mean(cells[scale, unit]):.3f}' for unit in units)]
+    [f'{scale:g}', *(_spread(cells[scale, unit]) for unit in units)]
     for scale in sorted({scale for scale, _ in cells})
   ]
   caption = (
-    f'{comparison}: mean absolute error over seeds at 10^1 units, by lambda '
-    '(rows) and unit (columns).'
+    f'{comparison}: mean absolute error over seeds (least..greatest) at 10^1 '
+    'units, by lambda (rows) and unit (columns).'
   )
   return Table(['lambda', *(f'{unit:g}' for unit in units)], rows, caption)

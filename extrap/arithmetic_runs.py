@@ -20,6 +20,7 @@ from extrap.regression import ArithmeticProblem
 from extrap.reporting.writers import read_jsonl
 from extrap.study import StudyConfig
 from extrap.study_training import train_arm, training_seconds
+from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops
 from extrap.training.loop import Fit
@@ -154,14 +155,15 @@ def _account(
   """What one of the runs that share a program has cost."""
   runs = sum(len(arm.operations) for arm in problem.arms.values())
   each = count_step_flops(problem, trained.params) / runs
+  steps = tuple(distributed.to_host(trained.state.step).tolist())
   return Provenance(
     study=study,
     arm='',
     rung='',
     seeds=config.seeds,
-    steps=(config.steps,) * config.replicas,
-    samples=(config.steps * problem.batch_size,) * config.replicas,
-    flops=(config.steps * each,) * config.replicas,
+    steps=steps,
+    samples=tuple(step * problem.batch_size for step in steps),
+    flops=tuple(step * each for step in steps),
     seconds=training_seconds(folder) / config.replicas / runs,
     checkpoint='validation',
     hparams=json.dumps({'runs_a_seed': runs}),

@@ -18,7 +18,7 @@ import numpy as np
 from extrap.models.comparators import Comparator, Params
 from extrap.randomness import named
 from extrap.regression import Ramp
-from extrap.tasks.comparisons import Comparisons, Pairs, Row, held_exactly
+from extrap.tasks.comparisons import Comparisons, Pairs, Row
 from extrap.training.problem import Context, Metrics
 
 FAILED = 1.0  # The error of an answer that is not finite.
@@ -139,35 +139,17 @@ class Group(NamedTuple):
   scale_S: np.ndarray
 
 
-class Errors(NamedTuple):
-  """Mean absolute errors of a test, and how many rows they are of.
-
-  Attributes:
-    every_S: of all rows.
-    exact_S: of rows that the type holds exactly, or None where there are none.
-    rows: how many rows there are; exact: how many of them are held exactly.
-  """
-
-  every_S: np.ndarray
-  exact_S: np.ndarray | None
-  rows: int
-  exact: int
-
-
 def far_errors(
   problem: ComparisonProblem, group: Group, rows: Sequence[Row]
-) -> Errors:
-  """Errors of replicas on a test; a failed one errs as much as can be."""
+) -> np.ndarray:
+  """Mean absolute errors of replicas, [S]; a failed one errs as can be."""
   dtype = np.dtype(problem.dtype)
   x_BI = np.array([[dtype.type(x) for x in row.inputs] for row in rows])
   target_B = np.array([row.holds for row in rows], dtype)
-  found = _errors(
+  found_SB = _errors(
     problem, group.params, x_BI, target_B, group.unit_S, group.scale_S
   )
-  error_SB = np.where(group.finite_S[:, None], np.asarray(found), FAILED)
-  exact_B = held_exactly(rows, dtype)
-  exact_S = error_SB[:, exact_B].mean(axis=1) if exact_B.any() else None
-  return Errors(error_SB.mean(axis=1), exact_S, len(rows), int(exact_B.sum()))
+  return np.where(group.finite_S, np.asarray(found_SB).mean(axis=1), FAILED)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -256,8 +256,8 @@ class ArithmeticProblem:
     """Held-out errors and sparsity of every run, and the sum as the loss."""
     weights = {name: of['weights'] for name, of in params.items()}
     metrics = {}
-    for split, name in SPLITS.items():
-      x_BI = self._inputs(split, self._interval(name, ctx))
+    for split, interval in SPLITS.items():
+      x_BI = self._inputs(split, self._interval(interval, ctx))
       for name, error_O in self._errors(weights, x_BI, ctx, None).items():
         alive_O = params[name]['alive'] == 1
         error_O = jnp.where(alive_O, error_O, jnp.nan)

@@ -162,7 +162,8 @@ def certified_rows(
   Args:
     arm: the arm.
     check: called between parts of the contexts, as `Kept.check`.
-    of: called as of(model, params, task) in place of `certificate.certify`.
+    of: called as of(model, params, task) in place of `certificate.certify`,
+      without progress.
   """
   of = of or functools.partial(
     certificate.certify,

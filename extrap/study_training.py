@@ -47,6 +47,7 @@ def train_arm(
   folder: Path | None = None,
   hparams: Mapping[str, Sequence[float]] | None = None,
   data: dict[str, np.ndarray] | None = None,
+  may_fail: bool = False,
 ) -> Fit:
   """Trains with progress, metrics, checkpoints and resumption.
 
@@ -61,6 +62,7 @@ def train_arm(
     hparams: numbers of each replica, in place of the config's.
     data: stored arrays that all replicas read; arguments of the program, so
       that others of their shapes need no other program.
+    may_fail: whether a population of which nothing is finite is a result, too.
 
   Raises:
     Preempted: after SIGTERM, everything saved.
@@ -102,7 +104,7 @@ def train_arm(
       f'stopped by SIGTERM at step {trained.steps}, which is saved in {where}; '
       'run the same command again to go on'
     )
-  if trained.diverged:
+  if trained.diverged and not may_fail:
     raise Diverged(
       f'{label}: every replica has a loss that is not finite; see {where}, and '
       'try a lower --train.learning_rate'

@@ -62,7 +62,7 @@ def test_a_comparison_chooses_a_piece(comparison):
   if comparison == 'eq':
     np.testing.assert_array_equal(np.unique(x_BI[:, 0]), np.arange(-10, 10))
   examples = task.test(1024, 3)
-  assert len(examples) == 3 * (22 if comparison == 'eq' else 11)
+  assert len(examples) == 3 * (20 if comparison == 'eq' else 21)
   for example in examples:
     assert example.answer == piece(comparison, *example.inputs)
     assert 1019 <= example.inputs[0] < 2053
@@ -78,7 +78,7 @@ def test_folds_with_a_perfect_comparison_are_exact():
 
   def equal(pair_B2):
     same = (pair_B2[:, 0] == pair_B2[:, 1]).astype(jnp.float32)
-    return jnp.stack([1 - same, same], axis=1)
+    return jnp.stack([same, 1 - same], axis=1)
 
   assert folds.minimum(less, x_BI).tolist() == [3, 2]
   assert folds.count(equal, x_BI).tolist() == [0, 2]

@@ -8,8 +8,7 @@ import pytest
 from extrap.tasks.comparisons import (
   COMPARISONS,
   Comparisons,
-  Row,
-  held_exactly,
+  most_held,
 )
 
 NAMES = list(COMPARISONS)
@@ -81,8 +80,21 @@ def test_tests_are_near_pairs_of_large_numbers_with_exact_answers(name):
   assert rows == task.test(name, 18, 3)
 
 
-def test_types_hold_numbers_up_to_their_precision():
-  rows = [Row((2**24, 1), True), Row((1, 2**24 + 1), True)]
-  rows.append(Row((2**53 + 2, 1), True))  # Itself held, its neighbour not.
-  assert held_exactly(rows, np.float32).tolist() == [True, False, False]
-  assert held_exactly(rows, np.float64).tolist() == [True, True, False]
+def test_comparisons_are_tested_on_the_same_numbers():
+  task, around = Comparisons(inputs=10), []
+  for name in NAMES:
+    pairs = [row.inputs[-2:] for row in task.test(name, 3, 4)]
+    size = len(pairs) // 4
+    around.append([min(map(min, pairs[i * size :][:size])) for i in range(4)])
+  assert all(numbers == around[0] for numbers in around)
+
+
+def test_numbers_end_where_a_type_no_longer_holds_them():
+  most = most_held(np.float32)
+  assert (most, most_held(np.float64)) == (2**24, 2**53)
+  assert np.float32(most + 1) == np.float32(most)
+  task = Comparisons(inputs=10)
+  tests = [task.test('gt', n, 50, most) for n in (6, 7, 8)]
+  largest = [max(max(row.inputs) for row in rows) for rows in tests]
+  assert 9.9e6 < largest[0] <= 10**7 + 4
+  assert 1.6e7 < largest[1] <= most and largest[2] > 9e8

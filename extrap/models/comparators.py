@@ -84,7 +84,7 @@ class Perceptron(nn.Module):
 
 
 class UnitComparator(nn.Module):
-  """Two layers of arithmetic units, a bias and a sigmoid.
+  """Two layers of arithmetic units, a bias unless they have it, a sigmoid.
 
   Attributes:
     layers: the units, with one output.
@@ -102,9 +102,11 @@ class UnitComparator(nn.Module):
   ) -> jax.Array:
     """As `Comparator`."""
     del scale, sharpness
-    zeros = jax.nn.initializers.zeros
-    bias_11 = parameters(self, self.dtype)('bias', zeros, (1, 1))
-    return _either(self.layers(x_BI) + bias_11)
+    logit_B1 = self.layers(x_BI)
+    if not isinstance(self.layers.second, Linear):
+      zeros = jax.nn.initializers.zeros
+      logit_B1 += parameters(self, self.dtype)('bias', zeros, (1, 1))
+    return _either(logit_B1)
 
   @nn.nowrap
   def project(self, params: Params) -> Params:

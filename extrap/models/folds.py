@@ -31,8 +31,8 @@ def minimum(compare: Compare, x_BI: jax.Array) -> jax.Array:
 
 
 def count(compare: Compare, x_BI: jax.Array) -> jax.Array:
-  """How often the first number is said to be like a later one, [B]."""
+  """Of how many later numbers and the first a comparison holds, [B]."""
   first_BI = jnp.broadcast_to(x_BI[:, :1], x_BI[:, 1:].shape)
   pair_BI2 = jnp.stack([first_BI, x_BI[:, 1:]], axis=2)
   share_X2 = compare(pair_BI2.reshape(-1, 2))
-  return jnp.sum(share_X2[:, 1].reshape(first_BI.shape), axis=1)
+  return jnp.sum(share_X2[:, 0].reshape(first_BI.shape), axis=1)

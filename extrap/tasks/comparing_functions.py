@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from extrap.randomness import named
-from extrap.tasks.comparisons import BALANCED, COMPARISONS, NEAR
+from extrap.tasks.comparisons import BALANCED, COMPARISONS, NEAR, around
 
 Numbers = tuple[int, ...]
 
@@ -82,7 +82,7 @@ class Count:
     """A number up to the largest, then as many as `length` around it."""
     draws, examples = random.Random(f'count {length} {largest}'), []
     for _ in range(rows):
-      first = draws.randint(1, largest)
+      first = draws.randint(NEAR + 1, largest)  # None around it is below 1.
       rest = [draws.randint(first - NEAR, first + NEAR) for _ in range(length)]
       examples.append(Example((first, *rest), rest.count(first)))
     return examples
@@ -145,21 +145,20 @@ class TwoPieces:
     return jnp.where(holds_B, x4 + 4, x3 - x2)
 
   def test(self, base: int, rows: int) -> list[Example]:
-    """An x0 from the base to below its double, against those near it.
+    """A number from the base to below its double, against those near it.
 
     Args:
       base: a power of two.
-      rows: numbers x0 that are drawn.
+      rows: numbers that are drawn.
     """
     draws, examples = random.Random(f'pieces {base}'), []
     for _ in range(rows):
       first = draws.randint(base, 2 * base - 1)
-      for second in range(first - NEAR, first + NEAR + 1):
-        for x0 in (first, second) if self.balanced else (first,):
-          x2, x3, x4 = (draws.randint(*self.others) for _ in range(3))
-          holds = COMPARISONS[self.comparison](x0, second)
-          answer = x4 + 4 if holds else x3 - x2
-          examples.append(Example((x0, second, x2, x3, x4), answer))
+      for pair in around(first, self.balanced):
+        x2, x3, x4 = (draws.randint(*self.others) for _ in range(3))
+        holds = COMPARISONS[self.comparison](*pair)
+        answer = x4 + 4 if holds else x3 - x2
+        examples.append(Example((*pair, x2, x3, x4), answer))
     return examples
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import operator
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -111,7 +111,9 @@ class Comparisons:
     n = self.largest
     return 2 * n if comparison in BALANCED else n * n
 
-  def test(self, comparison: str, magnitude: int, bases: int) -> list[Row]:
+  def test(
+    self, comparison: str, magnitude: int, bases: int, most: int | None = None
+  ) -> list[Row]:
     """Pairs of numbers from 10^magnitude on, at most `NEAR` apart, exact.
 
     Other inputs are any numbers of the magnitude.
@@ -121,20 +123,21 @@ class Comparisons:
       magnitude: number of zeros.
       bases: numbers that are compared with those close to them; the same for
         all comparisons.
+      most: numbers end here, if the magnitude begins below it.
     """
     low, high = 10**magnitude, 10 ** (magnitude + 1) - 1
+    if most is not None and low + NEAR < most:
+      high = min(high, most - NEAR)
     draws = random.Random(f'{magnitude} {self.inputs}')
-    rows = []
-    for _ in range(bases):
-      base = draws.randint(low, high)
-      for pair in _around(base, comparison in BALANCED):
+    compared, rows = [draws.randint(low, high) for _ in range(bases)], []
+    for base in compared:
+      for pair in around(base, comparison in BALANCED):
         rest = [draws.randint(low, high) for _ in range(self.inputs - 2)]
-        holds = COMPARISONS[comparison](*pair)
-        rows.append(Row((*rest, *pair), holds))
+        rows.append(Row((*rest, *pair), COMPARISONS[comparison](*pair)))
     return rows
 
 
-def _around(base: int, balanced: bool) -> list[tuple[int, int]]:
+def around(base: int, balanced: bool) -> list[tuple[int, int]]:
   """A number against those near it, in both orders, or as often itself."""
   pairs = []
   for other in range(base - NEAR, base + NEAR + 1):
@@ -145,10 +148,9 @@ def _around(base: int, balanced: bool) -> list[tuple[int, int]]:
   return pairs
 
 
-def held_exactly(rows: Sequence[Row], dtype: np.typing.DTypeLike) -> np.ndarray:
-  """Whether all inputs of a row lie where a type has every integer, bool [B].
+def most_held(dtype: np.typing.DTypeLike) -> int:
+  """Up to which number a type has every integer.
 
   Beyond, it has some, but not those next to them.
   """
-  most = 2 ** (np.finfo(dtype).nmant + 1)
-  return np.array([max(row.inputs) <= most for row in rows], bool)
+  return 2 ** (np.finfo(dtype).nmant + 1)
