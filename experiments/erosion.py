@@ -131,7 +131,7 @@ class Config(StudyConfig):
       schedule='trapezoid',
       schedule_steps=3000,
       cooldown_fraction=1 / 3,
-      final_fraction=0.1,
+      final_fraction=0.03,
       evaluate_every=100,
       save_every=1000,
     ),
