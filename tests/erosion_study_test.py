@@ -82,22 +82,25 @@ def test_arms_change_one_thing_each():
 
 
 def made(arm, curves, mass, ways):
-  """Rows of an arm whose two replicas see the same."""
+  """Rows of an arm whose replicas see the same."""
+  replicas = len(next(iter(curves.values()))[0])
   source = Provenance(
     study='erosion',
     arm=arm,
     rung='L4 coupling',
-    seeds=(0, 1),
-    steps=(2, 2),
-    samples=(2, 2),
-    flops=(1.0, 1.0),
+    seeds=tuple(range(replicas)),
+    steps=(2,) * replicas,
+    samples=(2,) * replicas,
+    flops=(1.0,) * replicas,
     seconds=1.0,
   )
   rows = []
   for length, curve in curves.items():
     split = 'in_distribution' if length == 10 else 'out_of_distribution'
     for step, right in enumerate(curve):
-      then = dataclasses.replace(source, checkpoint='then', steps=(step,) * 2)
+      then = dataclasses.replace(
+        source, checkpoint='then', steps=(step,) * replicas
+      )
       rows += then.exact_match(split, str(length), right, 100)
   for length, shares in mass.items():
     for replica, share in enumerate(shares):
@@ -132,29 +135,40 @@ def test_what_is_lost_is_the_third_quarter_less_the_last():
   assert one['last quarter'] == '40.0 %, 20.0 %'
   assert one['lost'] == '+45.0'
   assert one['95 %'] == '-18.5..+108.5'
-  assert one['erosion'] == 'not resolved at this size'
-  assert unlearned[-1] == 'not learned'
+  assert one['erosion'] == 'not resolved at this size (2 of 2 seeds)'
+  assert unlearned[-3:] == ['', '', 'not learned (0 of 2 seeds)']
+
+
+def test_seeds_that_do_not_stay_right_at_n_are_left_out():
+  before, late = [(0, 100, 0)] * 4, [(100, 98, 100)] * 4
+  double = [(9, 9, 9)] * 4 + [(80, 0, 60)] * 2 + [(50, 90, 20)] * 2
+  (line,) = erosion_table(
+    made('a', {10: before + late, 20: double}, {}, {})
+  ).rows
+  assert line[1] == '100 %, 98.0 %, 100 %'
+  assert line[-3] == '+35.0'
+  assert line[-1] == 'not resolved at this size (2 of 3 seeds)'
 
 
 def test_dilution_is_judged_by_both_predictions():
   mass = {10: (0.9, 0.8), 20: (0.5, 0.4)}
   ways = {'gain:1': (40, 20), 'gain:2': (30, 10)}
-  rows = made('a', {10: [(100, 100)]}, mass, ways)
+  rows = made('a', {10: [(100, 100)] * 4}, mass, ways)
   (line,) = dilution_table(rows).rows
-  assert line[1:4] == ['0.90, 0.80', '0.50, 0.40', 'confirmed']
-  assert line[6] == '-10.0' and line[-1] == 'refuted'
-  rows = made('b', {10: [(98, 100)]}, mass, ways)
+  assert line[1:4] == ['0.90, 0.80', '0.50, 0.40', 'confirmed (2 of 2 seeds)']
+  assert line[6] == '-10.0' and line[-1] == 'refuted (2 of 2 seeds)'
+  rows = made('b', {10: [(98, 100)] * 4}, mass, ways)
   (line,) = dilution_table(rows).rows
-  assert line[3] == line[-1] == 'not learned'
+  assert line[3] == line[-1] == 'not learned (1 of 2 seeds)'
 
 
 def test_confusion_is_judged_by_the_mean_over_shifts():
   ways = {'gain:1': (40, 20), 'shifts:16': (80, 61)}
-  rows = made('a', {10: [(100, 100)]}, {}, ways)
-  rows += made('b', {10: [(98, 100)]}, {}, ways)
+  rows = made('a', {10: [(100, 100)] * 4}, {}, ways)
+  rows += made('b', {10: [(98, 100)] * 4}, {}, ways)
   learned, unlearned = confusion_table(rows).rows
-  assert learned[3] == '+40.5' and learned[-1] == 'confirmed'
-  assert unlearned[-1] == 'not learned'
+  assert learned[3] == '+40.5' and learned[-1] == 'confirmed (2 of 2 seeds)'
+  assert unlearned[-1] == 'not learned (1 of 2 seeds)'
 
 
 @pytest.mark.parametrize(
