@@ -5,8 +5,8 @@ Claimed elsewhere. "Neural Arithmetic Units" (Madsen and Johansen 2020, arXiv
 time, 50 seeds. The NMU solves them in 78 % of seeds or more up to 300 inputs,
 with all subsets, with every overlap but 0.75 (72 %) and on every range but
 U[1.1, 1.2] (none); with ten hidden outputs in place of two, in 63 %. NAC*,NMU
-fails from 175 inputs on, NAC*,sigma with three hidden outputs or more, the NALU
-nearly everywhere but with four inputs.
+solves 10 % or less from 175 inputs on, NAC*,sigma none with three hidden
+outputs or more, the NALU hardly any but with four inputs.
 
 Here. The same task, models, training and criterion as in `experiments/nalu.py`.
 Six sweeps (--sweeps): inputs 4 to 300, hidden 2 to 10, seven ranges, overlap 0
