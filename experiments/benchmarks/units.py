@@ -11,13 +11,13 @@ its logs, a run by itself, for every unit of the comparison; where several units
 share a stream, the ratio is to the time of doing each of their runs by itself.
 
 Both sides must have the same held-out errors and sparsity for the same weights,
-to a thousandth. CPU time is that of all threads, so that a machine which does
-other work as well gives about the same numbers; compilation is left out.
+to a thousandth. CPU time is that of all threads: waiting for other work of the
+machine does not count, though sharing its caches does. Compilation is left out.
 
 Measured. Not yet: the PyTorch side has not been run. Ours alone made, on a core
 that did other work beside: 53,000 run-steps a second with one run of the NMU,
-126,000 with its six operations, 69,000 with the headline, whose two NALU take
-most of the time, and 181,000 with eighteen cheap runs.
+126,000 with its six operations, 69,000 with the headline and 181,000 with
+eighteen cheap runs.
 
 The aim: one run a stream, 60 times as many; six operations, 250; eleven runs
 and more, 400. PyTorch is no requirement of this project: install it beside
