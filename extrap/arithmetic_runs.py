@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops
 from extrap.training.loop import Fit
+
+ConfigT = TypeVar('ConfigT', bound=StudyConfig)
 
 PLAIN = ('adam', 'rmsprop', 'sgd')  # They neither decay nor normalise.
 HARMLESS = ('steps', 'schedule_steps', 'save_every', 'steps_per_dispatch')
@@ -71,6 +74,22 @@ def trained_alike(
   if dataclasses.replace(one.train, **harmless) != other.train:
     return False
   return all(getattr(one, name) == getattr(other, name) for name in fields)
+
+
+def seed_blocks(config: StudyConfig, size: int) -> dict[str, range]:
+  """Replicas of each block of seeds, by its name."""
+  starts = range(0, config.replicas, size)
+  ends = [min(first + size, config.replicas) for first in starts]
+  return {
+    f'seeds {config.seed + a} to {config.seed + b - 1}': range(a, b)
+    for a, b in zip(starts, ends, strict=True)
+  }
+
+
+def of_block(config: ConfigT, replicas: range) -> ConfigT:
+  """A config of those replicas alone."""
+  first = config.seed + replicas.start
+  return dataclasses.replace(config, seed=first, replicas=len(replicas))
 
 
 @dataclasses.dataclass(frozen=True)

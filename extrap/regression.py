@@ -4,9 +4,9 @@ A replica is a seed: all its runs, one for each model and operation, share its
 inputs and its subsets, as in the original protocol; seeds share nothing. One
 program trains them all, so that the inputs are drawn once for all runs.
 
-Each arm may have a learning rate, a limit of its gradients and a schedule of
-its regulariser of its own: the updates of optimizers such as Adam's do not mix
-runs, so that a factor of the updates is one of the learning rate.
+Each arm may have a learning rate that falls, a limit of its gradients and a
+schedule of its regulariser of its own: the updates of optimizers such as Adam's
+do not mix runs, so that a factor of the updates is one of the learning rate.
 
 Shape key: B examples, I inputs, K = 2 subsets, O operations of an arm.
 """
@@ -93,6 +93,21 @@ class Growth:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cosine:
+  """The factor of a learning rate, which falls from 1 along half a cosine.
+
+  Attributes:
+    steps: from which on it is 0.
+  """
+
+  steps: int
+
+  def at(self, step: jax.Array) -> jax.Array:
+    """The factor at a step."""
+    return optax.cosine_decay_schedule(1.0, self.steps)(step)
+
+
+@dataclasses.dataclass(frozen=True)
 class Limits:
   """Of the gradient of a run; that beyond them is cut off, or scaled down.
 
@@ -116,7 +131,9 @@ class ArithmeticArm:
     ramps: of single operations, in its place.
     below: error of a batch from which on a run has no regulariser.
     rate: factor of the learning rate.
+    decay: a factor that changes with the step, or none.
     limits: of a run's gradient.
+    like: the arm whose initial weights it has; by default they are its own.
   """
 
   model: Model
@@ -125,7 +142,9 @@ class ArithmeticArm:
   ramps: Mapping[str, Ramp | Growth] = dataclasses.field(default_factory=dict)
   below: float = math.inf
   rate: float = 1.0
+  decay: Cosine | None = None
   limits: Limits = Limits()
+  like: str = ''
 
   @property
   def schedules(self) -> list[Ramp | Growth]:
@@ -141,6 +160,10 @@ class ArithmeticArm:
     """Of the regulariser in every operation, [O], given the batch's errors."""
     factor_O = jnp.stack([schedule.at(step) for schedule in self.schedules])
     return jnp.where(error_O < self.below, factor_O, 0.0)
+
+  def rate_at(self, step: jax.Array) -> jax.Array | float:
+    """The factor of the learning rate at a step."""
+    return self.rate if self.decay is None else self.rate * self.decay.at(step)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,7 +207,7 @@ class ArithmeticProblem:
       # As in the original, a model begins alike in all operations of a seed.
       weights = jax.tree.map(
         lambda leaf, runs=runs: jnp.repeat(leaf[None], runs, axis=0),
-        one(named(key, name), arm.model),
+        one(named(key, arm.like or name), arm.model),
       )
       params[name] = {'weights': weights, 'alive': jnp.ones(runs)}
     return params
@@ -237,11 +260,14 @@ class ArithmeticProblem:
 
   def scale_updates(self, updates: Params, ctx: Context) -> Params:
     """Updates of every arm, times its factor of the learning rate."""
-    del ctx
-    return {
-      name: jax.tree.map(lambda leaf, arm=self.arms[name]: arm.rate * leaf, of)
-      for name, of in updates.items()
-    }
+    scaled = {}
+    for name, of in updates.items():
+      rate = self.arms[name].rate_at(ctx.step)
+      weights = jax.tree.map(lambda leaf, rate=rate: rate * leaf, of['weights'])
+      # What marks the end of a run has its whole update, however small the
+      # rate is: the mark would round to 1 again.
+      scaled[name] = of | {'weights': weights}
+    return scaled
 
   def project(self, params: Params, ctx: Context) -> Params:
     """Weights of every arm clipped to where they belong."""

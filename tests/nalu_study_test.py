@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import pytest
 
 from experiments import nalu
@@ -20,6 +21,7 @@ from extrap.tasks.arithmetic import Arithmetic
 SMALL = (
   '--units=nau,linear',
   '--ops=sub,div',
+  '--decay=none,cosine',
   '--replicas=3',
   '--block=2',
   '--steps=40',
@@ -45,11 +47,15 @@ def test_a_small_run_scores_every_seed_once_and_goes_on(tmp_path, capsys):
   assert comments[0].startswith('command: ')
   for unit in ('nau', 'linear'):
     for operation in ('sub', 'div'):
-      rows = select(results, arm=unit, split=operation, metric='solved')
-      assert [row.seed for row in rows] == [0, 1, 2]
-      assert {(row.steps, row.size, row.n) for row in rows} == {(40, '8', 1)}
-      test = select(results, arm=unit, split=operation, metric='test')
-      assert len({row.value for row in test}) == 3
+      tests = set()
+      for arm in (unit, f'{unit}, cosine'):
+        rows = select(results, arm=arm, split=operation, metric='solved')
+        assert [row.seed for row in rows] == [0, 1, 2]
+        assert {(row.steps, row.size, row.n) for row in rows} == {(40, '8', 1)}
+        test = select(results, arm=arm, split=operation, metric='test')
+        tests |= {row.value for row in test}
+      # Seeds differ, and so does a learning rate that falls.
+      assert len(tests) == 6
   assert 'Solved' in (folder / 'report.md').read_text(encoding='utf-8')
   before = (folder / 'results.csv').read_bytes()
   assert run(f'--workdir={folder}', *SMALL) == 0
@@ -68,6 +74,14 @@ def test_a_small_run_scores_every_seed_once_and_goes_on(tmp_path, capsys):
       '--threshold=corrected',
     ),
     ({'eval': 'none'}, 'always evaluates'),
+    ({'decay': ('linear',)}, '--decay=linear: name each once, of none, cosine'),
+    (
+      {
+        'decay': ('none', 'cosine'),
+        'train': dataclasses.replace(nalu.Config().train, schedule='cosine'),
+      },
+      'a factor of a constant rate, not of --train.schedule=cosine',
+    ),
     (
       {'train': dataclasses.replace(nalu.Config().train, optimizer='adamw')},
       'optimizer=adamw --train.clip=0: one of adam',
@@ -152,6 +166,33 @@ def test_what_is_compared_with_the_published_runs_is_made_as_they_were():
   assert ramps['nmu'] == Ramp(10.0, 1_000_000, 2_000_000)
   assert ramps['nau'] == Ramp(0.01, 5_000, 50_000)
   assert ramps['linear'].factor == ramps['nac_add'].factor == 0
+
+
+def test_a_model_is_trained_with_each_decay_and_compared_without():
+  config = dataclasses.replace(
+    nalu.Config(), units=('linear',), decay=('none', 'cosine'), steps=2000
+  )
+  arms = nalu.problem(config).arms
+  assert list(arms) == ['linear', 'linear, cosine']
+  steps = (0, 1000, 2000)
+  rates = [
+    [float(arm.rate_at(jnp.int32(step))) for step in steps]
+    for arm in arms.values()
+  ]
+  assert rates[0] == [1, 1, 1]
+  assert rates[1] == pytest.approx([1, 0.5, 0], abs=1e-6)
+  # A folder's schedule is as long as its first run was to be.
+  longer = dataclasses.replace(
+    config, train=dataclasses.replace(config.train, schedule_steps=1000)
+  )
+  with pytest.raises(UsageError, match='--steps=2000 goes beyond 1000'):
+    nalu.problem(longer)
+  nalu.problem(dataclasses.replace(longer, decay=('none',)))
+  rows = rows_of_nmu([1])
+  rows += [dataclasses.replace(row, arm='nmu, cosine') for row in rows]
+  plain, falling = success_table(rows).rows
+  assert plain[5] == '98 of 100'
+  assert falling[0] == 'nmu, cosine' and falling[5:] == ['', '', '']
 
 
 def test_sparsity_beyond_a_half_has_no_beta_distribution():

@@ -14,6 +14,7 @@ from extrap.regression import (
   SPLITS,
   ArithmeticArm,
   ArithmeticProblem,
+  Cosine,
   Growth,
   Limits,
   Ramp,
@@ -251,6 +252,34 @@ def test_an_arm_has_its_own_learning_rate():
     moved = np.abs(new['weight'][0] - old['weight'])
     # Whatever its gradient, Adam's first update is as large as the rate.
     np.testing.assert_allclose(moved, rate, rtol=1e-3)
+
+
+def test_a_rate_that_falls_is_a_factor_of_the_updates_of_its_arm():
+  arms = {'nau': NAU, 'falling': dataclasses.replace(NAU, decay=Cosine(100))}
+  problem = make(arms)
+  updates = jax.tree.map(jnp.ones_like, problem.init(jax.random.key(0)))
+  for step, factor in ((0, 1.0), (25, 0.853553), (50, 0.5), (100, 0.0)):
+    ctx = Context(jax.random.key(0), jnp.int32(step), {})
+    scaled = problem.scale_updates(updates, ctx)
+    for name, wanted in (('nau', 1.0), ('falling', factor)):
+      for leaf in jax.tree.leaves(scaled[name]['weights']):
+        np.testing.assert_allclose(leaf, wanted, atol=1e-6)
+    # A run that fails is marked as failed by a rate of any size.
+    np.testing.assert_array_equal(scaled['falling']['alive'], 1.0)
+
+
+def test_an_arm_may_begin_like_another():
+  arms = {
+    'nau': NAU,
+    'other': NAU,
+    'like': dataclasses.replace(NAU, like='nau'),
+  }
+  first, other, like = (
+    of['weights']['first']['weight']
+    for of in make(arms).init(jax.random.key(0)).values()
+  )
+  np.testing.assert_array_equal(first, like)
+  assert (first != other).any()
 
 
 def test_ranges_may_be_data():

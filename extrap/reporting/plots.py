@@ -3,7 +3,8 @@
 Every `*_figure` function returns a matplotlib Figure; its namesake without the
 suffix writes it and returns the path. No global state of pyplot is touched.
 
-Shape suffixes: R replica, T step, X and Y sizes of the two operands.
+Shape suffixes: R replica, T step, X and Y sizes of the two operands, X also
+values of one axis.
 """
 
 import dataclasses
@@ -61,6 +62,21 @@ class _Spread:
   high: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Shares:
+  """Shares at some values, between 0 and 1, each array [X]; nan: none there.
+
+  Attributes:
+    share: what was found; low, high: limits of its interval.
+    published: what others have found.
+  """
+
+  share: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+  published: np.ndarray
+
+
 def accuracy_vs_length(
   results: Iterable[Result],
   train_size: int,
@@ -92,6 +108,18 @@ def share_heatmap(
 ) -> Path:
   """Writes `share_figure`; arguments and errors as there."""
   return save(share_figure(share_YX, names, title, note), path)
+
+
+def shares_by_value(
+  lines: Mapping[str, Shares],
+  values: Sequence[str],
+  path: str | os.PathLike[str],
+  title: str,
+  xlabel: str,
+  note: str,
+) -> Path:
+  """Writes `shares_figure`; arguments and errors as there."""
+  return save(shares_figure(lines, values, title, xlabel, note), path)
 
 
 def accuracy_vs_step(
@@ -248,6 +276,54 @@ def share_figure(
   axes.tick_params(axis='x', rotation=45)
   axes.set_title(title, loc='left', fontweight='bold')
   figure.supxlabel(note, fontsize='small', color=NOTE_COLOUR)
+  return figure
+
+
+def shares_figure(
+  lines: Mapping[str, Shares],
+  values: Sequence[str],
+  title: str,
+  xlabel: str,
+  note: str,
+) -> 'Figure':
+  """Draws shares against values, one line each; published ones are hollow.
+
+  Args:
+    lines: by name.
+    values: as they are written below the axis, at equal distances.
+    title: the title.
+    xlabel: what values are.
+    note: above the legend.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ExtrapError: there is nothing to draw.
+  """
+  if not lines:
+    raise ExtrapError('there are no shares to draw')
+  figure, axes = _canvas()
+  place_X = np.arange(len(values))
+  for index, (name, of) in enumerate(lines.items()):
+    percent = (100 * part for part in (of.low, of.share, of.high))
+    _draw(axes, index, _Spread(place_X, *percent), name)
+    if np.isfinite(of.published).any():
+      axes.plot(
+        place_X,
+        100 * of.published,
+        color=COLOURS[index % len(COLOURS)],
+        linestyle=':',
+        linewidth=1.0,
+        marker=MARKERS[index % len(MARKERS)],
+        markerfacecolor='white',
+        label=f'{name}, published',
+      )
+  axes.set_ylim(-3, 103)
+  axes.set_xticks(place_X, values)
+  axes.set_xlabel(xlabel)
+  axes.set_ylabel('share of seeds (%)')
+  _finish(figure, axes, title, note)
   return figure
 
 
