@@ -99,7 +99,8 @@ Commands (two CPU cores of an AMD EPYC):
   python -m experiments.status_registers --dtype=float64   to 10^15
   python -m experiments.status_registers --parts=scales,redundancy
   python -m experiments.status_registers --parts=lists,paths --heads=nsr,mlp
-On a GPU (not run; 36 and 72 GFLOPs a step of ten seeds):
+On a GPU (not run; a head takes a CPU core seven hours for each comparison, by
+1.7 s that a step of > took):
   python -m experiments.status_registers --parts=images --heads=nsr,mlp \\
     --train.steps_per_dispatch=100 --train.save_every=1200
 """

@@ -24,7 +24,7 @@ class ImageConfig:
   """Flags of the part of images."""
 
   folder: str = option(
-    'data', 'where MNIST is, or is downloaded to', identity=False
+    '.cache/mnist', 'where MNIST is, or is downloaded to', identity=False
   )
   epochs: int = option(
     13, 'times that each image is met, in place of --steps', minimum=1
