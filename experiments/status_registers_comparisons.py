@@ -139,6 +139,11 @@ def make_problem(config: Config, case: Case) -> ComparisonProblem:
   )
 
 
+def config_of(config: Config, case: Case) -> Config:
+  """The config by which a case is trained, with all its runs."""
+  return dataclasses.replace(config, replicas=config.replicas * case.runs)
+
+
 def runs_of(config: Config, case: Case) -> list[Runs]:
   """The replicas of a case, comparison by comparison."""
   each = len(case.settings) * config.replicas

@@ -124,6 +124,12 @@ def make_problem(config: Config, case: Case) -> CompositionProblem:
   )
 
 
+def config_of(config: Config, case: Case) -> Config:
+  """The config by which a case is trained: the study's."""
+  del case
+  return config
+
+
 def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   """Trains a case; the errors of every run at every size."""
   problem = make_problem(config, case)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import jax
 import numpy as np
 
 from experiments.status_registers_settings import SHARPENED, Config
@@ -24,12 +25,21 @@ REGULARISED_FROM = 0.8
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What one program trains, and the rows that it is scored by."""
+  """What one program trains, and the rows that it is scored by.
+
+  Attributes:
+    name: of the job, unique.
+    problem: what is trained.
+    config: as it is trained, with the replicas and steps of this program.
+    make: the rows.
+    stored: shapes of the arrays that the problem reads.
+  """
 
   name: str
   problem: Problem
-  replicas: int
+  config: Config
   make: Callable[[Config, Kept], list[Result]]
+  stored: Mapping[str, jax.ShapeDtypeStruct] | None = None
 
 
 def head_of(config: Config, name: str, redundancy: int) -> Comparator:
@@ -97,18 +107,28 @@ def train(
   problem: Problem,
   replicas: int,
   hparams: Mapping[str, np.ndarray] | None = None,
+  data: dict[str, np.ndarray] | None = None,
 ) -> Population:
-  """Trains replicas in one program, some of their numbers given."""
+  """Trains replicas in one program, some of their numbers given.
+
+  Args:
+    config: the study's; kept: the run folder.
+    name: of what is trained.
+    problem: what it is.
+    replicas: how many.
+    hparams: numbers of each, in place of the problem's.
+    data: stored arrays that the problem reads.
+  """
   several = dataclasses.replace(config, replicas=replicas)
   folder = kept.run.path / 'arms' / name.replace(', ', '_').replace(' ', '_')
   fit = train_arm(
-    *(problem, several, kept.run, name, kept.stop, folder, hparams),
+    *(problem, several, kept.run, name, kept.stop, folder, hparams, data),
     may_fail=True,
   )
   return Population(
     fit=fit,
     first_seed=config.seed,
     steps=distributed.to_host(fit.state.step),
-    flops=count_step_flops(problem, fit.params),
+    flops=count_step_flops(problem, fit.params, data),
     seconds=training_seconds(folder) / replicas,
   )

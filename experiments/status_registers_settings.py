@@ -14,7 +14,23 @@ from extrap.training.config import TrainConfig
 # Registers whose operands are sharpened as training goes on.
 SHARPENED = 'nsr_sharpened'
 NAMES = ('nsr', SHARPENED, *[name for name in HEADS if name != 'nsr'])
-PARTS = ('comparisons', 'scales', 'redundancy', 'lists', 'pieces', 'paths')
+# Parts that compare two numbers at a time, of which operands are no choice.
+OF_TWO = ('lists', 'paths', 'images')
+PARTS = ('comparisons', 'scales', 'redundancy', 'pieces', *OF_TWO)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+  """Flags of the part of images."""
+
+  folder: str = option(
+    '.cache/mnist', 'where MNIST is, or is downloaded to', identity=False
+  )
+  epochs: int = option(
+    13, 'times that each image is met, in place of --steps', minimum=1
+  )
+  learning_rate: float = option(1.0, "Adadelta's", minimum=0.0)
+  scale: float = option(10.0, "the register's lambda", minimum=1e-30)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +62,7 @@ class Config(StudyConfig):
   )
   scales: tuple[float, ...] = option(
     tuple(10.0**n for n in range(-3, 4)),
-    "the register's lambda there; elsewhere it is 1",
+    "the register's lambda there; elsewhere, but for images, it is 1",
     minimum=1e-30,
   )
   sharpness: float = option(
@@ -60,6 +76,7 @@ class Config(StudyConfig):
     'unequal pairs that = and != are trained on: others in each step, or 9 '
     'pairs for a run',
   )
+  images: ImageConfig = option(ImageConfig(), 'the part of images')
   replicas: int = option(10, 'seeds of each comparison', minimum=1)
   steps: int = option(
     50_000, 'optimizer steps', unit='steps', minimum=1, identity=False
@@ -76,6 +93,12 @@ def check(config: Config) -> None:
   check_names('heads', config.heads, NAMES)
   for flag in ('inputs', 'redundancies', 'units', 'scales'):
     _check_numbers(flag, getattr(config, flag))
+  for part in config.parts:
+    if part in OF_TWO and set(config.heads) == {SHARPENED}:
+      raise UsageError(
+        f'--heads={SHARPENED}: --parts={part} compares two numbers at a time, '
+        'where nothing is to sharpen; give another head'
+      )
   if config.train.optimizer not in PLAIN:
     raise UsageError(
       f'--train.optimizer={config.train.optimizer}: one of {", ".join(PLAIN)}, '

@@ -139,6 +139,21 @@ def test_optimizers_are_different() -> None:
       assert not np.allclose(one, other, rtol=1e-3)
 
 
+def test_adadelta_steps_by_the_size_of_its_steps() -> None:
+  config = _config(optimizer='adadelta', learning_rate=0.5)
+  optimizer = make_optimizer(config, default_hparams(config))
+  grads = {'kernel': np.array([2.0, -0.5, 1.0], np.float32)}
+  state = optimizer.init(START)
+  gradient, step = np.zeros(3), np.zeros(3)
+  for _ in range(3):
+    updates, state = optimizer.update(grads, state, START)
+    # Zeiler (2012), algorithm 1.
+    gradient = 0.9 * gradient + 0.1 * grads['kernel'] ** 2
+    wanted = np.sqrt((step + 1e-6) / (gradient + 1e-6)) * grads['kernel']
+    step = 0.9 * step + 0.1 * wanted**2
+    np.testing.assert_allclose(updates['kernel'], -wanted / 2, rtol=1e-5)
+
+
 def test_betas_and_epsilon_reach_adam() -> None:
   grads = {'kernel': np.array([1e-3, 2e-3, 4e-3], np.float32)}
   found = _once(_config(epsilon=1e-3), START, grads)['kernel']

@@ -9,7 +9,8 @@ simulated devices is that of the environment (`launch.plan` sets it).
 
 A module can be planned if it has `Config`, a `StudyConfig`, and
 `problem(config)`, the `Problem` of its main arm; `resolved(config)`, where it
-has that, fills in what flags leave open, such as the steps.
+has that, fills in what flags leave open, such as the steps; `stored(config)`,
+likewise, gives the shapes of stored arrays that the problem reads.
 """
 
 import dataclasses
@@ -58,13 +59,13 @@ class OneStep(Trainer):
   def lower(self) -> jax.stages.Lowered:
     """The program for an abstract state, which is donated."""
     program = jax.jit(
-      lambda state, step: self._step(state, step, self.data),
+      self._step,
       donate_argnums=0,
       out_shardings=(self.shardings, NamedSharding(self.mesh, P())),
     )
     step = jax.ShapeDtypeStruct((), jnp.int32)
     with self.rules.on(self.mesh):
-      return program.lower(self.abstract, step)
+      return program.lower(self.abstract, step, self.data)
 
 
 def measure(
@@ -73,7 +74,7 @@ def measure(
   """The numbers of one training step.
 
   Args:
-    study: has `problem(config)`.
+    study: has `problem(config)`; see the module's docstring.
     config: an instance of its `Config`.
     topology: TPU chips to compile for; None for simulated devices.
 
@@ -91,6 +92,7 @@ def measure(
     train,
     replicas=config.replicas,
     seed=config.seed,
+    data=study.stored(config) if hasattr(study, 'stored') else None,
     mesh=mesh,
   )
   activation_bytes, costs = _compile(trainer, simulated=topology is None)

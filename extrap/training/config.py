@@ -22,7 +22,15 @@ class TrainConfig:
     minimum=1,
   )
   optimizer: Literal[
-    'adamw', 'adam', 'nadamw', 'lion', 'adafactor', 'rmsprop', 'sgd', 'muon'
+    'adamw',
+    'adam',
+    'nadamw',
+    'lion',
+    'adafactor',
+    'adadelta',
+    'rmsprop',
+    'sgd',
+    'muon',
   ] = option('adamw', 'optimizer of optax')
   learning_rate: float = option(5e-3, 'peak of the learning rate', minimum=0.0)
   weight_decay: float = option(

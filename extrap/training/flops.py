@@ -1,6 +1,6 @@
 """FLOPs of a function, counted in its jaxpr, loop bodies times their trips."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -30,16 +30,21 @@ def count_flops(function: Callable, *args: object) -> float:
   return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def count_step_flops(problem: Problem, params: Params) -> float:
+def count_step_flops(
+  problem: Problem,
+  params: Params,
+  data: Mapping[str, np.ndarray] | None = None,
+) -> float:
   """FLOPs of the loss of one batch and its gradient, for one replica.
 
   Args:
     problem: gives the batch.
     params: of a population, leading replica axis; shapes are enough.
+    data: stored arrays that it reads.
   """
   one = _one(params)
   hparams = {name: of[0] for name, of in own_hparams(problem, (0,)).items()}
-  ctx = Context(jax.random.key(0), jnp.int32(0), hparams)
+  ctx = Context(jax.random.key(0), jnp.int32(0), hparams, data)
   batch = jax.eval_shape(problem.sample, ctx)
   step = jax.grad(lambda params, batch: problem.loss(params, batch, ctx)[0])
   return count_flops(step, one, batch)

@@ -86,7 +86,8 @@ def make_optimizer(
   (Jordan 2024, kellerjordan.github.io/posts/muon) makes the updates of hidden
   matrices orthogonal, at the root mean square of Adam's (Liu et al. 2025, arXiv
   2502.16982), so that one learning rate serves both, with momentum 0.95; all
-  else has Adam's with Nesterov's momentum, and no decay.
+  else has Adam's with Nesterov's momentum, and no decay. Adadelta (Zeiler 2012,
+  arXiv 1212.5701) has a decay of 0.9 and an epsilon of 1e-6, as in PyTorch.
   """
   factor = schedule(config)
 
@@ -101,6 +102,7 @@ def make_optimizer(
     'nadamw': lambda: optax.nadamw(rate, **betas, eps=config.epsilon, **decay),
     'lion': lambda: optax.lion(rate, **betas, **decay),
     'adafactor': lambda: optax.adafactor(rate),
+    'adadelta': lambda: optax.adadelta(rate),
     'rmsprop': lambda: optax.rmsprop(rate, eps=config.epsilon),
     'sgd': lambda: optax.sgd(rate, momentum=config.b1 or None),
     'muon': lambda: muon(
