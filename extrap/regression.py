@@ -23,9 +23,9 @@ import numpy as np
 import optax
 
 from extrap.models.units.base import FUNCTIONS
-from extrap.models.weights import dot
 from extrap.randomness import named
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic, Range, scaled
+from extrap.training.finite import all_finite
 from extrap.training.problem import Context, Metrics
 
 # Of numpy's generators of the held-out sets of all runs (stable-nalu).
@@ -345,15 +345,21 @@ def joined(
     if not given:
       continue
     flat = [
-      jnp.moveaxis(matrix_OIX, 0, 1).reshape(len(x_BI.T), -1)
+      jnp.swapaxes(matrix_OIX, 1, 2).reshape(-1, x_BI.shape[1])
       for matrix_OIX in given.values()
     ]
-    product_BX = dot(of_inputs(x_BI), jnp.concatenate(flat, axis=1))
-    ends = np.cumsum([part.shape[1] for part in flat])[:-1]
-    parts = jnp.split(product_BX, ends, axis=1)
-    for (name, matrix_OIX), part_BX in zip(given.items(), parts, strict=True):
-      part_BOX = part_BX.reshape(len(x_BI), len(matrix_OIX), -1)
-      products[name][function] = jnp.moveaxis(part_BOX, 1, 0)
+    # Examples stand last: what follows runs along them, twice as fast.
+    product_XB = jax.lax.dot_general(
+      jnp.concatenate(flat),
+      of_inputs(x_BI),
+      (((1,), (1,)), ((), ())),
+      precision=jax.lax.Precision.HIGHEST,
+    )
+    ends = np.cumsum([len(part) for part in flat])[:-1]
+    parts = jnp.split(product_XB, ends)
+    for (name, matrix_OIX), part_XB in zip(given.items(), parts, strict=True):
+      part_OXB = part_XB.reshape(len(matrix_OIX), -1, len(x_BI))
+      products[name][function] = jnp.swapaxes(part_OXB, 1, 2)
   return products
 
 
@@ -387,8 +393,7 @@ def _guard(
 def _pass_on(
   limits: Limits, alive: jax.Array, grads: Weights
 ) -> tuple[Weights, jax.Array]:
-  finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads)]
-  goes = jnp.stack(finite).all() & (alive == 1)
+  goes = all_finite(grads) & (alive == 1)
   grads = _limited(grads, limits)
   grads = jax.tree.map(lambda leaf: jnp.where(goes, leaf, 0.0), grads)
   return grads, jnp.where(goes, 0.0, 1.0)

@@ -340,7 +340,7 @@ def test_devices_share_the_products() -> None:
 def test_the_jaxpr_has_as_many() -> None:
   step = step_of(CONFIG, MeshConfig())
   counted = count_flops(
-    lambda state: step._step(state, jnp.int32(0), None), step.abstract
+    lambda state: step.single(state, jnp.int32(0), None), step.abstract
   )
   assert flops_of(scanned()) == pytest.approx(counted, rel=0.01)
 

@@ -59,7 +59,7 @@ class OneStep(Trainer):
   def lower(self) -> jax.stages.Lowered:
     """The program for an abstract state, which is donated."""
     program = jax.jit(
-      self._step,
+      self.single,
       donate_argnums=0,
       out_shardings=(self.shardings, NamedSharding(self.mesh, P())),
     )

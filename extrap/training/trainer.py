@@ -24,6 +24,7 @@ from extrap.randomness import named
 from extrap.training import optimizers
 from extrap.training.config import TrainConfig
 from extrap.training.distributed import acquaint
+from extrap.training.finite import all_finite
 from extrap.training.problem import (
   Context,
   Examples,
@@ -122,7 +123,7 @@ class Trainer:
     """Traces a step without compiling it: what is wrong is said at once."""
     with self.rules.on(self.mesh):
       jax.eval_shape(
-        lambda state: self._step(state, jnp.int32(0), self.data), self.abstract
+        lambda state: self.single(state, jnp.int32(0), self.data), self.abstract
       )
 
   def dispatch(self) -> Callable[[TrainState, jax.Array, int], tuple]:
@@ -131,10 +132,11 @@ class Trainer:
     def run(
       state: TrainState, first: jax.Array, data: object, steps: int
     ) -> tuple[TrainState, dict[str, jax.Array]]:
+      step_K = first + jnp.arange(steps)
+      # All at once: one key takes as long to make as a step of a tiny model.
+      keys_K = jax.vmap(self._keys)(step_K)
       return jax.lax.scan(
-        lambda state, step: self._step(state, step, data),
-        state,
-        first + jnp.arange(steps),
+        lambda state, at: self._step(state, *at, data), state, (step_K, keys_K)
       )
 
     replicated = NamedSharding(self.mesh, P())
@@ -151,14 +153,37 @@ class Trainer:
 
     return call
 
-  def _step(
+  def single(
     self, state: TrainState, step: jax.Array, data: object
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step, as it is counted and compiled by itself."""
+    return self._step(state, step, self._keys(step), data)
+
+  def _keys(self, step: jax.Array) -> dict[str, jax.Array]:
+    """Of what each replica draws, and of what else is random in its loss."""
+    stream = optional(self.problem, 'stream')
+
+    def make(replica: jax.Array) -> dict[str, jax.Array]:
+      source = stream(replica) if stream else replica
+      return {
+        'sample': self._key(source, 'sample', step),
+        'loss': self._key(replica, 'loss', step),
+      }
+
+    return jax.vmap(make)(self._replica_R)
+
+  def _step(
+    self,
+    state: TrainState,
+    step: jax.Array,
+    keys_R: dict[str, jax.Array],
+    data: object,
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of all replicas, then held-out evaluation if it is due."""
     over = {'spmd_axis_name': 'replica'}
     state, metrics = jax.vmap(
-      lambda state, r, h: self._update(state, r, h, step, data), **over
-    )(state, self._replica_R, self.hparams)
+      lambda state, keys, h: self._update(state, keys, h, step, data), **over
+    )(state, keys_R, self.hparams)
     if not self._evaluates:
       return state, metrics
     evaluate = jax.vmap(
@@ -184,16 +209,14 @@ class Trainer:
   def _update(
     self,
     state: TrainState,
-    replica: jax.Array,
+    keys: dict[str, jax.Array],
     hparams: Mapping[str, jax.Array],
     step: jax.Array,
     data: object,
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimizer step of one replica; refused if it is not finite."""
-    stream = optional(self.problem, 'stream')
-    source = stream(replica) if stream else replica
-    draw = Context(self._key(source, 'sample', step), step, hparams, data)
-    ctx = Context(self._key(replica, 'loss', step), step, hparams, data)
+    draw = Context(keys['sample'], step, hparams, data)
+    ctx = Context(keys['loss'], step, hparams, data)
     batch = jax.tree.map(self._over_data, self.problem.sample(draw))
     (loss, metrics), grads = self._differentiate(state.params, batch, ctx)
     optimizer = optimizers.make_optimizer(self.config, hparams)
@@ -206,8 +229,7 @@ class Trainer:
     norm = optax.tree.norm(grads)
     finite = state.finite & jnp.isfinite(loss)
     # A step can overflow from a finite loss; a norm, from a finite gradient.
-    for leaf in jax.tree.leaves((grads, params)):
-      finite &= jnp.isfinite(leaf).all()
+    finite &= all_finite((grads, params))
     new = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
     if state.ema is not None:
       new = new.replace(
