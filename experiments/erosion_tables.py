@@ -17,6 +17,10 @@ from extrap.evaluation.statistics import (
 from extrap.reporting.tables import Table, format_percent
 
 FEWEST = 2  # Seeds that a verdict needs.
+COUNTED = (
+  'Every seed, in order; gain in points, t interval and verdict of the same '
+  'seeds as above.'
+)
 SHIFTS = 16  # of ids whose predictions are averaged at inference
 
 
@@ -61,6 +65,15 @@ def _judged(
     return ['', '', f'not learned ({count} of {seeds} seeds)']
   found = across_replicas(np.asarray(change_R)[learned_R].tolist())
   return [*_points(found), f'{verdict(found)} ({count} of {seeds} seeds)']
+
+
+def all_tables(results: Sequence[Result]) -> dict[str, Table]:
+  """Every question's, by its heading."""
+  return {
+    'What is lost': erosion_table(results),
+    'Diluted attention': dilution_table(results),
+    'Confused ids': confusion_table(results),
+  }
 
 
 def erosion_table(results: Sequence[Result]) -> Table:
@@ -108,7 +121,7 @@ def dilution_table(results: Sequence[Result]) -> Table:
     *(f'{2 * n} digits, as trained', 'logits doubled', 'gain', '95 %'),
     'sharper helps',
   ]
-  return Table(headers, rows, 'Every seed, in order; gain in points.')
+  return Table(headers, rows, COUNTED)
 
 
 def confusion_table(results: Sequence[Result]) -> Table:
@@ -120,7 +133,7 @@ def confusion_table(results: Sequence[Result]) -> Table:
     *('arm', f'{2 * n} digits, one shift', f'mean of {SHIFTS} shifts'),
     *('gain', '95 %', 'the mean helps'),
   ]
-  return Table(headers, rows, 'Every seed, in order; gain in points.')
+  return Table(headers, rows, COUNTED)
 
 
 def _changed(

@@ -22,6 +22,7 @@ from experiments.addition_report import (
   on_diagonal,
   on_grid,
 )
+from experiments.erosion_tables import all_tables
 from experiments.place_relative import mass_table
 from experiments.sorting import cost_table, stress_table
 from extrap import cli
@@ -75,6 +76,7 @@ def tables() -> dict[str, str]:
     'abacus_bitwise_or': _regions('abacus_bitwise_or'),
     'abacus_wide': _reach('abacus_wide'),
     'abacus_whole': _reach('abacus_whole'),
+    'erosion': _erosion(*read_csv(RESULTS / 'erosion.csv')),
     'no_window': _reach('place_relative'),
     'multiplication': _reach('multiplication'),
     'parity': _reach('parity', unit='bits'),
@@ -113,6 +115,11 @@ def _sorting(results: list[Result], comments: list[str]) -> str:
   """Regions of the grid, and lists that uniform numbers hardly ever make."""
   shown = [region_table(results), stress_table(results), cost_table(results)]
   return _shown(shown, comments)
+
+
+def _erosion(results: list[Result], comments: list[str]) -> str:
+  """What is lost at twice the training length, and two suspected causes."""
+  return _shown(list(all_tables(results).values()), comments)
 
 
 def _shown(tables: Sequence[Table], comments: Sequence[str]) -> str:
@@ -284,6 +291,12 @@ def draw() -> None:
   )
   plots.grid_heatmap(
     grid, digits, RESULTS / 'addition_grid.png', 'Exact match by length pair'
+  )
+  results, _ = read_csv(RESULTS / 'erosion.csv')
+  plots.accuracy_vs_step(
+    select(results, checkpoint='then', size=str(2 * digits)),
+    RESULTS / 'erosion.png',
+    f'Trained on up to {digits} digits, tested on {2 * digits}',
   )
   for name, title, trained, unit in (
     ('ladder', 'Addition, trained on up to 10 digits', digits, 'digits'),
