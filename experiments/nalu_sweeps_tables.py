@@ -44,7 +44,7 @@ def solved(rows: Sequence[Result]) -> tuple[int, int]:
 def published_share(
   sweep: str, value: str, unit: str, row: Result
 ) -> float | None:
-  """Of runs that were made likewise."""
+  """Of runs that were trained and judged likewise."""
   alike = json.loads(row.hparams)['as_published']
   return SHARES[sweep].get(unit, {}).get(value) if alike else None
 

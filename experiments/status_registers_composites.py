@@ -25,6 +25,7 @@ from extrap.models.units import NALU, NAU, Unit
 from extrap.relaxation import path_errors
 from extrap.tasks.comparing_functions import Count, Minimum, Task, TwoPieces
 from extrap.tasks.shortest_paths import ShortestPaths
+from extrap.training import distributed
 
 FOLDS: Mapping[str, tuple[Task, folds.Function]] = {
   'minimum': (Minimum(), folds.minimum),
@@ -134,6 +135,7 @@ def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   """Trains a case; the errors of every run at every size."""
   problem = make_problem(config, case)
   trained = train(config, kept, case.name, problem, config.replicas)
+  params = distributed.to_host(trained.fit.params)
   count = (4 if config.eval == 'full' else 1) * case.tests
   whole = slice(0, config.replicas)
   notes = {'redundancy': config.redundancy, 'dtype': config.dtype}
@@ -143,7 +145,7 @@ def study_of(case: Case, config: Config, kept: Kept) -> list[Result]:
   rows = []
   for size in case.sizes:
     test = case.task.test(*size, count)
-    error_R = case.errors(problem, trained.fit.params, test)
+    error_R = case.errors(problem, params, test)
     error_R = np.where(trained.fit.finite, error_R, np.inf)
     for replica, error in enumerate(error_R.tolist()):
       shown = format_size(size)

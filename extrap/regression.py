@@ -133,7 +133,8 @@ class ArithmeticArm:
     rate: factor of the learning rate.
     decay: a factor that changes with the step, or none.
     limits: of a run's gradient.
-    like: the arm whose initial weights it has; by default they are its own.
+    like: what names its initial weights, by default its own name; arms of one
+      model that are like the same begin alike.
   """
 
   model: Model

@@ -247,8 +247,8 @@ def test_a_problem_has_numbers_of_its_own_for_each_seed() -> None:
   given = fit(Limited(), config, seed=1, hparams={'limit': 0.125})
   np.testing.assert_array_equal(np.abs(_w(given)), [[0.125] * 2])
   assert count_step_flops(Limited(), run.params) == 0.0
-  with pytest.raises(UsageError, match='seed=67108865: limit is beyond'):
-    fit(Limited(), config, seed=2**26 + 1, replicas=2)
+  with pytest.raises(UsageError, match='seed=5: limit is beyond'):
+    fit(Clipped(), config, seed=5, hparams={'limit': 2**24 + 1})
 
 
 def test_data_reaches_the_problem() -> None:

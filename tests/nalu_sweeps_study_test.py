@@ -67,6 +67,15 @@ def test_a_small_run_scores_each_value_once_and_goes_on(tmp_path, capsys):
   assert again == select(results, split='inputs=10')
 
 
+def test_shares_are_compared_where_thresholds_are_alike():
+  config, same = nalu_sweeps.Config(), {}
+  for value in ('4', '50'):
+    name = setting_name('inputs', value)
+    threshold = nalu_sweeps.threshold_of(config, name)
+    same[value] = nalu_sweeps.same_threshold(name, threshold)
+  assert same == {'4': False, '50': True}
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
@@ -79,7 +88,15 @@ def test_a_small_run_scores_each_value_once_and_goes_on(tmp_path, capsys):
     ({'units': ('nau',)}, '--units=nau: name each once, of'),
     (
       {'units': ('nalu',), 'sweeps': ('factor',), 'values': ('1',)},
-      '--units=nalu has no regulariser',
+      '--units=nalu has nothing that factor varies at 1',
+    ),
+    (
+      {
+        'units': ('nalu',),
+        'sweeps': ('inputs', 'factor'),
+        'values': ('4', '0.1'),
+      },
+      '--units=nalu has nothing that factor varies at 0.1',
     ),
     ({'steps': 1500}, 'no multiple of --train.evaluate_every=1000'),
     ({'eval': 'none'}, 'always evaluates'),

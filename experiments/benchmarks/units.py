@@ -7,8 +7,9 @@ on one stream of inputs, as they have it in the original, too
 one run, batches of 128, each thousandth followed by 10,000 validation and
 10,000 test examples, on one core, both sides in one call. The PyTorch side
 (`experiments/benchmarks/units_in_torch.py`) is the original's layout without
-its logs, a run by itself, for every unit of the comparison; where several units
-share a stream, the ratio is to the time of doing each of their runs by itself.
+its logs, a run by itself (ours notes what is scored, without files), for every
+unit of the comparison; where several units share a stream, the ratio is to the
+time of doing each of their runs by itself.
 
 Both sides must have the same held-out errors and sparsity for the same weights,
 to a thousandth. CPU time is that of all threads: waiting for other work of the

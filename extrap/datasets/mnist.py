@@ -12,6 +12,7 @@ import gzip
 import urllib.request
 import zlib
 from collections.abc import Iterator
+from http.client import HTTPException
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -23,6 +24,9 @@ FILES = {'train': 'train', 'test': 't10k'}  # How their names begin.
 SIDE = 28
 SECONDS = 30  # To wait for an answer.
 UINT8 = 8  # The type of the numbers, in the files.
+
+# What reading files and a connection that is cut off may raise.
+FAILURES = (OSError, EOFError, ValueError, zlib.error, HTTPException)
 
 
 class Mnist(tfds.core.GeneratorBasedBuilder):
@@ -70,7 +74,7 @@ def prepare(folder: str) -> Mnist:
   builder = Mnist(data_dir=folder, file_format='array_record')
   try:
     builder.download_and_prepare()
-  except (OSError, EOFError, ValueError, zlib.error) as error:
+  except FAILURES as error:
     reason = ' '.join(str(error).split())
     raise ExtrapError(
       f'{folder} has no MNIST ({builder.name}), and it cannot be made there '
@@ -88,10 +92,16 @@ def read(folder: str, split: str) -> dict[str, np.ndarray]:
     split: 'train' or 'test'.
 
   Raises:
-    ExtrapError: as `prepare`.
+    ExtrapError: as `prepare`, or what is there is damaged.
   """
-  source = prepare(folder).as_data_source(split)
-  rows = [source[number] for number in range(len(source))]
+  builder = prepare(folder)
+  try:
+    source = builder.as_data_source(split)
+    rows = [source[number] for number in range(len(source))]
+  except FAILURES as error:
+    raise ExtrapError(
+      f'{folder} has a damaged {builder.name}: {" ".join(str(error).split())}'
+    ) from error
   return {
     'image': np.stack([row['image'] for row in rows]),
     'label': np.array([row['label'] for row in rows], np.int32),

@@ -9,14 +9,10 @@ from typing import Protocol, TypeVar
 import jax
 from flax import struct
 
-from extrap.errors import UsageError
-
 PyTree = TypeVar('PyTree')
 Params = TypeVar('Params')
 Examples = TypeVar('Examples')
 Metrics = dict[str, jax.Array]
-
-LARGEST = 2**24  # Up to here float32 has every integer.
 
 
 @struct.dataclass
@@ -65,20 +61,9 @@ class Problem(Protocol[Params, Examples]):
 def own_hparams(
   problem: Problem, seeds: Sequence[int]
 ) -> Mapping[str, Sequence[float]]:
-  """Numbers that a problem reads beside the optimizer's, one a replica.
-
-  Raises:
-    UsageError: float32 does not hold them, so that replicas would be alike.
-  """
+  """Numbers that a problem reads beside the optimizer's, one a replica."""
   make = optional(problem, 'hparams')
-  chosen = make(seeds) if make else {}
-  for name, numbers in chosen.items():
-    if max(map(abs, numbers), default=0) > LARGEST:
-      raise UsageError(
-        f'--seed={seeds[0]}: {name} is beyond {LARGEST}, where float32 no '
-        'longer tells numbers apart; give a smaller seed'
-      )
-  return chosen
+  return make(seeds) if make else {}
 
 
 def optional(problem: Problem, name: str) -> Callable | None:

@@ -42,6 +42,8 @@ from extrap.training.sharding import (
 )
 from extrap.training.state import Best, TrainState, create_state
 
+LARGEST = 2**24  # Up to here float32 has every integer.
+
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
@@ -343,6 +345,21 @@ class Trainer:
     return state.replace(best=best), named_metrics
 
 
+def check_held(hparams: Mapping[str, jax.typing.ArrayLike], seed: int) -> None:
+  """Refuses integers that float32 rounds, so that replicas would be alike.
+
+  Raises:
+    UsageError: naming one.
+  """
+  for name, numbers in hparams.items():
+    array = np.asarray(numbers)
+    if array.dtype.kind == 'i' and np.abs(array).max() > LARGEST:
+      raise UsageError(
+        f'--seed={seed}: {name} is beyond {LARGEST}, where float32 no longer '
+        'tells numbers apart; give a smaller seed'
+      )
+
+
 def make_trainer(
   problem: Problem,
   config: TrainConfig,
@@ -362,6 +379,7 @@ def make_trainer(
   chosen = optimizers.default_hparams(config)
   chosen |= own_hparams(problem, range(seed, seed + replicas))
   chosen |= hparams or {}
+  check_held(chosen, seed)
   return Trainer(
     problem=problem,
     config=config,
