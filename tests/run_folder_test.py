@@ -178,6 +178,7 @@ def test_unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 _HOLD = """
 import sys, time
+from tests.run_folder_test import _open
 folder = _open(sys.argv[1])
 print('open', flush=True)
 time.sleep(60)
@@ -244,6 +245,7 @@ def test_default_path() -> None:
 def test_a_run_that_is_at_work_and_one_that_was_killed(tmp_path: Path) -> None:
   code = f"""
 import time
+from tests.run_folder_test import _open, Path
 folder = _open(Path({str(tmp_path / 'run')!r}))
 folder.status('running', 5)
 print('open', flush=True)
