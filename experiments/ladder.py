@@ -33,18 +33,19 @@ right in all seeds at every length up to 1,000, the longest tested.
 With Muon, the default since it was seen to learn Abacus several times as fast
 (`experiments/abacus.py`; rates of 2.5e-3, 5e-3 and 1e-2, the same sums; with
 its own products 9.5e12 FLOPs a seed, 1.7e13 at N = 20; one H100 for up to
-thirteen runs at a time, place-relative at N = 10 on a CPU core). N = 10
-(`results/ladder_muon.csv`): Abacus and coupling learn in all seeds; at one
-shift they reach 10 to 12 digits, averaged over 32 shifts 12 to 25 and 10 to 20.
-Place-relative, with and without a window: all sums right in all seeds to 1,000
-digits. The lower rungs have not been trained with it. N = 20 (`--digits=20
---longest=50`, `results/ladder_20.csv`): Abacus learns in three of five seeds,
-coupling in four, and reach 20 to 24 digits at one shift; averaged over 32
-shifts all are learned and reach 24 to 40. In two seeds of Abacus, and one of
-coupling, 8 to 88 % of sums of 20 digits are right at shift 0: which ids are met
-together differs by shift, and some shifts are presumably not learned.
-Place-relative, with and without a window: all sums right in all seeds to 1,000
-digits, 50 N, the longest tested.
+thirteen runs at a time, reversed digits and place-relative at N = 10 on a CPU
+core). N = 10 (`results/ladder_muon.csv`): Abacus and coupling learn in all
+seeds; at one shift they reach 10 to 12 digits, averaged over 32 shifts 12 to 25
+and 10 to 20. Place-relative, with and without a window: all sums right in all
+seeds to 1,000 digits. Reversed digits: not learned. Plain digits and randomised
+FIRE have not been trained with it. N = 20 (`--digits=20 --longest=50`,
+`results/ladder_20.csv`): Abacus learns in three of five seeds, coupling in
+four, and reach 20 to 24 digits at one shift; averaged over 32 shifts all are
+learned and reach 24 to 40. In two seeds of Abacus, and one of coupling, 8 to 88
+% of sums of 20 digits are right at shift 0: which ids are met together differs
+by shift, and some shifts are presumably not learned. Place-relative, with and
+without a window: all sums right in all seeds to 1,000 digits, 50 N, the longest
+tested.
 
 Where it differs. Abacus and coupling reach 6 and 6.7 times in their papers, at
 about a million and ten thousand times the compute: what is short here is the
