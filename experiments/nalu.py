@@ -75,9 +75,10 @@ from extrap.evaluation.arithmetic_criterion import (
   nearly_perfect_error,
 )
 from extrap.evaluation.results import Result
+from extrap.factors import Fading
 from extrap.kept import Kept, provenance
 from extrap.models.units import MODELS
-from extrap.regression import ArithmeticProblem, Cosine
+from extrap.regression import ArithmeticProblem
 from extrap.reporting.report import bullets, write_tables
 from extrap.study import StudyConfig
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic
@@ -216,7 +217,7 @@ def problem(config: Config) -> ArithmeticProblem:
       f'--steps={config.steps} goes beyond {length}, where the learning rate '
       'of --decay=cosine has fallen to 0: choose another --workdir'
     )
-  decays = {'none': None, 'cosine': Cosine(length)}
+  decays = {'none': None, 'cosine': Fading(1.0, 0.0, length)}
   return ArithmeticProblem(
     task=config.task,
     arms={

@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from extrap.factors import Fading, Ramp
 from extrap.models.units import two_layers
-from extrap.regression import ArithmeticArm, Cosine, Ramp
+from extrap.regression import ArithmeticArm
 from extrap.tasks.arithmetic import Range
 
 NMU_RAMP = Ramp(10.0, 1_000_000, 2_000_000)
@@ -37,7 +38,7 @@ def two_layer_arm(
   *,
   hidden: int = 2,
   factor: float | None = None,
-  decay: Cosine | None = None,
+  decay: Fading | None = None,
 ) -> ArithmeticArm:
   """A two-layer model with its regulariser; all of a name begin alike.
 

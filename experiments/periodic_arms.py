@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from flax import linen as nn
 
+from extrap.factors import Fading
 from extrap.models.periodic import (
   Activation,
   LineSpectrum,
@@ -24,7 +25,6 @@ from extrap.models.periodic import (
   matching_pursuit,
   mlp,
 )
-from extrap.series import Fading
 from extrap.tasks.periodic_signals import (
   FORMS,
   PeriodicSignals,

@@ -7,11 +7,10 @@ import jax
 import numpy as np
 
 from experiments.status_registers_settings import SHARPENED, Config
-from extrap.comparison import Sharpening
 from extrap.evaluation.results import Provenance, Result
+from extrap.factors import Ramp, Sharpening
 from extrap.kept import Kept
 from extrap.models.comparators import HEADS, Comparator
-from extrap.regression import Ramp
 from extrap.study_training import train_arm, training_seconds
 from extrap.training import distributed
 from extrap.training.flops import count_step_flops

@@ -15,33 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from extrap.factors import AS_PUBLISHED, UNREGULARISED, Ramp, Sharpening
 from extrap.models.comparators import Comparator, Params
 from extrap.randomness import named
-from extrap.regression import Ramp
 from extrap.tasks.comparisons import Comparisons, Pairs, Row
 from extrap.training.problem import Context, Metrics
 
 FAILED = 1.0  # The error of an answer that is not finite.
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sharpening:
-  """How the factor of operands' logits grows, geometrically, from 1.
-
-  Attributes:
-    final: at the end; 1 leaves operands as in the paper.
-    steps: when it is reached.
-  """
-
-  final: float = 1.0
-  steps: int = 1
-
-  def at(self, step: jax.Array) -> jax.Array:
-    """The factor at a step."""
-    return self.final ** jnp.clip(step / self.steps, 0.0, 1.0)
-
-
-AS_PUBLISHED, UNREGULARISED = Sharpening(), Ramp()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extrap.comparison import AS_PUBLISHED, UNREGULARISED, Sharpening
+from extrap.factors import AS_PUBLISHED, UNREGULARISED, Ramp, Sharpening
 from extrap.models.comparators import Params
 from extrap.models.composites import Composite
 from extrap.randomness import named
-from extrap.regression import Ramp
 from extrap.tasks.comparing_functions import Example, Task
 from extrap.training.problem import Context, Metrics
 

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extrap.comparison import FAILED, UNREGULARISED
+from extrap.comparison import FAILED
+from extrap.factors import UNREGULARISED, Ramp
 from extrap.models.comparators import Comparator, Params
 from extrap.models.digits import DigitReader
 from extrap.randomness import named
-from extrap.regression import Ramp
 from extrap.tasks.image_pairs import ImagePairs
 from extrap.training.problem import Context, Metrics
 

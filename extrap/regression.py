@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from extrap.factors import UNREGULARISED, Fading, Growth, Ramp
 from extrap.models.units.base import FUNCTIONS
 from extrap.randomness import named
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic, Range, scaled
@@ -65,49 +66,6 @@ class Model(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Ramp:
-  """The factor of a regulariser, which grows from 0 between two steps."""
-
-  factor: float = 0.0
-  start: int = 0
-  end: int = 1
-
-  def at(self, step: jax.Array) -> jax.Array:
-    """The factor at a step."""
-    grown = (step - self.start) / (self.end - self.start)
-    return self.factor * jnp.clip(grown, 0.0, 1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Growth:
-  """The factor of a regulariser, which grows tenfold every so many steps."""
-
-  factor: float
-  largest: float
-  every: int = 10_000
-
-  def at(self, step: jax.Array) -> jax.Array:
-    """The factor at a step."""
-    grown = self.factor * 10.0 ** (step // self.every)
-    return jnp.minimum(grown, self.largest)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cosine:
-  """The factor of a learning rate, which falls from 1 along half a cosine.
-
-  Attributes:
-    steps: from which on it is 0.
-  """
-
-  steps: int
-
-  def at(self, step: jax.Array) -> jax.Array:
-    """The factor at a step."""
-    return optax.cosine_decay_schedule(1.0, self.steps)(step)
-
-
-@dataclasses.dataclass(frozen=True)
 class Limits:
   """Of the gradient of a run; that beyond them is cut off, or scaled down.
 
@@ -139,11 +97,11 @@ class ArithmeticArm:
 
   model: Model
   operations: tuple[str, ...]
-  ramp: Ramp | Growth = Ramp()
+  ramp: Ramp | Growth = UNREGULARISED
   ramps: Mapping[str, Ramp | Growth] = dataclasses.field(default_factory=dict)
   below: float = math.inf
   rate: float = 1.0
-  decay: Cosine | None = None
+  decay: Fading | None = None
   limits: Limits = Limits()
   like: str = ''
 

@@ -4,7 +4,6 @@ Shape key: R replicas, B examples.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import jax
@@ -12,30 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from extrap.factors import UNPENALISED, Fading
 from extrap.training.problem import Context, Metrics, Params
 
 Examples = tuple[jax.Array, jax.Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class Fading:
-  """A factor that falls as a cosine, from the first step to a later one.
-
-  Attributes:
-    first: at step 0.
-    last: from step `steps` on.
-    steps: between them.
-  """
-
-  first: float = 0.0
-  last: float = 0.0
-  steps: int = 1
-
-  def at(self, step: jax.Array) -> jax.Array:
-    """The factor at a step."""
-    passed = jnp.clip(step / self.steps, 0.0, 1.0)
-    share = (1 + jnp.cos(math.pi * passed)) / 2
-    return self.last + (self.first - self.last) * share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +35,7 @@ class SeriesProblem:
   model: nn.Module
   time_B: np.ndarray
   value_RB: np.ndarray
-  factor: Fading = Fading()
+  factor: Fading = UNPENALISED
 
   def hparams(self, seeds: Sequence[int]) -> dict[str, list[float]]:
     """One series after the other, and times as they are."""

@@ -7,14 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from extrap.comparison import (
-  ComparisonProblem,
-  Group,
-  Sharpening,
-  far_errors,
-)
+from extrap.comparison import ComparisonProblem, Group, far_errors
+from extrap.factors import Ramp, Sharpening
 from extrap.models.comparators import HEADS
-from extrap.regression import Ramp
 from extrap.tasks.comparisons import COMPARISONS, Comparisons, Row
 from extrap.training.config import TrainConfig
 from extrap.training.loop import fit

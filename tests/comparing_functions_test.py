@@ -5,19 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from extrap.comparison import Sharpening
 from extrap.composition import CompositionProblem, mean_errors
+from extrap.factors import Ramp, Sharpening
 from extrap.models import folds
 from extrap.models.comparators import HEADS
 from extrap.models.composites import Choice, Fold
 from extrap.models.units import NAU
-from extrap.regression import Ramp
-from extrap.tasks.comparing_functions import (
-  Count,
-  Example,
-  Minimum,
-  TwoPieces,
-)
+from extrap.tasks.comparing_functions import Count, Example, Minimum, TwoPieces
 from extrap.training.problem import Context
 
 

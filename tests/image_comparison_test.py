@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from mock_digits import SIDE, mock_images
 
+from extrap.factors import Ramp
 from extrap.image_comparison import ImageProblem, held_out_scores
 from extrap.models.comparators import HEADS
 from extrap.models.digits import DigitReader, drop
-from extrap.regression import Ramp
 from extrap.tasks.image_pairs import ImagePairs
 from extrap.training.flops import count_step_flops
 from extrap.training.problem import Context

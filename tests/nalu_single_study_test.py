@@ -11,18 +11,15 @@ import pytest
 
 from experiments import nalu_single
 from experiments.nalu_single import OPS, PRIMER, RANGES, Config
-from experiments.nalu_single_tables import (
-  LOOSE,
-  detail_table,
-  overview_table,
-)
+from experiments.nalu_single_tables import LOOSE, detail_table, overview_table
 from extrap import cli
 from extrap.arithmetic_runs import Runs
 from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import single_module_error
 from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.factors import Growth, Ramp
 from extrap.models.units import UNITS
-from extrap.regression import Growth, Limits, Ramp
+from extrap.regression import Limits
 from extrap.training.problem import Context
 
 SMALL = (

@@ -7,15 +7,11 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import nalu
-from experiments.nalu_tables import (
-  sparsity_mean,
-  success_table,
-  time_table,
-)
+from experiments.nalu_tables import sparsity_mean, success_table, time_table
 from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.results import Provenance, read_csv, select
-from extrap.regression import Ramp
+from extrap.factors import Ramp
 from extrap.tasks.arithmetic import Arithmetic
 
 SMALL = (

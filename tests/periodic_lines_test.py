@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from extrap.compilation import jit_once
+from extrap.factors import Fading
 from extrap.models.periodic import (
   FANLayer,
   LineSpectrum,
@@ -21,7 +22,7 @@ from extrap.models.periodic import (
   matching_pursuit,
   mlp,
 )
-from extrap.series import Fading, SeriesProblem
+from extrap.series import SeriesProblem
 from extrap.training.config import TrainConfig
 from extrap.training.loop import fit
 

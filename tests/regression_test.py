@@ -8,16 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from extrap.factors import Fading, Growth, Ramp
 from extrap.models.units import MODELS, UNITS, UnitLayer, two_layers
 from extrap.randomness import named
 from extrap.regression import (
   SPLITS,
   ArithmeticArm,
   ArithmeticProblem,
-  Cosine,
-  Growth,
   Limits,
-  Ramp,
   joined,
 )
 from extrap.tasks.arithmetic import Arithmetic, halves
@@ -255,7 +253,10 @@ def test_an_arm_has_its_own_learning_rate():
 
 
 def test_a_rate_that_falls_is_a_factor_of_the_updates_of_its_arm():
-  arms = {'nau': NAU, 'falling': dataclasses.replace(NAU, decay=Cosine(100))}
+  arms = {
+    'nau': NAU,
+    'falling': dataclasses.replace(NAU, decay=Fading(1.0, 0.0, 100)),
+  }
   problem = make(arms)
   updates = jax.tree.map(jnp.ones_like, problem.init(jax.random.key(0)))
   for step, factor in ((0, 1.0), (25, 0.853553), (50, 0.5), (100, 0.0)):

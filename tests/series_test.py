@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from extrap.compilation import jit_once
+from extrap.factors import Fading
 from extrap.models.periodic import LineSpectrum, Tanh, mlp
-from extrap.series import Fading, SeriesProblem
+from extrap.series import SeriesProblem
 from extrap.training.config import TrainConfig
 from extrap.training.loop import fit
 from extrap.training.problem import Context

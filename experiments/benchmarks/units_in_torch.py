@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from extrap.factors import Ramp
 from extrap.models.units import MODELS
 from extrap.models.units.base import EPSILON
-from extrap.regression import HELD_OUT, SPLITS, Ramp
+from extrap.regression import HELD_OUT, SPLITS
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic
 
 Weights = Mapping[str, torch.Tensor]
