@@ -208,8 +208,10 @@ class Config(StudyConfig):
   batch_size: int = option(
     64, 'problems a step and replica', unit='problems', minimum=1
   )
-  shift: int = option(
-    0, "largest random shift of places in training (0: the task's)", minimum=0
+  shift: int | None = option(
+    None,
+    "largest random shift of places in training (default: the task's)",
+    minimum=0,
   )
   shifts: int = shifts_option()
   grid: int = option(
@@ -224,7 +226,7 @@ class Config(StudyConfig):
       setting,
       grid=self.grid or setting.grid,
       arms=self.arms or setting.arms,
-      shift=self.shift or setting.shift,
+      shift=setting.shift if self.shift is None else self.shift,
       extreme=0 if self.grid else setting.extreme,
       rates=self.rates or setting.rates,
       fire_rates=self.rates or setting.fire_rates,
@@ -271,7 +273,7 @@ def check(config: Config) -> Config:
   for name in setting.arms:
     if setting.arms.count(name) > 1:
       raise UsageError(f'--arms={name}: name each once')
-    if config.shift:
+    if config.shift is not None:
       check_shift(config, name)
     problem = make_problem(config, name)
     position = problem.model.config.position
@@ -289,7 +291,7 @@ def check_shift(config: Config, name: str) -> None:
   """Refuses a shift of places that an arm's table does not hold."""
   setting, encoding = config.setting, name.rpartition('_')[0]
   position = position_of(encoding, setting)
-  if not position.largest_shift:
+  if not isinstance(position, Abacus | Coupling):
     raise UsageError(f'--shift={config.shift}: {name} has no places to shift')
   largest = setting.task.largest_ids(setting.trained)[position.table]
   if config.shift > (most := position.max_id - largest):

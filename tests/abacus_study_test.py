@@ -247,10 +247,14 @@ def test_every_table_holds_every_test():
   assert problem.model.config.position.max_size == 3 * 160 + 4
 
 
-def test_shift_is_that_of_training():
-  config = dataclasses.replace(Config(), arms=('abacus_ii',), shift=110)
+@pytest.mark.parametrize(
+  ('shift', 'largest'),
+  [(None, 'place 60'), (110, 'place 120'), (0, 'place 10')],
+)
+def test_shift_is_that_of_training(shift, largest):
+  config = dataclasses.replace(Config(), arms=('abacus_ii',), shift=shift)
   problem = make_problem(check(config), 'abacus_ii')
-  assert arms.largest_trained_id(problem) == 'place 120'
+  assert arms.largest_trained_id(problem) == largest
 
 
 @pytest.mark.parametrize(
