@@ -83,6 +83,7 @@ def tables() -> dict[str, str]:
     'sorting': _sorting(*read_csv(RESULTS / 'sorting.csv')),
     'far_mass': mass_table(no_window).markdown(),
     'decoding': _csv('decoding.csv'),
+    'grid_time': _csv('grid.csv'),
     'dispatch': _csv('dispatch.csv'),
     'faults': _csv('faults.csv', 'lll'),
     'checkpoints': _csv('checkpoints.csv'),
