@@ -84,6 +84,7 @@ def tables() -> dict[str, str]:
     'far_mass': mass_table(no_window).markdown(),
     'decoding': _csv('decoding.csv'),
     'grid_time': _csv('grid.csv'),
+    'units_time': _csv('units.csv'),
     'dispatch': _csv('dispatch.csv'),
     'faults': _csv('faults.csv', 'lll'),
     'checkpoints': _csv('checkpoints.csv'),
