@@ -4,8 +4,10 @@ Commands:
   python -m experiments.tables                    after a change of CSV files
   python -m experiments.tables --run=runs/parity  takes a run's numbers first
 
+  python -m experiments.tables --run=runs/nalu-2 --add  adds its seeds
+
 Arms that a run has replace those of the file, the others stay: a study may be
-published arm by arm.
+published arm by arm. With --add seeds do so: one may be published seed by seed.
 """
 
 import csv
@@ -242,22 +244,35 @@ def readme(text: str) -> str:
   return text
 
 
-def publish(run: Path, name: str = '') -> None:
+def publish(run: Path, name: str = '', add: bool = False) -> None:
   """Takes a run's numbers into experiments/results."""
   results, comments = read_csv(run / 'results.csv')
   if results[0].study == 'addition':
     publish_addition(run, results, comments)
   else:
-    merge(RESULTS / f'{name or results[0].study}.csv', results, comments)
+    merge(RESULTS / f'{name or results[0].study}.csv', results, comments, add)
 
 
-def merge(path: Path, results: list[Result], comments: list[str]) -> None:
-  """Puts arms into a results file, by rung; its other arms stay as they are."""
+def merge(
+  path: Path, results: list[Result], comments: list[str], add: bool = False
+) -> None:
+  """Puts arms into a results file, by rung; its other arms stay as they are.
+
+  Args:
+    path: the file.
+    results: rows of whole arms, or, to be added, of whole seeds.
+    comments: where they come from.
+    add: whether other seeds of their arms stay, too.
+  """
+
+  def replaced_by(row: Result) -> tuple[str, int]:
+    return base_arm(row), add * row.seed
+
   notes, of_run = [], '; '.join(comments)  # What belongs together stays so.
   if path.exists():
     there, notes = read_csv(path)
-    arms = {base_arm(row) for row in results}
-    results = [row for row in there if base_arm(row) not in arms] + results
+    new = set(map(replaced_by, results))
+    results = [row for row in there if replaced_by(row) not in new] + results
   comments = notes + [of_run] * (of_run not in notes)
   write_csv(path, sorted(results, key=lambda row: row.rung), comments)
 
@@ -319,6 +334,7 @@ class Source:
   name: str = option(
     '', "take them into results/<name>.csv (default: the study's name)"
   )
+  add: bool = option(False, 'the other seeds of its arms stay: it adds to them')
 
 
 def main(config: Source, flag_values: object) -> None:
@@ -326,8 +342,10 @@ def main(config: Source, flag_values: object) -> None:
   del flag_values
   if config.name and not config.run:
     raise UsageError(f'--name={config.name} says where a run goes: give --run')
+  if config.add and not config.run:
+    raise UsageError('--add says how a run is taken: give --run')
   if config.run:
-    publish(Path(config.run), config.name)
+    publish(Path(config.run), config.name, config.add)
   draw()
   path = ROOT / 'README.md'
   path.write_text(readme(path.read_text(encoding='utf-8')), encoding='utf-8')

@@ -25,7 +25,11 @@ def test_tables_are_what_the_results_give():
 
 @pytest.mark.parametrize(
   ('flag', 'message'),
-  [('--name=bases', 'give --run'), ('--run=nothing', 'nothing/results.csv')],
+  [
+    ('--name=bases', 'give --run'),
+    ('--add', 'give --run'),
+    ('--run=nothing', 'nothing/results.csv'),
+  ],
 )
 def test_tables_take_a_run_or_say_in_a_line_what_is_wrong(
   flag, message, capsys
@@ -37,20 +41,31 @@ def test_tables_take_a_run_or_say_in_a_line_what_is_wrong(
   assert message in said and '\n' not in said
 
 
-def test_a_run_replaces_its_arms_and_what_was_derived_of_them(tmp_path):
-  def row(arm, value):
-    rest = dict.fromkeys(field.name for field in dataclasses.fields(Result))
-    rest |= dict(replica=0, seed=0, n=10, steps=1, samples=1, seconds=1.0)
-    words = dict.fromkeys(('study', 'rung', 'split', 'metric'), 'x')
-    words |= dict(hparams='{}', checkpoint='last', size='10')
-    return Result(**(rest | words | dict(arm=arm, value=value)))
+def one_row(arm, value, seed=0):
+  rest = dict.fromkeys(field.name for field in dataclasses.fields(Result))
+  rest |= dict(replica=0, seed=seed, n=10, steps=1, samples=1, seconds=1.0)
+  words = dict.fromkeys(('study', 'rung', 'split', 'metric'), 'x')
+  words |= dict(hparams='{}', checkpoint='last', size='10')
+  return Result(**(rest | words | dict(arm=arm, value=value)))
 
+
+def test_a_run_replaces_its_arms_and_what_was_derived_of_them(tmp_path):
   path = tmp_path / 'results.csv'
   first = (('a', 0.1), ('a, 8 shifts', 0.2), ('b', 0.3))
-  tables.merge(path, [row(*pair) for pair in first], [])
-  tables.merge(path, [row('a', 0.4)], [])
+  tables.merge(path, [one_row(*pair) for pair in first], [])
+  tables.merge(path, [one_row('a', 0.4)], [])
   kept, _ = read_csv(path)
   assert {(r.arm, r.value) for r in kept} == {('a', 0.4), ('b', 0.3)}
+
+
+def test_seeds_of_a_run_are_added_to_those_of_its_arms(tmp_path):
+  path = tmp_path / 'results.csv'
+  tables.merge(path, [one_row('a', 0.1, 0), one_row('a', 0.2, 1)], ['first'])
+  new = [one_row('a', 0.3, 1), one_row('a', 0.4, 2)]
+  tables.merge(path, new, ['second'], add=True)
+  kept, comments = read_csv(path)
+  assert {(r.seed, r.value) for r in kept} == {(0, 0.1), (1, 0.3), (2, 0.4)}
+  assert comments == ['first', 'second']
 
 
 def test_every_picture_exists():
