@@ -92,7 +92,7 @@ from extrap.arms import check_names, check_scratch, run_arms
 from extrap.compilation import jit_once
 from extrap.config import option
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, Result
+from extrap.evaluation.results import Provenance, Result, arms_of
 from extrap.kept import Kept, provenance
 from extrap.randomness import named
 from extrap.reporting.curves import curves_grid
@@ -464,12 +464,12 @@ def write_report_of(
   report = folder / 'report.md'
   shown = {'All forms': all_forms_table(results)}
   shown |= {form: form_table(results, form) for form in config.forms}
-  if 'lines' in config.arms:
+  if 'lines' in arms_of(results):
     shown['Every seed'] = seeds_table(results, 'lines')
   made = ('How it was made', bullets([*provenance()]))
   sections = [
     (f'{form}, as continued', picture(form, path, report))
-    for form, path in draw_curves(config, folder).items()
+    for form, path in draw_curves(config, folder, arms_of(results)).items()
   ]
   chosen = ('Choices', choices_table(results).markdown())
   write_tables(report, 'Periodic signals', shown, [*sections, chosen, made])
@@ -477,13 +477,15 @@ def write_report_of(
   return '\n\n'.join(table.text() for table in first)
 
 
-def draw_curves(config: Config, folder: Path) -> Mapping[str, Path]:
+def draw_curves(
+  config: Config, folder: Path, arms: Sequence[str]
+) -> Mapping[str, Path]:
   """A picture of the first seed of each form, one panel an arm."""
   task, paths = config.task, {}
   signals = draw_signals(config, config.replicas, config.seed)
   curves = {
     name: np.load(folder / 'arms' / name / 'curves.npy')
-    for name in config.arms
+    for name in arms
     if name not in ('zero', 'mean')
   }
   for place, form in enumerate(config.forms if curves else ()):

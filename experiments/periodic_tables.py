@@ -7,18 +7,13 @@ import json
 import math
 from collections.abc import Sequence
 
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result, arms_of, select
 from extrap.evaluation.statistics import median_interval, wilson
 from extrap.reporting.tables import Table, format_percent
 
 SOLVED = 1e-3  # Error outside up to which a signal counts as continued.
 LEARNED = 0.1  # Error inside, a fifth of that of predicting zero.
 NOT_LEARNED = 'not learned'
-
-
-def arms_of(results: Sequence[Result]) -> list[str]:
-  """Every arm, in order."""
-  return list(dict.fromkeys(row.arm for row in results))
 
 
 def forms_of(results: Sequence[Result]) -> list[str]:

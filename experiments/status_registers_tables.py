@@ -9,6 +9,7 @@ import numpy as np
 
 from extrap.evaluation.results import (
   Result,
+  arms_of,
   format_size,
   parse_size,
   select,
@@ -49,11 +50,6 @@ def over_comparisons(results: Sequence[Result]) -> list[Result]:
     dataclasses.replace(rows[0], split='all', value=_mean(rows))
     for rows in cells.values()
   ]
-
-
-def arms_of(results: Sequence[Result]) -> list[str]:
-  """Names of arms, in order."""
-  return list(dict.fromkeys(row.arm for row in results))
 
 
 def _mean(rows: Sequence[Result]) -> float:

@@ -67,12 +67,17 @@ def test_a_small_run_scores_every_seed_and_goes_on(tmp_path, capsys):
   assert notes['tuning_samples'] == 2 * 6 * 2 * 20
   report = (folder / 'report.md').read_text(encoding='utf-8')
   assert 'not learned' in report and 'few sines' in report
+  assert 'Every seed' in report
   assert (folder / 'plots' / 'walk.png').stat().st_size > 1000
-  capsys.readouterr()
+  assert '3 of 4 done, so far: ' in capsys.readouterr().err
   before = (folder / 'results.csv').read_bytes()
   assert run(f'--workdir={folder}', *SMALL) == 0
   assert 'train' not in capsys.readouterr().err
   assert (folder / 'results.csv').read_bytes() == before
+  # Of a run that has made one of its arms, that one is shown.
+  config = Config(forms=('sine', 'walk'), replicas=2)
+  periodic.write_report_of(config, tmp_path, select(results, arm='zero'))
+  assert 'Every seed' not in (tmp_path / 'report.md').read_text()
 
 
 def of_task(**changes):

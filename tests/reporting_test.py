@@ -559,6 +559,16 @@ def test_plots_are_written_without_pyplot(tmp_path):
     assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20
 
 
+def test_a_picture_is_replaced_in_one_move(tmp_path, monkeypatch):
+  path = tmp_path / 'a.png'
+  plots.accuracy_vs_length(lengths_results(), 20, path, 'Addition')
+  before = path.read_bytes()
+  monkeypatch.setattr(os, 'replace', lambda *_: None)
+  plots.accuracy_vs_length(lengths_results(), 50, path, 'Another')
+  assert path.read_bytes() == before
+  assert [file.name for file in tmp_path.iterdir()] == ['a.png']
+
+
 # Report.
 
 
