@@ -304,6 +304,8 @@ def test_percent_never_overstates(fraction, text):
 def test_percent_decimals():
   assert tables.format_percent(0.99996, decimals=2) == '>99.99 %'
   assert tables.format_percent(0.875, decimals=0) == '88 %'
+  assert tables.format_limits(0.123, 1.0) == '12.3..100.0'
+  assert tables.format_limits(0.123, 1.0, decimals=0) == '12..100'
 
 
 def replicas(values, **changes):
