@@ -126,6 +126,7 @@ from extrap.evaluation.grid import Cell, Suite
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
   Result,
+  arms_of,
   length_split,
   select,
 )
@@ -342,9 +343,9 @@ def split_of(config: Config, arm: str, suite: Suite, cell: Cell) -> str:
 def summary(config: Config, results: Sequence[Result]) -> str:
   """Exact match by length, one column a task, a table a training length."""
   scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
-  tables = []
-  for trained in dict.fromkeys(map(config.trained, config.arms)):
-    arms = [arm for arm in config.arms if config.trained(arm) == trained]
+  tables, there = [], arms_of(scored)
+  for trained in dict.fromkeys(map(config.trained, there)):
+    arms = [arm for arm in there if config.trained(arm) == trained]
     lengths = sorted({n for arm in arms for n in config.lengths_of(arm)})
     table = exact_match_table(
       scored, arms, lengths, trained, intervals=False, unit='problems'
@@ -359,7 +360,7 @@ def write_report_of(
   """report.md: exact match, and the certificate of each; returns the first."""
   matched = summary(config, results)
   sections = [('Exact match', f'```\n{matched}\n```')]
-  for arm in config.arms:
+  for arm in arms_of(results):
     sections += checked_sections(results, arm)
   sections += [
     ('What a certificate says', certificates.STATEMENT),

@@ -93,7 +93,7 @@ from extrap.arms import check_names, check_scratch, run_arms, train_tuned
 from extrap.config import option
 from extrap.evaluation.certificate import STATEMENT
 from extrap.evaluation.products import PRODUCTS
-from extrap.evaluation.results import LENGTH_SPLITS, Result, select
+from extrap.evaluation.results import LENGTH_SPLITS, Result, arms_of, select
 from extrap.kept import Kept, provenance
 from extrap.models import TWO_NETWORKS, Transformer, TransformerConfig
 from extrap.models.positions import (
@@ -270,7 +270,7 @@ def write_report_of(
     ('Reach', reach.markdown()),
     ('Exact match by length', picture('by arm', figure, report)),
   ]
-  for name in config.arms:
+  for name in arms_of(results):
     sections += checked_sections(results, name)
   sections += [
     ('What a certificate says', STATEMENT),

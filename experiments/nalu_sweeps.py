@@ -278,11 +278,14 @@ def threshold_of(config: Config, name: str) -> float:
 def write_report_of(
   config: Config, folder: Path, results: Sequence[Result]
 ) -> str:
-  """report.md and a picture a sweep; returns the tables."""
+  """report.md and a picture a sweep that has rows; returns the tables."""
   report = folder / 'report.md'
   shown, sections = {}, []
   for sweep, values in config.chosen.items():
-    shown[f'Solved, by {sweep}'] = sweep_table(results, sweep, values)
+    table = sweep_table(results, sweep, values)
+    if not table.rows:
+      continue
+    shown[f'Solved, by {sweep}'] = table
     path = folder / 'plots' / f'{sweep}.png'
     drawn = picture(sweep, write_picture(results, sweep, values, path), report)
     sections.append((f'By {sweep}, as a picture', drawn))

@@ -17,15 +17,10 @@ from experiments.nalu_sweeps_settings import (
   setting_name,
 )
 from extrap.evaluation.likelihood import newcombe
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result, arms_of, select
 from extrap.evaluation.statistics import wilson
 from extrap.reporting.plots import Shares, shares_by_value
 from extrap.reporting.tables import Table, format_limits, format_percent
-
-
-def units_of(results: Sequence[Result]) -> list[str]:
-  """Every unit, in order."""
-  return list(dict.fromkeys(row.arm for row in results))
 
 
 def rows_at(
@@ -55,7 +50,7 @@ def sweep_table(
   """Success at every value of a sweep, and the published share."""
   rows = []
   for value in values:
-    for unit in units_of(results):
+    for unit in arms_of(results):
       if of_cell := rows_at(results, sweep, value, unit):
         rows.append([value, unit, *_cell(sweep, value, of_cell)])
   headers = [sweep, 'unit', 'solved', 'share', '95 %', 'median step']
@@ -108,7 +103,7 @@ def write_picture(
 ) -> Path:
   """Share of seeds along a sweep, one line a unit, published ones beside."""
   lines = {
-    unit: _line(results, sweep, values, unit) for unit in units_of(results)
+    unit: _line(results, sweep, values, unit) for unit in arms_of(results)
   }
   lines = {unit: line for unit, line in lines.items() if line is not None}
   return shares_by_value(

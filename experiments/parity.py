@@ -84,7 +84,7 @@ from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation import closure
 from extrap.evaluation.patterns import PATTERNS
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result, arms_of, select
 from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import NoPosition, PlaceWindow, Position, Previous
@@ -299,7 +299,7 @@ def write_report_of(
     ('Reach', reach_table(scored, unit='bits').markdown()),
     ('Exact match by length', picture('by arm', figure, report)),
   ]
-  for name in config.arms:
+  for name in arms_of(results):
     sections += checked_sections(results, name, 'Patterns')
   sections += [
     ('What the certificate of signs says', closure.STATEMENT),

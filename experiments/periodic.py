@@ -68,14 +68,12 @@ Commands (two CPU cores of an AMD EPYC):
 
 import dataclasses
 import functools
-import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -87,31 +85,34 @@ from experiments.periodic_tables import (
   form_table,
   seeds_table,
 )
+from experiments.periodic_training import (
+  Choice,
+  Signals,
+  Trained,
+  choose,
+  draw_signals,
+  error_at,
+  make_problem,
+  train,
+)
 from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
-from extrap.compilation import jit_once
 from extrap.config import option
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, Result
+from extrap.evaluation.results import Provenance, Result, arms_of
 from extrap.kept import Kept, provenance
-from extrap.randomness import named
 from extrap.reporting.curves import curves_grid
 from extrap.reporting.report import bullets, picture, write_tables
 from extrap.series import SeriesProblem
 from extrap.study import StudyConfig
-from extrap.study_training import TUNING_SEED, train_arm, training_seconds
 from extrap.tasks.periodic_signals import FORMS, PeriodicSignals
 from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops
-from extrap.training.loop import Fit
 
 STUDY = 'periodic'
 CLAIM = 'periodic signals of unknown period, continued to 3x the range'
 TIME = '80 minutes on one CPU core (estimated)'
-
-RATES = (1e-3, 3e-3, 1e-2)
-TRIALS = 2  # Signals of each form that choose a rate.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,32 +141,6 @@ class Config(StudyConfig):
   )
   task: PeriodicSignals = option(PeriodicSignals(), 'the signals')
   width: int = option(64, 'of hidden layers, or features', minimum=4)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Signals:
-  """What is drawn: a row for each form and seed, seeds of a form side by side.
-
-  Attributes:
-    seed: of the first row.
-    form_R: the form of each.
-    frequency_R: its frequency.
-    value_RT: its values at all times.
-  """
-
-  seed: int
-  form_R: tuple[str, ...]
-  frequency_R: np.ndarray
-  value_RT: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-  """How an arm is trained on a form, and what choosing it took."""
-
-  learning_rate: float
-  scale: str
-  samples: int
 
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
@@ -200,42 +175,6 @@ def check(config: Config) -> None:
       f'--task.fastest={task.fastest:g}: --task.points={task.points} resolve '
       f'frequencies up to {task.nyquist:.3g}'
     )
-
-
-def draw_signals(config: Config, seeds: int, seed: int) -> Signals:
-  """So many signals of each form."""
-  task, rows = config.task, []
-  for place, form in enumerate(config.forms):
-    first = seed + place * seeds
-    draw = jit_once(jax.vmap(functools.partial(_draw, task, form)))
-    rows.append(draw(first + np.arange(seeds)))
-  frequency_R, value_RT = (
-    np.concatenate(part) for part in zip(*rows, strict=True)
-  )
-  names = itertools.chain(*([form] * seeds for form in config.forms))
-  return Signals(seed, tuple(names), frequency_R, value_RT)
-
-
-def _draw(
-  task: PeriodicSignals, form: str, seed: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Frequency and values of a seed."""
-  signal = task.draw(named(jax.random.key(seed), 'signal'), FORMS[form])
-  return signal.frequency, task.values_T(signal, FORMS[form])
-
-
-def make_problem(
-  config: Config, arm: Learned, signals: Signals
-) -> SeriesProblem:
-  """An arm on the points that are trained on."""
-  seen_T = config.task.split_T('train')
-  times = config.task.times_T[seen_T] / config.task.half_range
-  return SeriesProblem(
-    model=arm.model(config.width),
-    time_B=np.asarray(times, 'f4'),
-    value_RB=np.asarray(signals.value_RT[:, seen_T], 'f4'),
-    factor=arm.factor(config.steps),
-  )
 
 
 def problem(config: Config) -> SeriesProblem:
@@ -314,107 +253,22 @@ def learned(
   config: Config, kept: Kept, name: str, signals: Signals
 ) -> tuple[np.ndarray, list[Provenance]]:
   """Predictions [R, T] of an arm after training, nan where it failed."""
-  arm, folder = ARMS[name], kept.run.path / 'arms' / name
   chosen = choose(config, kept, name)
-  hparams = as_hparams(config, chosen, config.replicas)
-  population = dataclasses.replace(config, replicas=len(signals.form_R))
-  problem = make_problem(config, arm, signals)
-  trained = train_arm(
-    problem, population, kept.run, name, kept.stop, folder, hparams
-  )
-  found_RT = predictions(config, problem, trained, hparams['scale'])
-  seconds = training_seconds(folder) / population.replicas
-  sources = [
-    learned_source(config, name, problem, trained, place, chosen[place])
-    for place in places(config)
+  trained = train(config, kept, name, signals, chosen)
+  return trained.found_RT, [
+    learned_source(config, name, trained, place, choice)
+    for place, choice in enumerate(chosen)
   ]
-  return found_RT, [dataclasses.replace(s, seconds=seconds) for s in sources]
-
-
-def as_hparams(
-  config: Config, chosen: Sequence[Choice], each: int
-) -> dict[str, list[float]]:
-  """Numbers of every replica, where a form has as many as `each`."""
-  rows = [choice for choice in chosen for _ in range(each)]
-  return {
-    'series': list(range(len(rows))),
-    'scale': [scale_of(config, choice.scale) for choice in rows],
-    'learning_rate': [choice.learning_rate for choice in rows],
-  }
-
-
-def scale_of(config: Config, name: str) -> float:
-  """What times that are scaled to -1..1 are multiplied by."""
-  return {'range': 1.0, 'raw': config.task.half_range}[name]
-
-
-def choose(config: Config, kept: Kept, name: str) -> list[Choice]:
-  """For each form what has the least error on the points held out.
-
-  All rates and scales are tried side by side, on signals of their own.
-  """
-  arm, steps = ARMS[name], -(-config.steps // 4)
-  options = list(itertools.product(RATES, arm.scales))
-  seed = config.seed + TUNING_SEED
-  signals = draw_signals(config, TRIALS, seed)
-  count = len(signals.form_R)
-  train = dataclasses.replace(config.train, steps=steps, schedule_steps=steps)
-  short = dataclasses.replace(
-    config, steps=steps, seed=seed, replicas=count * len(options), train=train
-  )
-  hparams = {
-    'learning_rate': [rate for rate, _ in options for _ in range(count)],
-    'scale': [scale_of(config, s) for _, s in options for _ in range(count)],
-    'series': list(range(count)) * len(options),
-  }
-  problem = make_problem(short, arm, signals)
-  folder = kept.run.path / 'arms' / name / 'trials'
-  of_run = (kept.run, f'{name}, trials', kept.stop)
-  trained = train_arm(problem, short, *of_run, folder, hparams)
-  found_RT = predictions(config, problem, trained, hparams['scale'])
-  truth_RT = np.tile(signals.value_RT, (len(options), 1))
-  error_R = error_at(config, 'validation', found_RT, truth_RT)
-  error_OF = error_R.reshape(len(options), len(config.forms), TRIALS).mean(2)
-  samples = TRIALS * len(options) * steps * config.task.points
-  return [
-    Choice(*options[best], samples) for best in np.argmin(error_OF, axis=0)
-  ]
-
-
-def predictions(
-  config: Config, problem: SeriesProblem, trained: Fit, scale_R: Sequence[float]
-) -> np.ndarray:
-  """Of every replica at all times, [R, T]; nan where it is not finite."""
-  times = np.asarray(config.task.times_T / config.task.half_range, 'f4')
-  predict = jit_once(jax.vmap(problem.predict, (0, None, 0)))
-  params = distributed.to_host(trained.params)
-  found_RT1 = predict(params, times[:, None], jnp.asarray(scale_R, 'f4'))
-  found_RT = np.asarray(found_RT1, 'f8')[..., 0]
-  return np.where(trained.finite[:, None], found_RT, np.nan)
-
-
-def error_at(
-  config: Config, where: str, found_RT: np.ndarray, truth_RT: np.ndarray
-) -> np.ndarray:
-  """Mean squared error of each row, [R]; infinite where it failed."""
-  there_T = config.task.split_T(where)
-  error_R = np.mean((found_RT - truth_RT)[:, there_T] ** 2, axis=1)
-  return np.nan_to_num(error_R, nan=np.inf)
 
 
 def learned_source(
-  config: Config,
-  name: str,
-  problem: SeriesProblem,
-  trained: Fit,
-  place: int,
-  choice: Choice,
+  config: Config, name: str, trained: Trained, place: int, choice: Choice
 ) -> Provenance:
   """What an arm has cost on one form."""
   rows = slice(place * config.replicas, (place + 1) * config.replicas)
-  steps = tuple(distributed.to_host(trained.state.step)[rows].tolist())
-  each = count_step_flops(problem, trained.params)
-  weights = jax.tree.leaves(trained.params)
+  steps = tuple(distributed.to_host(trained.fit.state.step)[rows].tolist())
+  each = count_step_flops(trained.problem, trained.fit.params)
+  weights = jax.tree.leaves(trained.fit.params)
   notes = {
     'learning_rate': choice.learning_rate,
     'scale': choice.scale,
@@ -429,7 +283,7 @@ def learned_source(
     steps=steps,
     samples=tuple(step * config.task.points for step in steps),
     flops=tuple(step * each for step in steps),
-    seconds=0.0,
+    seconds=trained.seconds,
     hparams=json.dumps(notes),
   )
 
@@ -464,12 +318,12 @@ def write_report_of(
   report = folder / 'report.md'
   shown = {'All forms': all_forms_table(results)}
   shown |= {form: form_table(results, form) for form in config.forms}
-  if 'lines' in config.arms:
+  if 'lines' in arms_of(results):
     shown['Every seed'] = seeds_table(results, 'lines')
   made = ('How it was made', bullets([*provenance()]))
   sections = [
     (f'{form}, as continued', picture(form, path, report))
-    for form, path in draw_curves(config, folder).items()
+    for form, path in draw_curves(config, folder, arms_of(results)).items()
   ]
   chosen = ('Choices', choices_table(results).markdown())
   write_tables(report, 'Periodic signals', shown, [*sections, chosen, made])
@@ -477,13 +331,15 @@ def write_report_of(
   return '\n\n'.join(table.text() for table in first)
 
 
-def draw_curves(config: Config, folder: Path) -> Mapping[str, Path]:
+def draw_curves(
+  config: Config, folder: Path, arms: Sequence[str]
+) -> Mapping[str, Path]:
   """A picture of the first seed of each form, one panel an arm."""
   task, paths = config.task, {}
   signals = draw_signals(config, config.replicas, config.seed)
   curves = {
     name: np.load(folder / 'arms' / name / 'curves.npy')
-    for name in config.arms
+    for name in arms
     if name not in ('zero', 'mean')
   }
   for place, form in enumerate(config.forms if curves else ()):

@@ -7,18 +7,13 @@ import json
 import math
 from collections.abc import Sequence
 
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result, arms_of, select
 from extrap.evaluation.statistics import median_interval, wilson
-from extrap.reporting.tables import Table, format_percent
+from extrap.reporting.tables import Table, format_limits
 
 SOLVED = 1e-3  # Error outside up to which a signal counts as continued.
 LEARNED = 0.1  # Error inside, a fifth of that of predicting zero.
 NOT_LEARNED = 'not learned'
-
-
-def arms_of(results: Sequence[Result]) -> list[str]:
-  """Every arm, in order."""
-  return list(dict.fromkeys(row.arm for row in results))
 
 
 def forms_of(results: Sequence[Result]) -> list[str]:
@@ -51,7 +46,7 @@ def form_table(results: Sequence[Result], form: str) -> Table:
     inside = errors(results, arm, form, '1')
     there = errors(results, arm, form, outside(results))
     solved = sum(error <= SOLVED for error in there)
-    low, high = wilson(solved, len(there))
+    limits = format_limits(*wilson(solved, len(there)), decimals=0)
     of_arm = select(results, arm=arm, split=form)[0]
     rows.append(
       [
@@ -60,7 +55,7 @@ def form_table(results: Sequence[Result], form: str) -> Table:
         f'{max(there):.1e}',
         NOT_LEARNED
         if not has_learned(inside)
-        else f'{solved} of {len(there)} ({_percent(low, high)})',
+        else f'{solved} of {len(there)} ({limits} %)',
       ]
     )
   headers = ['arm', 'assumes', 'parameters', 'inside', 'outside']
@@ -124,7 +119,3 @@ def _median(values: Sequence[float]) -> str:
     '' if math.isnan(found.low) else f' ({found.low:.1e}..{found.high:.1e})'
   )
   return f'{found.median:.1e}{limits}'
-
-
-def _percent(low: float, high: float) -> str:
-  return f'{format_percent(low, 0)}..{format_percent(high, 0)}'

@@ -9,12 +9,13 @@ import numpy as np
 
 from extrap.evaluation.results import (
   Result,
+  arms_of,
   format_size,
   parse_size,
   select,
 )
 from extrap.evaluation.statistics import across_replicas, wilson
-from extrap.reporting.tables import Table, format_percent
+from extrap.reporting.tables import Table, format_limits, format_percent
 
 SMALL = 0.01  # A mean error below it counts as success.
 SHOWN = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15)  # of the magnitudes
@@ -51,11 +52,6 @@ def over_comparisons(results: Sequence[Result]) -> list[Result]:
   ]
 
 
-def arms_of(results: Sequence[Result]) -> list[str]:
-  """Names of arms, in order."""
-  return list(dict.fromkeys(row.arm for row in results))
-
-
 def _mean(rows: Sequence[Result]) -> float:
   return float(np.mean([row.value for row in rows]))
 
@@ -73,8 +69,8 @@ def _worst(
 def _below(errors: Sequence[float]) -> tuple[str, str]:
   """How many are small, with Wilson's interval in percent."""
   right = sum(error < SMALL for error in errors)
-  low, high = wilson(right, len(errors))
-  return f'{right} of {len(errors)}', f'{100 * low:.0f}..{100 * high:.0f}'
+  limits = format_limits(*wilson(right, len(errors)), decimals=0)
+  return f'{right} of {len(errors)}', limits
 
 
 def reach_table(results: Sequence[Result]) -> Table:
@@ -173,7 +169,7 @@ def image_table(results: Sequence[Result]) -> Table:
       [
         arm,
         format_percent(interval.mean, 2),
-        f'{100 * interval.low:.2f}..{100 * interval.high:.2f}',
+        format_limits(interval.low, interval.high, decimals=2),
         ' '.join(f'{100 * value:.2f}' for value in right),
         f'{_mean(select(results, arm=arm, metric="error")):.3g}',
         format_percent(read, 2),

@@ -6,8 +6,10 @@ Suffix key: R replicas.
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +20,7 @@ from extrap.errors import UsageError
 from extrap.evaluation.results import Provenance, Result, write_csv
 from extrap.kept import Kept
 from extrap.models import ShiftAverage
+from extrap.reporting.report import add_note
 from extrap.sequence import SequenceProblem
 from extrap.study import StudyConfig, open_run, terminated
 from extrap.study_training import account, train_arm, tune
@@ -44,6 +47,9 @@ def run_arms(
 ) -> int:
   """Trains and tests each arm, keeps its rows, and reports; resumable.
 
+  results.csv and report.md are there after each arm that was made, and say how
+  many are done; only status.json says that a run is.
+
   Args:
     study: its name.
     config: as given.
@@ -52,8 +58,8 @@ def run_arms(
     names: the arms to run.
     identity: what an arm's rows depend on, beside the run's config.
     make: the rows of an arm.
-    report: writes report.md into the folder, in the first process; returns what
-      is printed.
+    report: writes report.md into the folder, of the arms that there are, in
+      the first process; returns what is printed once all are done.
 
   Returns:
     The exit code.
@@ -62,22 +68,60 @@ def run_arms(
   with distributed.shared_fate():
     config = check(config) or config
   run, config = open_run(study, config, flag_values)
-  results: list[Result] = []
   with run, terminated() as stop:
-    kept = Kept(run, stop)
-    for name in names(config):
-      results += kept.rows(
-        name.replace(' ', '_'),
-        identity(config),
-        lambda name=name: make(config, kept, name),
-      )
-    with distributed.shared_fate():
-      if distributed.is_first():
-        write_csv(run.path / 'results.csv', results, kept.comments)
-        shown = report(config, run.path, results)
-        print(f'\n{shown}\n\nreport: {run.path / "report.md"}')
+    kept, of_arms = Kept(run, stop), identity(config)
+    rows: dict[str, list[Result] | None] = dict.fromkeys(names(config))
+    missing = [name for name in rows if not kept.has(_part(name), of_arms)]
+    if missing:
+      run.reopen()
+    # What is kept comes first, so that no report in between lacks it.
+    for name in sorted(rows, key=missing.__contains__):
+      made = functools.partial(make, config, kept, name)
+      rows[name] = kept.rows(_part(name), of_arms, made)
+      if name in missing[:-1]:
+        _report(config, kept, rows, report)
+    _report(config, kept, rows, report)
     run.status('done', config.steps)
   return 0
+
+
+def _part(name: str) -> str:
+  """What the file of an arm is called."""
+  return name.replace(' ', '_')
+
+
+def _report(
+  config: ConfigT,
+  kept: Kept,
+  rows: Mapping[str, list[Result] | None],
+  report: Callable[[ConfigT, Path, Sequence[Result]], str],
+) -> None:
+  """Writes what there is, in the first process; prints it if it is all."""
+  with distributed.shared_fate():
+    if distributed.is_first():
+      _write(config, kept, rows, report)
+
+
+def _write(
+  config: ConfigT,
+  kept: Kept,
+  rows: Mapping[str, list[Result] | None],
+  report: Callable[[ConfigT, Path, Sequence[Result]], str],
+) -> None:
+  """Writes results.csv and report.md; arms without rows are to come."""
+  done = [of_arm for of_arm in rows.values() if of_arm is not None]
+  results = [row for of_arm in done for row in of_arm]
+  folder, path = kept.run.path, kept.run.path / 'report.md'
+  if len(done) == len(rows):
+    write_csv(folder / 'results.csv', results, kept.comments)
+    print(f'\n{report(config, folder, results)}\n\nreport: {path}')
+    return
+  count = f'{len(done)} of {len(rows)} done'
+  comments = [*kept.comments, f'so far: {count}']
+  write_csv(folder / 'results.csv', results, comments)
+  report(config, folder, results)
+  add_note(path, f'So far: {count}.')
+  print(f'{count}, so far: {path}', file=sys.stderr, flush=True)
 
 
 def check_scratch(config: StudyConfig) -> None:

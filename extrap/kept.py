@@ -33,6 +33,10 @@ class Kept:
   stop: Callable[[], bool]
   comments: list[str] = dataclasses.field(default_factory=list)
 
+  def has(self, name: str, identity: object) -> bool:
+    """Whether a part is there; arguments as for `rows`."""
+    return distributed.from_first(self._path(name, identity).exists())
+
   def rows(
     self, name: str, identity: object, make: Callable[[], list[Result]]
   ) -> list[Result]:
@@ -44,8 +48,7 @@ class Kept:
       make: makes them.
     """
     self.check()
-    digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
-    path = self.run.path / 'parts' / f'{name}-{digest}.csv'
+    path = self._path(name, identity)
     results, comments = None, []
     with distributed.shared_fate():
       if distributed.is_first():
@@ -58,6 +61,11 @@ class Kept:
     results = results or []  # The first process alone needs them.
     self.comments += [c for c in comments if c not in self.comments]
     return results
+
+  def _path(self, name: str, identity: object) -> Path:
+    """The file of a part."""
+    digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
+    return self.run.path / 'parts' / f'{name}-{digest}.csv'
 
   def _read(self, path: Path) -> tuple[list[Result] | None, list[str]]:
     """A part's rows, none if it is to be made, and where they come from."""

@@ -56,6 +56,10 @@ def test_parity_is_trained_scored_and_certified(tmp_path, capfd, monkeypatch):
   report = (path / 'report.md').read_text()
   assert 'passed (measured)' in report
   assert 'period 3' in report
+  # Of a run that has made one of its tasks, that one is shown.
+  config = Config(tasks=('copying', 'parity'), lengths=(5, 40))
+  certified.write_report_of(config, tmp_path, results)
+  assert 'copying' not in (tmp_path / 'report.md').read_text()
   said = capfd.readouterr()
   assert 'parity, seed 1: passed' in said.out
   assert 'certify parity  part 1/1' in said.err

@@ -42,7 +42,12 @@ def test_products_are_scored_by_length_and_nines_apart(tmp_path, capfd):
   assert {row.split for row in rows if row.split.startswith('product:')}
   assert {row.replica for row in rows} == {0, 1}
   assert 'Trained to 3 digits' in capfd.readouterr().out
-  assert 'Certificate' not in (path / 'report.md').read_text().split('What')[0]
+  report = (path / 'report.md').read_text()
+  assert 'Certificate' not in report.split('What')[0]
+  # Of a run that has made one of its arms, that one is shown.
+  multiplication.write_report_of(Config(digits=3), tmp_path, results)
+  partial = (tmp_path / 'report.md').read_text()
+  assert 'suite: abacus_looped' in partial and 'suite: window' not in partial
 
 
 def test_window_alone_is_certified(monkeypatch):

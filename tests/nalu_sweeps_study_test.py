@@ -204,6 +204,18 @@ def test_tables_have_published_shares_beside_runs_that_are_alike():
   assert setting_name('overlap', '0.5') == 'default'
 
 
+def test_sweeps_of_which_nothing_is_done_are_not_shown(tmp_path):
+  results = rows_of('nmu', 'inputs=4', [1, 0])
+  nalu_sweeps.write_report_of(Config(), tmp_path, results)
+  report = (tmp_path / 'report.md').read_text(encoding='utf-8')
+  assert re.findall('(?m)^## .*', report) == [
+    '## Solved, by inputs',
+    '## Thresholds',
+    '## By inputs, as a picture',
+    '## How it was made',
+  ]
+
+
 def test_thresholds_are_those_that_are_used_beside_published_ones():
   results = [
     *rows_of('nmu', 'default', [1]),

@@ -51,6 +51,9 @@ def test_strings_are_scored_and_states_looked_into(
   report = (path / 'report.md').read_text()
   assert 'Certificate: signs' in report and 'FAILED' in report
   assert 'L6 hard window, doubling; log2 i loops of signs' in report
+  # Of a run that has made one of its arms, that one is shown.
+  parity.write_report_of(Config(bits=3), tmp_path, results)
+  assert 'Patterns: trace' not in (tmp_path / 'report.md').read_text()
   out = capfd.readouterr().out
   assert 'Trained to 3 bits' in out and 'signs, seed 1: FAILED' in out
 

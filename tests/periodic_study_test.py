@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import periodic
+from experiments import periodic, periodic_training
 from experiments.periodic import Config, check
 from experiments.periodic_arms import ARMS, Computed
 from experiments.periodic_tables import (
@@ -67,12 +68,17 @@ def test_a_small_run_scores_every_seed_and_goes_on(tmp_path, capsys):
   assert notes['tuning_samples'] == 2 * 6 * 2 * 20
   report = (folder / 'report.md').read_text(encoding='utf-8')
   assert 'not learned' in report and 'few sines' in report
+  assert 'Every seed' in report
   assert (folder / 'plots' / 'walk.png').stat().st_size > 1000
-  capsys.readouterr()
+  assert '3 of 4 done, so far: ' in capsys.readouterr().err
   before = (folder / 'results.csv').read_bytes()
   assert run(f'--workdir={folder}', *SMALL) == 0
   assert 'train' not in capsys.readouterr().err
   assert (folder / 'results.csv').read_bytes() == before
+  # Of a run that has made one of its arms, that one is shown.
+  config = Config(forms=('sine', 'walk'), replicas=2)
+  periodic.write_report_of(config, tmp_path, select(results, arm='zero'))
+  assert 'Every seed' not in (tmp_path / 'report.md').read_text()
 
 
 def of_task(**changes):
@@ -98,9 +104,9 @@ def test_bad_input_is_refused_before_training(changes, message):
 
 def test_signals_of_a_seed_stay_the_same():
   config = Config(task=TASK, forms=('sine', 'sawtooth'), replicas=2)
-  both = periodic.draw_signals(config, 2, 5)
+  both = periodic_training.draw_signals(config, 2, 5)
   assert both.form_R == ('sine', 'sine', 'sawtooth', 'sawtooth')
-  one = periodic.draw_signals(
+  one = periodic_training.draw_signals(
     dataclasses.replace(config, forms=('sawtooth',)), 2, 7
   )
   np.testing.assert_array_equal(both.value_RT[2:], one.value_RT)
@@ -114,8 +120,10 @@ def test_trials_choose_by_points_held_out_inside(monkeypatch):
   def predicted(config, problem, trained, scale_R):
     """Best on points held out for one option of each form."""
     del problem, trained, scale_R
-    seed = config.seed + periodic.TUNING_SEED
-    signals = periodic.draw_signals(config, periodic.TRIALS, seed)
+    seed = config.seed + periodic_training.TUNING_SEED
+    signals = periodic_training.draw_signals(
+      config, periodic_training.TRIALS, seed
+    )
     there = np.repeat([[5, 0, 1, 2, 3, 4], [5, 1, 2, 3, 0, 4]], 2, axis=0).T
     held_out_T = TASK.split_T('validation')
     off = np.where(held_out_T, there[..., None], 5 - there[..., None])
@@ -125,14 +133,14 @@ def test_trials_choose_by_points_held_out_inside(monkeypatch):
     del run, label, stop, folder
     asked.update(hparams, short=short, problem=problem)
 
-  monkeypatch.setattr(periodic, 'train_arm', trained_arm)
-  monkeypatch.setattr(periodic, 'predictions', predicted)
+  monkeypatch.setattr(periodic_training, 'train_arm', trained_arm)
+  monkeypatch.setattr(periodic_training, 'predictions', predicted)
   kept = type('Kept', (), {'run': None, 'stop': None})
-  kept.run = type('Run', (), {'path': periodic.Path()})
-  first, second = periodic.choose(config, kept, 'tanh')
+  kept.run = type('Run', (), {'path': Path()})
+  first, second = periodic_training.choose(config, kept, 'tanh')
   assert (first.learning_rate, first.scale) == (1e-3, 'raw')
   assert (second.learning_rate, second.scale) == (1e-2, 'range')
-  assert asked['short'].seed == config.seed + periodic.TUNING_SEED
+  assert asked['short'].seed == config.seed + periodic_training.TUNING_SEED
   assert asked['short'].train.schedule_steps == asked['short'].steps == 1000
   assert set(asked['scale']) == {1.0, TASK.half_range}
   assert asked['problem'].value_RB.shape == (4, 16)
@@ -141,11 +149,11 @@ def test_trials_choose_by_points_held_out_inside(monkeypatch):
 
 def test_the_lasso_is_that_of_the_sparse_arms():
   task = Config(task=TASK, forms=('sine',), replicas=1)
-  signals = periodic.draw_signals(task, 1, 0)
+  signals = periodic_training.draw_signals(task, 1, 0)
   factors = {}
   for name, arm in ARMS.items():
     if not isinstance(arm, Computed):
-      factors[name] = periodic.make_problem(task, arm, signals).factor
+      factors[name] = periodic_training.make_problem(task, arm, signals).factor
   assert {n for n, f in factors.items() if f.first} == {'lines', 'lines_fixed'}
   assert factors['lines'].steps == 3200 and factors['lines'].last == 0.003
 
@@ -185,7 +193,7 @@ def test_a_failure_counts_and_what_has_not_learned_is_named():
   good, idle = form_table(results, 'sine').rows
   assert good[:2] == ['good', 'nothing'] and good[2] == '5'
   assert good[4] == '2.5e-04 (1.0e-04..inf)' and good[6] == 'inf'
-  assert good[7].startswith('4 of 6 (30 %')
+  assert good[7] == '4 of 6 (30..90 %)'
   assert idle[-1] == 'not learned'
   assert all_forms_table(results).rows == [
     ['good', '2.5e-04'],
@@ -199,7 +207,7 @@ def test_a_failure_counts_and_what_has_not_learned_is_named():
 
 def test_a_replica_that_is_not_finite_has_no_value_and_is_not_solved():
   config = Config(task=TASK, forms=('sine',), replicas=2)
-  signals = periodic.draw_signals(config, 2, 0)
+  signals = periodic_training.draw_signals(config, 2, 0)
   found_RT = signals.value_RT.copy()
   found_RT[1] = math.nan
   source = periodic.closed_source(config, 'zero', 0)

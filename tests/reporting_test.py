@@ -304,6 +304,8 @@ def test_percent_never_overstates(fraction, text):
 def test_percent_decimals():
   assert tables.format_percent(0.99996, decimals=2) == '>99.99 %'
   assert tables.format_percent(0.875, decimals=0) == '88 %'
+  assert tables.format_limits(0.123, 1.0) == '12.3..100.0'
+  assert tables.format_limits(0.123, 1.0, decimals=0) == '12..100'
 
 
 def replicas(values, **changes):
@@ -557,6 +559,16 @@ def test_plots_are_written_without_pyplot(tmp_path):
     pixels = imread(path)
     assert pixels.shape[1] == int(inches * 144)
     assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20
+
+
+def test_a_picture_is_replaced_in_one_move(tmp_path, monkeypatch):
+  path = tmp_path / 'a.png'
+  plots.accuracy_vs_length(lengths_results(), 20, path, 'Addition')
+  before = path.read_bytes()
+  monkeypatch.setattr(os, 'replace', lambda *_: None)
+  plots.accuracy_vs_length(lengths_results(), 50, path, 'Another')
+  assert path.read_bytes() == before
+  assert [file.name for file in tmp_path.iterdir()] == ['a.png']
 
 
 # Report.

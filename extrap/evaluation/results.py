@@ -142,13 +142,18 @@ _PARSERS = {
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
+  """Writes a whole file of text or nothing, see `write_bytes`."""
+  return write_bytes(path, text.encode('utf-8'))
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
   """Writes a whole file or nothing: temporary file first, then a rename."""
   path = Path(path)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open('w', encoding='utf-8', newline='') as file:
-      file.write(text)
+    with temporary.open('wb') as file:
+      file.write(content)
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -322,6 +327,11 @@ def exact_match_cells(
         f'{arm} at size {size}: a replica has two values for {chosen}'
       )
   return cells
+
+
+def arms_of(results: Iterable[Result]) -> list[str]:
+  """Returns the arms that have rows, in order of first appearance."""
+  return list(dict.fromkeys(row.arm for row in results))
 
 
 def values(rows: Iterable[Result]) -> list[float]:

@@ -8,6 +8,7 @@ values of one axis.
 """
 
 import dataclasses
+import io
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from extrap.evaluation.results import (
   exact_match_cells,
   parse_size,
   values,
+  write_bytes,
 )
 from extrap.reporting.tables import format_percent
 from extrap.reporting.writers import Record
@@ -470,13 +472,12 @@ def _heat(
 
 
 def save(figure: 'Figure', path: str | os.PathLike[str]) -> Path:
-  """Writes a figure as PNG, in a folder that is made; returns the path."""
+  """Writes a figure as PNG in one move, making its folder; returns the path."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  FigureCanvasAgg(figure).print_figure(path, format='png', dpi=DPI)
-  return path
+  image = io.BytesIO()
+  FigureCanvasAgg(figure).print_figure(image, format='png', dpi=DPI)
+  return write_bytes(path, image.getvalue())
 
 
 def _finish(figure: 'Figure', axes: 'Axes', title: str, note: str) -> None:

@@ -6,7 +6,7 @@ from extrap.evaluation.reach import LEARNED
 from extrap.evaluation.regions import learned_replicas
 from extrap.evaluation.results import Result, select, values
 from extrap.evaluation.statistics import across_replicas
-from extrap.reporting.tables import Table, format_percent
+from extrap.reporting.tables import Table, format_limits, format_percent
 
 
 def region_table(
@@ -47,5 +47,5 @@ def _summary(found: Sequence[float]) -> list[str]:
   if not found:
     return ['', '']
   interval = across_replicas(found)
-  limits = f'{100 * interval.low:.1f}..{100 * interval.high:.1f}'
+  limits = format_limits(interval.low, interval.high)
   return [', '.join(map(format_percent, found)), limits]

@@ -45,6 +45,12 @@ def write_tables(
   return '\n\n'.join(table.text() for table in tables.values())
 
 
+def add_note(path: str | os.PathLike[str], note: str) -> None:
+  """Puts a paragraph below the title of a report, in one move."""
+  title, rest = Path(path).read_text(encoding='utf-8').split('\n\n', 1)
+  write_text(path, f'{title}\n\n{note}\n\n{rest}')
+
+
 def bullets(items: Iterable[str]) -> str:
   """Makes a Markdown list; further lines of an item are indented."""
   return '\n'.join('- ' + item.replace('\n', '\n  ') for item in items)

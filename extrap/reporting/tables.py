@@ -106,9 +106,9 @@ def format_percent(fraction: float, decimals: int = 1) -> str:
   return f'{rounded:.{decimals}f} %'
 
 
-def format_limits(low: float, high: float) -> str:
+def format_limits(low: float, high: float, decimals: int = 1) -> str:
   """Writes an interval of fractions in percent, without the unit."""
-  return f'{100 * low:.1f}..{100 * high:.1f}'
+  return f'{100 * low:.{decimals}f}..{100 * high:.{decimals}f}'
 
 
 def exact_match_table(

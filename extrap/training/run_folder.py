@@ -143,6 +143,11 @@ class RunFolder:
       {'state': state, 'step': step, 'steps': self._steps, 'updated': now},
     )
 
+  def reopen(self) -> None:
+    """Records that there is more to do than when the run was done."""
+    if self._state == 'done':
+      self.status('running', self._step)
+
   def fail(self) -> None:
     """Records that the run ends here, unless it has ended already."""
     if self._state == 'running':
