@@ -68,7 +68,9 @@ def ordering(results: Sequence[Result], better: str, worse: str) -> list[str]:
   learned = [learned_replicas(results, arm) for arm in (better, worse)]
   seeds = ' and '.join(str(len(replicas)) for replicas in learned)
   one, other = (select(beyond, arm=arm) for arm in (better, worse))
-  everyone = verdict(difference(values(one), values(other)))
+  everyone = ''
+  if min(len(one), len(other)) > 1:
+    everyone = verdict(difference(values(one), values(other)))
   if min(map(len, learned)) < 2:
     return [seeds, '', '', 'not learned', everyone]
   gap = difference(

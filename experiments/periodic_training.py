@@ -121,9 +121,9 @@ def choose(config: Config, kept: Kept, name: str) -> list[Choice]:
   seed = config.seed + TUNING_SEED
   signals = draw_signals(config, TRIALS, seed)
   count = len(signals.form_R)
-  train = dataclasses.replace(config.train, steps=steps, schedule_steps=steps)
+  recipe = dataclasses.replace(config.train, steps=steps, schedule_steps=steps)
   short = dataclasses.replace(
-    config, steps=steps, seed=seed, replicas=count * len(options), train=train
+    config, steps=steps, seed=seed, replicas=count * len(options), train=recipe
   )
   hparams = {
     'learning_rate': [rate for rate, _ in options for _ in range(count)],

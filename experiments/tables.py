@@ -7,7 +7,8 @@ Commands:
   python -m experiments.tables --run=runs/nalu-2 --add  adds its seeds
 
 Arms that a run has replace those of the file, the others stay: a study may be
-published arm by arm. With --add seeds do so: one may be published seed by seed.
+published arm by arm. With --add seeds do so: studies of arithmetic units may be
+published seed by seed.
 """
 
 import csv
@@ -32,6 +33,7 @@ from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
+  SO_FAR,
   Result,
   read_csv,
   select,
@@ -52,6 +54,8 @@ from extrap.reporting.tables import (
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results'
+# Studies whose tables tell replicas by their seeds.
+BY_SEED = ('nalu', 'nalu_single', 'nalu_sweeps')
 
 
 def tables() -> dict[str, str]:
@@ -245,12 +249,24 @@ def readme(text: str) -> str:
 
 
 def publish(run: Path, name: str = '', add: bool = False) -> None:
-  """Takes a run's numbers into experiments/results."""
+  """Takes a run's numbers into experiments/results.
+
+  Raises:
+    UsageError: it is not done, or its study cannot be added to.
+  """
   results, comments = read_csv(run / 'results.csv')
-  if results[0].study == 'addition':
+  study = results[0].study
+  if any(comment.startswith(SO_FAR) for comment in comments):
+    raise UsageError(f'--run={run}: not all of it is done yet')
+  if add and study not in BY_SEED:
+    raise UsageError(
+      f'--add: tables of {study} tell replicas by their number in the run; '
+      f'seeds can be added to {", ".join(BY_SEED)}'
+    )
+  if study == 'addition':
     publish_addition(run, results, comments)
   else:
-    merge(RESULTS / f'{name or results[0].study}.csv', results, comments, add)
+    merge(RESULTS / f'{name or study}.csv', results, comments, add)
 
 
 def merge(
@@ -260,13 +276,14 @@ def merge(
 
   Args:
     path: the file.
-    results: rows of whole arms, or, to be added, of whole seeds.
+    results: rows of whole arms, or, to be added, of some seeds.
     comments: where they come from.
-    add: whether other seeds of their arms stay, too.
+    add: whether the other seeds of their arms stay, too.
   """
 
-  def replaced_by(row: Result) -> tuple[str, int]:
-    return base_arm(row), add * row.seed
+  def replaced_by(row: Result) -> tuple[object, ...]:
+    arm = base_arm(row)
+    return (arm, row.split, row.seed) if add else (arm,)
 
   notes, of_run = [], '; '.join(comments)  # What belongs together stays so.
   if path.exists():

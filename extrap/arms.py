@@ -5,6 +5,7 @@
 Suffix key: R replicas.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -16,8 +17,14 @@ from typing import TypeVar
 from absl import flags
 
 from extrap.config import option
-from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, Result, write_csv
+from extrap.errors import ExtrapError, UsageError
+from extrap.evaluation.results import (
+  SO_FAR,
+  Provenance,
+  Result,
+  read_csv,
+  write_csv,
+)
 from extrap.kept import Kept
 from extrap.models import ShiftAverage
 from extrap.reporting.report import add_note
@@ -32,6 +39,7 @@ from extrap.training.ramp import examples_until
 MUON_RATES = (2.5e-3, 5e-3, 1e-2)
 
 ConfigT = TypeVar('ConfigT', bound=StudyConfig)
+Report = Callable[[ConfigT, Path, Sequence[Result]], str]
 
 
 def run_arms(
@@ -43,12 +51,13 @@ def run_arms(
   names: Callable[[ConfigT], Sequence[str]],
   identity: Callable[[ConfigT], object],
   make: Callable[[ConfigT, Kept, str], list[Result]],
-  report: Callable[[ConfigT, Path, Sequence[Result]], str],
+  report: Report[ConfigT],
 ) -> int:
   """Trains and tests each arm, keeps its rows, and reports; resumable.
 
   results.csv and report.md are there after each arm that was made, and say how
-  many are done; only status.json says that a run is.
+  many are done; only status.json says that a run is. What was there before is
+  not given up for fewer rows.
 
   Args:
     study: its name.
@@ -94,7 +103,7 @@ def _report(
   config: ConfigT,
   kept: Kept,
   rows: Mapping[str, list[Result] | None],
-  report: Callable[[ConfigT, Path, Sequence[Result]], str],
+  report: Report[ConfigT],
 ) -> None:
   """Writes what there is, in the first process; prints it if it is all."""
   with distributed.shared_fate():
@@ -106,7 +115,7 @@ def _write(
   config: ConfigT,
   kept: Kept,
   rows: Mapping[str, list[Result] | None],
-  report: Callable[[ConfigT, Path, Sequence[Result]], str],
+  report: Report[ConfigT],
 ) -> None:
   """Writes results.csv and report.md; arms without rows are to come."""
   done = [of_arm for of_arm in rows.values() if of_arm is not None]
@@ -117,11 +126,21 @@ def _write(
     print(f'\n{report(config, folder, results)}\n\nreport: {path}')
     return
   count = f'{len(done)} of {len(rows)} done'
-  comments = [*kept.comments, f'so far: {count}']
+  if _rows_in(folder / 'results.csv') > len(results):
+    print(count, file=sys.stderr, flush=True)
+    return
+  comments = [*kept.comments, f'{SO_FAR}{count}']
   write_csv(folder / 'results.csv', results, comments)
   report(config, folder, results)
   add_note(path, f'So far: {count}.')
   print(f'{count}, so far: {path}', file=sys.stderr, flush=True)
+
+
+def _rows_in(path: Path) -> int:
+  """How many rows a table has; 0 if there is none that can be read."""
+  with contextlib.suppress(ExtrapError):
+    return len(read_csv(path)[0])
+  return 0
 
 
 def check_scratch(config: StudyConfig) -> None:

@@ -35,7 +35,11 @@ class Kept:
 
   def has(self, name: str, identity: object) -> bool:
     """Whether a part is there; arguments as for `rows`."""
-    return distributed.from_first(self._path(name, identity).exists())
+    path, there = self._path(name, identity), False
+    with distributed.shared_fate():
+      if distributed.is_first():
+        there = self._read(path)[0] is not None
+    return distributed.from_first(there)
 
   def rows(
     self, name: str, identity: object, make: Callable[[], list[Result]]

@@ -308,5 +308,9 @@ def test_orderings_are_of_the_seeds_that_learned():
     'not learned',
     'not resolved at this size',
   ]
+  one_seed = regions_of('abacus_st', [1], [0.5])
+  one_seed += regions_of('abacus_lt', [1], [0.9])
+  (line,) = claims(one_seed).rows
+  assert line[1:] == ['1 and 1', '', '', 'not learned', '']
   learned = {row[0]: row[1] for row in region_table(results).rows}
   assert learned['abacus_st'] == '3 of 4' and learned['nope_st'] == '1 of 4'

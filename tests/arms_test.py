@@ -109,6 +109,26 @@ def test_a_run_that_goes_on_lacks_nothing_that_it_had(tmp_path, capsys):
   assert 'so far' not in capsys.readouterr().err
 
 
+def test_a_whole_table_stands_until_another_one_is_whole(tmp_path, capsys):
+  folder, whole = tmp_path / 'run', ['a', 'b', 'c']
+  assert Study().run(folder) == 0
+  capsys.readouterr()
+  stopped = Study(fails='c')
+  assert stopped.run(folder, '--eval=full') == 1
+  assert stopped.seen['c'] == (whole, whole, '', 'running')
+  assert '1 of 3 done\n2 of 3 done\n' in capsys.readouterr().err
+
+
+def test_a_damaged_part_is_made_again(tmp_path):
+  folder = tmp_path / 'run'
+  assert Study().run(folder) == 0
+  (part,) = (folder / 'parts').glob('b-*.csv')
+  part.write_text('nothing')
+  again = Study()
+  assert again.run(folder) == 0
+  assert list(again.seen) == ['b'] and again.seen['b'][-1] == 'running'
+
+
 def test_the_first_process_alone_reports(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(distributed, 'is_first', lambda: False)
   assert Study().run(tmp_path / 'run') == 0

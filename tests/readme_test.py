@@ -11,7 +11,8 @@ import pytest
 from experiments import tables
 from experiments.__main__ import studies
 from extrap import cli
-from extrap.evaluation.results import Result, read_csv
+from extrap.errors import UsageError
+from extrap.evaluation.results import Result, read_csv, write_csv
 from extrap.models.positions import POSITIONS
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,16 @@ def test_seeds_of_a_run_are_added_to_those_of_its_arms(tmp_path):
   kept, comments = read_csv(path)
   assert {(r.seed, r.value) for r in kept} == {(0, 0.1), (1, 0.3), (2, 0.4)}
   assert comments == ['first', 'second']
+
+
+@pytest.mark.parametrize(
+  ('comments', 'add', 'message'),
+  [(['so far: 1 of 3 done'], False, 'not all'), ([], True, 'tables of x tell')],
+)
+def test_what_cannot_be_taken_is_refused(comments, add, message, tmp_path):
+  write_csv(tmp_path / 'results.csv', [one_row('a', 0.1)], comments)
+  with pytest.raises(UsageError, match=message):
+    tables.publish(tmp_path, 'x', add)
 
 
 def test_every_picture_exists():

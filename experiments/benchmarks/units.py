@@ -17,12 +17,12 @@ machine does not count, though sharing its caches does. Compilation is left out.
 
 Measured (`results/units.csv`, PyTorch 2.13, one core that did other work
 beside). One run a stream: 31 to 82 times as many run-steps as PyTorch, the NMU
-70; six operations that share a stream 146 to 238 times, eighteen runs 199. In
-PyTorch a core makes 690 to 1,400 iterations a second, more than the 470 to 860
-of the published runs, which logged. Of a step with six operations 60 % goes
-into products of weights and inputs and 14 % into drawing the inputs; more seeds
-side by side (5 to 40), wider vectors or Eigen's products change nothing or are
-slower.
+70; six operations that share a stream 146 to 238 times, the headline's eleven
+runs 103, eighteen others 199. In PyTorch a core makes 690 to 1,400 iterations a
+second, more than the 470 to 860 of the published runs, which logged. Of a step
+with six operations 60 % goes into products of weights and inputs and 14 % into
+drawing the inputs; more seeds side by side (5 to 40), wider vectors or Eigen's
+products change nothing or are slower.
 
 The aim: one run a stream, 60 times as many; six operations, 250; eleven runs
 and more, 400. The first is met by the NMU, the NAU and the linear map, the

@@ -14,6 +14,7 @@ from extrap.errors import ExtrapError
 # The splits that make up one axis of length. Suites such as 'carry:chain'
 # revisit the same sizes and are compared on their own.
 LENGTH_SPLITS = ('in_distribution', 'out_of_distribution', 'beyond')
+SO_FAR = 'so far: '  # Begins the comment of a table that is not whole yet.
 
 
 def length_split(size: int, trained: int) -> str:
