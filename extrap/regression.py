@@ -209,7 +209,7 @@ class ArithmeticProblem:
     }
     subsets_IK = self.task.subsets(ctx.hparams['offset'])
     products = joined(x_BI, matrices | {'': {'x': subsets_IK[None]}})
-    sums_KB = products['']['x'][0].T
+    sums_KB = jax.lax.stop_gradient(products['']['x'][0].T)
     errors = {}
     for name, arm in self.arms.items():
       target_OB = jnp.stack([OPERATIONS[op](*sums_KB) for op in arm.operations])

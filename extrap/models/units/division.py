@@ -24,10 +24,11 @@ def nru(x_BI: jax.Array, weight_IO: jax.Array) -> jax.Array:
   used_IO = jnp.tanh(STEEPNESS * weight_IO) ** 2
   # The floor keeps reciprocals of zeros, and their gradients, finite.
   logarithm_BI = jnp.log(jnp.maximum(jnp.abs(x_BI), EPSILON))
-  power_BIO = jnp.exp(logarithm_BI[:, :, None] * weight_IO[None])
-  signed_BIO = jnp.sign(x_BI)[:, :, None] * power_BIO
-  factor_BIO = signed_BIO * used_IO[None] + (1 - used_IO)[None]
-  return jnp.prod(factor_BIO, axis=1)
+  # Examples stand last: the gradient sums over them, several times as fast.
+  power_IOB = jnp.exp(logarithm_BI.T[:, None] * weight_IO[:, :, None])
+  signed_IOB = jnp.sign(x_BI).T[:, None] * power_IOB
+  factor_IOB = signed_IOB * used_IO[:, :, None] + (1 - used_IO)[:, :, None]
+  return jnp.prod(factor_IOB, axis=0).T
 
 
 def nmru(x_BI: jax.Array, weight_JO: jax.Array) -> jax.Array:

@@ -18,9 +18,11 @@ from extrap.models.weights import GLOROT_NORMAL, Param, Weights
 
 def nmu(x_BI: jax.Array, weight_IO: jax.Array) -> jax.Array:
   """The product of inputs of weight 1; those of weight 0 are 1, [B, O]."""
+  weight_IO1 = weight_IO[:, :, None]
   # Grouped so that a weight of 1 leaves its input as it is, to the last bit.
-  factor_BIO = weight_IO[None] * x_BI[:, :, None] + (1 - weight_IO)[None]
-  return jnp.prod(factor_BIO, axis=1)
+  # Examples stand last: the gradient sums over them, several times as fast.
+  factor_IOB = weight_IO1 * x_BI.T[:, None] + (1 - weight_IO1)
+  return jnp.prod(factor_IOB, axis=0).T
 
 
 class Powers:
