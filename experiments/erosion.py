@@ -33,19 +33,23 @@ interval over the seeds that stay right at N, on 99 % in the mean of both
 quarters; a seed that erodes at N, too, is left out so, and the loss may be
 larger than it seems. Verdicts are not corrected for how many arms there are.
 
-Measured (seeds 0..3, `results/erosion.csv`; `plain`, `log_length` and
-`strong_decay`, the other arms not yet by this protocol). At N 99.8 % and more
-are right in all seeds of `log_length`; 99.5, 99.9, 97.6 and 99.5 % of `plain`,
-whose third seed does not count. At 2 N seeds differ, 0 to 25 % and 2 to 53 %.
-From the third quarter to the last +3.3 points are lost (95 %: -8.8 to +15.3)
-and +0.1 (-4.0 to +4.2): erosion not resolved at this size, though the median of
-`plain` has fallen from 31 % at step 3,200, before these windows, to 13 %, and
-that of `log_length` has not. Dilution: near mass at 2 N falls in some seeds and
-grows in others (not resolved), logits doubled help three seeds of `plain`, one
-from 17 to 97 %, and harm the fourth (not resolved). Confusion of ids: the mean
-of 16 shifts is right on 51 to 90 % and 79 to 100 % at 2 N, confirmed in both
-arms (+70 and +63 points). `strong_decay` keeps two of four seeds right at N (92
-and 97 % in the others): 3 and 83 % at 2 N, nothing resolved.
+Measured (seeds 0..3, `results/erosion.csv`). At N all seeds of `log_length` and
+`no_decay` stay right, on 99.6 % and more; of `plain` and `averaged` the third
+does not (97.6 and 97.1 %), of `strong_decay` and of `learned_scale`, which
+chose a lower rate, two do not. At 2 N seeds differ, from 0 to 83 %. From the
+third quarter to the last -3.2 to +9.1 points are lost, all intervals hold 0,
+the narrowest that of `log_length` (-4.0 to +4.2) and of `no_decay` (-5.3 to
++4.1): erosion not resolved at this size in any arm, though the median of
+`plain` has fallen from 31 % at step 3,200, before these windows, to 13 %.
+Dilution: near mass at 2 N falls in some seeds and grows in others, in all arms;
+logits doubled help every seed of `no_decay`, by 20 points (-1.5 to +42.2), and
+three seeds of `plain` and of `averaged`, one from 17 to 97 %, and harm the
+fourth: not resolved. Confusion of ids: the mean of 16 shifts is right on 51 to
+100 % at 2 N in the seeds that count of `plain`, `log_length`, `averaged` and
+`no_decay`, confirmed in all four (+63 to +72 points); the other two arms have
+two such seeds, too few. Neither scale, nor decay, nor averaged weights change
+the picture. Three of the arms chose their rate on an H200 and were trained on a
+CPU.
 
 Tried before. A run with AdamW was ended after two arms (no CSV), as its seeds
 were still short of 100 % at N after 6,000 steps. With Muon at a constant rate
