@@ -15,18 +15,22 @@ Both sides must have the same held-out errors and sparsity for the same weights,
 to a thousandth. CPU time is that of all threads: waiting for other work of the
 machine does not count, though sharing its caches does. Compilation is left out.
 
-Measured (`results/units.csv`, PyTorch 2.13, one core that did other work
-beside). One run a stream: 31 to 82 times as many run-steps as PyTorch, the NMU
-70; six operations that share a stream 146 to 238 times, the headline's eleven
-runs 103, eighteen others 199. In PyTorch a core makes 690 to 1,400 iterations a
-second, more than the 470 to 860 of the published runs, which logged. Of a step
-with six operations 60 % goes into products of weights and inputs and 14 % into
-drawing the inputs; more seeds side by side (5 to 40), wider vectors or Eigen's
-products change nothing or are slower.
+Measured (`results/units.csv`, PyTorch 2.13, one core of a machine that did
+other work on the other). One run a stream: 25 to 79 times as many run-steps as
+PyTorch, the NMU 79; six operations that share a stream 125 to 193 times, the
+headline's eleven runs, two of them NALUs, with logarithms of all inputs, 74,
+eighteen others 215. In PyTorch a core makes 930 to 1,830 iterations a second, where the
+published runs, which logged, made 470 to 860. A core that was shared, with the
+same caches, gave 690 to 1,400 to PyTorch and ratios a third larger: they are
+uncertain by as much. More seeds side by side (5 to 40), wider vectors, Eigen's
+products or inputs with examples last change nothing or are slower. What did
+help: sums over examples in gradients run along them (NMU, six operations: 155
+to 238 thousand run-steps a second in one comparison), and targets have no
+gradient (250 to 280).
 
 The aim: one run a stream, 60 times as many; six operations, 250; eleven runs
-and more, 400. The first is met by the NMU, the NAU and the linear map, the
-others are not. PyTorch is no requirement of this project: install it beside
+and more, 400. The first is met by the NMU and the NAU, the others are not.
+PyTorch is no requirement of this project: install it beside
 (`pip install torch --index-url https://download.pytorch.org/whl/cpu`).
 
 Command: python -m experiments.benchmarks.units
