@@ -19,15 +19,14 @@ Measured (`results/units.csv`, PyTorch 2.13, one core of a machine that did
 other work on the other). One run a stream: 25 to 79 times as many run-steps as
 PyTorch, the NMU 79; six operations that share a stream 125 to 193 times, the
 headline's eleven runs, two of them NALUs, with logarithms of all inputs, 74,
-eighteen others 215. In PyTorch a core makes 930 to 1,830 iterations a second, where the
-published runs, which logged, made 470 to 860. A core that was shared, with the
-same caches, gave 690 to 1,400 to PyTorch and ratios a third larger: they are
-uncertain by as much. More seeds side by side (5 to 40), wider vectors, Eigen's
-products or inputs with examples last change nothing or are slower. What did
-help: sums over examples in gradients run along them (NMU, six operations: 155
-to 238 thousand run-steps a second in one comparison), and targets have no
+eighteen others 215. In PyTorch a core makes 930 to 1,830 iterations a second,
+where the published runs, which logged, made 470 to 860. A core that was shared,
+with the same caches, gave 690 to 1,400 to PyTorch and ratios a third larger:
+they are uncertain by as much. More seeds side by side (5 to 40), wider vectors,
+Eigen's products or inputs with examples last change nothing or are slower. What
+did help: sums over examples in gradients run along them (NMU, six operations:
+155 to 238 thousand run-steps a second in one comparison), and targets have no
 gradient (250 to 280).
-
 The aim: one run a stream, 60 times as many; six operations, 250; eleven runs
 and more, 400. The first is met by the NMU and the NAU, the others are not.
 PyTorch is no requirement of this project: install it beside
