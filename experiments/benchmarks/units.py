@@ -27,6 +27,7 @@ Eigen's products or inputs with examples last change nothing or are slower. What
 did help: sums over examples in gradients run along them (NMU, six operations:
 155 to 238 thousand run-steps a second in one comparison), and targets have no
 gradient (250 to 280).
+
 The aim: one run a stream, 60 times as many; six operations, 250; eleven runs
 and more, 400. The first is met by the NMU and the NAU, the others are not.
 PyTorch is no requirement of this project: install it beside
