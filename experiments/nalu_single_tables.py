@@ -38,6 +38,15 @@ def cells(results: Sequence[Result]) -> dict[Cell, dict[str, list[Result]]]:
   return found
 
 
+def as_elsewhere(results: Sequence[Result]) -> list[Result]:
+  """Rows of units and operations of which numbers were published."""
+  return [
+    row
+    for row in results
+    if (row.arm, row.split.partition(':')[0]) in PUBLISHED
+  ]
+
+
 def solved(rows: Sequence[Result], suffix: str = '') -> tuple[int, int] | None:
   """How many runs of how many, or None of what is not trained."""
   known = select(rows, metric=f'solved{suffix}')

@@ -26,6 +26,12 @@ from experiments.addition_report import (
   on_grid,
 )
 from experiments.erosion_tables import all_tables
+from experiments.nalu_single_tables import (
+  as_elsewhere,
+  detail_table,
+  overview_table,
+  write_picture,
+)
 from experiments.place_relative import mass_table
 from experiments.sorting import cost_table, stress_table
 from extrap import cli
@@ -88,6 +94,7 @@ def tables() -> dict[str, str]:
     'parity': _reach('parity', unit='bits'),
     'sorting': _sorting(*read_csv(RESULTS / 'sorting.csv')),
     'far_mass': mass_table(no_window).markdown(),
+    'nalu_single': _single_units(*read_csv(RESULTS / 'nalu_single.csv')),
     'decoding': _csv('decoding.csv'),
     'grid_time': _csv('grid.csv'),
     'units_time': _csv('units.csv'),
@@ -128,6 +135,12 @@ def _sorting(results: list[Result], comments: list[str]) -> str:
 def _erosion(results: list[Result], comments: list[str]) -> str:
   """What is lost at twice the training length, and two suspected causes."""
   return _shown(list(all_tables(results).values()), comments)
+
+
+def _single_units(results: list[Result], comments: list[str]) -> str:
+  """What single units solve, and by range where it was published."""
+  published = detail_table(as_elsewhere(results))
+  return _shown([overview_table(results), published], comments)
 
 
 def _shown(tables: Sequence[Table], comments: Sequence[str]) -> str:
@@ -326,6 +339,8 @@ def draw() -> None:
   plots.grid_heatmap(
     grid, digits, RESULTS / 'addition_grid.png', 'Exact match by length pair'
   )
+  results, _ = read_csv(RESULTS / 'nalu_single.csv')
+  write_picture(results, RESULTS / 'nalu_single.png')
   results, _ = read_csv(RESULTS / 'erosion.csv')
   plots.accuracy_vs_step(
     select(results, checkpoint='then', size=str(2 * digits)),
