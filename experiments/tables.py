@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from experiments import status_registers_tables
 from experiments.abacus_report import claims
 from experiments.addition import Config
 from experiments.addition_report import (
@@ -60,6 +61,9 @@ from extrap.reporting.tables import (
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results'
+REGISTERS = {  # Results of status registers, and their type.
+  'status_registers': 'float32',
+}
 # Studies whose tables tell replicas by their seeds.
 BY_SEED = ('nalu', 'nalu_single', 'nalu_sweeps')
 
@@ -94,6 +98,9 @@ def tables() -> dict[str, str]:
     'parity': _reach('parity', unit='bits'),
     'sorting': _sorting(*read_csv(RESULTS / 'sorting.csv')),
     'far_mass': mass_table(no_window).markdown(),
+    **{
+      name: _registers(*read_csv(RESULTS / f'{name}.csv')) for name in REGISTERS
+    },
     'nalu_single': _single_units(*read_csv(RESULTS / 'nalu_single.csv')),
     'decoding': _csv('decoding.csv'),
     'grid_time': _csv('grid.csv'),
@@ -135,6 +142,12 @@ def _sorting(results: list[Result], comments: list[str]) -> str:
 def _erosion(results: list[Result], comments: list[str]) -> str:
   """What is lost at twice the training length, and two suspected causes."""
   return _shown(list(all_tables(results).values()), comments)
+
+
+def _registers(results: list[Result], comments: list[str]) -> str:
+  """Errors of comparisons by magnitude."""
+  compared = select(results, rung='comparisons')
+  return _shown([status_registers_tables.reach_table(compared)], comments)
 
 
 def _single_units(results: list[Result], comments: list[str]) -> str:
@@ -339,6 +352,15 @@ def draw() -> None:
   plots.grid_heatmap(
     grid, digits, RESULTS / 'addition_grid.png', 'Exact match by length pair'
   )
+  for name, dtype in REGISTERS.items():
+    results, _ = read_csv(RESULTS / f'{name}.csv')
+    compared = status_registers_tables.over_comparisons(results)
+    plots.error_vs_size(
+      [row for row in compared if row.arm.endswith(', 10 inputs')],
+      RESULTS / f'{name}.png',
+      f'Comparisons of two of 10 inputs, trained on 1..9, {dtype}',
+      'magnitude of the numbers',
+    )
   results, _ = read_csv(RESULTS / 'nalu_single.csv')
   write_picture(results, RESULTS / 'nalu_single.png')
   results, _ = read_csv(RESULTS / 'erosion.csv')
