@@ -61,9 +61,7 @@ from extrap.reporting.tables import (
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results'
-REGISTERS = {  # Results of status registers, and their type.
-  'status_registers': 'float32',
-}
+REGISTERS = ('status_registers', 'status_registers_wide')
 # Studies whose tables tell replicas by their seeds.
 BY_SEED = ('nalu', 'nalu_single', 'nalu_sweeps')
 
@@ -352,15 +350,14 @@ def draw() -> None:
   plots.grid_heatmap(
     grid, digits, RESULTS / 'addition_grid.png', 'Exact match by length pair'
   )
-  for name, dtype in REGISTERS.items():
-    results, _ = read_csv(RESULTS / f'{name}.csv')
-    compared = status_registers_tables.over_comparisons(results)
-    plots.error_vs_size(
-      [row for row in compared if row.arm.endswith(', 10 inputs')],
-      RESULTS / f'{name}.png',
-      f'Comparisons of two of 10 inputs, trained on 1..9, {dtype}',
-      'magnitude of the numbers',
-    )
+  results, _ = read_csv(RESULTS / 'status_registers_wide.csv')
+  compared = status_registers_tables.over_comparisons(results)
+  plots.error_vs_size(
+    [row for row in compared if row.arm.endswith(', 10 inputs')],
+    RESULTS / 'status_registers_wide.png',
+    'Comparisons of two of 10 inputs, trained on 1..9, float64',
+    'magnitude of the numbers',
+  )
   results, _ = read_csv(RESULTS / 'nalu_single.csv')
   write_picture(results, RESULTS / 'nalu_single.png')
   results, _ = read_csv(RESULTS / 'erosion.csv')
