@@ -149,6 +149,16 @@ def test_tensorboard_has_one_tag_a_replica(tmp_path):
   ]
 
 
+def test_names_of_arms_are_tags_without_a_word(tmp_path, caplog):
+  caplog.set_level('INFO')
+  writer = writers.TensorBoardWriter(tmp_path)
+  writer.write(3, {'test/linear, cosine/sub': [0.5]})
+  writer.close()
+  (value,) = (v for event in events(tmp_path) for v in event.summary.value)
+  assert value.tag == 'test/linear__cosine/sub/replica_0'
+  assert not caplog.records
+
+
 def test_tensorboard_hides_what_a_resumed_run_writes_again(tmp_path):
   writers.TensorBoardWriter(tmp_path / 'a', resume_step=20).close()
   writers.TensorBoardWriter(tmp_path / 'b').close()

@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -134,6 +135,8 @@ class TensorBoardWriter:
     with _one_line(self._folder):
       for name, value in scalars.items():
         numbers = np.asarray(value, dtype=float)
+        # TensorBoard's own mending of a tag says so, every time.
+        name = re.sub(r'[^-/\w.]', '_', name)
         if numbers.ndim == 0:
           self._add(step=step, summary=self._scalar(name, float(numbers)))
         for replica, number in enumerate(numbers if numbers.ndim else ()):
