@@ -32,9 +32,12 @@ inputs and from the same weights: with the constant rate, and with one that
 falls to 0 over --steps along half a cosine ('linear, cosine'). Only runs with
 the constant rate are compared with published ones.
 
-Measured. Not yet: no run of full length has been made. In a probe by another
-program (32 seeds on one stream, 200,000 steps) the linear map solved
-differences with the cosine in all seeds, with the constant rate in none.
+Measured. No run of full length has been made. A learning rate that falls
+(`--units=linear --ops=add,sub --decay=none,cosine --steps=200000`, 100 seeds, 8
+minutes of one core, `results/nalu_decay.csv`): with the cosine the linear map
+solves sums and differences in all of 100 seeds, with the constant rate sums in
+86 and differences in none: confirmed for 200,000 steps. Published, at a
+constant rate after 5,000,000: 100 and 7 of 100.
 
 Where it differs. Inputs come from a counter that is hashed, not from numpy's
 generator; where the subsets lie and the held-out sets are numpy's. A run of

@@ -33,6 +33,7 @@ from experiments.nalu_single_tables import (
   overview_table,
   write_picture,
 )
+from experiments.nalu_tables import success_table, time_table
 from experiments.place_relative import mass_table
 from experiments.sorting import cost_table, stress_table
 from extrap import cli
@@ -99,6 +100,7 @@ def tables() -> dict[str, str]:
     **{
       name: _registers(*read_csv(RESULTS / f'{name}.csv')) for name in REGISTERS
     },
+    'nalu_decay': _units(*read_csv(RESULTS / 'nalu_decay.csv')),
     'nalu_single': _single_units(*read_csv(RESULTS / 'nalu_single.csv')),
     'decoding': _csv('decoding.csv'),
     'grid_time': _csv('grid.csv'),
@@ -146,6 +148,11 @@ def _registers(results: list[Result], comments: list[str]) -> str:
   """Errors of comparisons by magnitude."""
   compared = select(results, rung='comparisons')
   return _shown([status_registers_tables.reach_table(compared)], comments)
+
+
+def _units(results: list[Result], comments: list[str]) -> str:
+  """How many runs of arithmetic units are solved, and when."""
+  return _shown([success_table(results), time_table(results)], comments)
 
 
 def _single_units(results: list[Result], comments: list[str]) -> str:
