@@ -104,9 +104,20 @@ class _Pipe:
       out.write(text)
       out.flush()
     except OSError as error:
+      _give_up(out)
       raise ExtrapError(
         f'{self.stream} cannot be written: {error.strerror}'
       ) from error
+
+
+def _give_up(out: TextIO) -> None:
+  """Lets what is still in a stream's buffer go nowhere.
+
+  Python would try to write it once more at its end, and exit with 120.
+  """
+  quiet = contextlib.suppress(AttributeError, OSError, ValueError)
+  with quiet, open(os.devnull, 'wb') as nowhere:
+    os.dup2(nowhere.fileno(), out.fileno())
 
 
 def _writable(text: str, out: TextIO) -> str:

@@ -356,6 +356,25 @@ time.sleep(60)
   _wait_for_lock(path)
 
 
+def test_a_full_disk_is_one_line_where_output_is_buffered():
+  if not Path('/dev/full').exists():
+    pytest.skip('needs /dev/full')
+  environment = {k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}
+  words = ('launch.local', '--processes=1', '--', *child('print(1)'))
+  with open('/dev/full', 'w') as full:
+    done = subprocess.run(
+      [sys.executable, '-m', *words],
+      cwd=ROOT,
+      env=environment,
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+  assert done.returncode == 1
+  assert done.stderr.endswith('cannot be written: No space left on device\n')
+  assert done.stderr.count('\n') == 1
+
+
 def test_a_launcher_in_a_launcher_ends_its_children_too(tmp_path):
   """The outer one fails, because nobody reads what it prints."""
   path = tmp_path / 'lock'
