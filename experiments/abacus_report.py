@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from extrap.evaluation.regions import OUT, learned_replicas
 from extrap.evaluation.results import (
   Result,
+  arms_of,
   parse_size,
   select,
   values,
@@ -97,7 +98,7 @@ def write_report_of(
   if lengths:
     sections.append(('Reach', reach_table(lengths).markdown()))
   report = folder / 'report.md'
-  for name in dict.fromkeys(row.arm for row in results):
+  for name in arms_of(results):
     if (grid := folder / 'arms' / name / GRID).exists():
       sections.append((f'Grid of {name}', picture(name, grid, report)))
   sections.append(('How it was made', bullets([*provenance()])))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from extrap.evaluation.reach import LEARNED
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result, arms_of, select
 from extrap.evaluation.statistics import (
   Interval,
   across_replicas,
@@ -79,7 +79,7 @@ def all_tables(results: Sequence[Result]) -> dict[str, Table]:
 def erosion_table(results: Sequence[Result]) -> Table:
   """What is left at 2 N of what was there before, of every seed."""
   n, rows = trained_length(results), []
-  for arm in dict.fromkeys(row.arm for row in results):
+  for arm in arms_of(results):
     found = _eroded(results, arm)
     lost_R = found['third'] - found['last']
     rows.append(
@@ -103,7 +103,7 @@ def erosion_table(results: Sequence[Result]) -> Table:
 def dilution_table(results: Sequence[Result]) -> Table:
   """The two predictions of diluted attention, for every arm."""
   n, rows = trained_length(results), []
-  for arm in dict.fromkeys(row.arm for row in results):
+  for arm in arms_of(results):
     mass = {
       length: [
         row.value
@@ -127,7 +127,7 @@ def dilution_table(results: Sequence[Result]) -> Table:
 def confusion_table(results: Sequence[Result]) -> Table:
   """What the mean over shifts of the ids changes, for every arm."""
   n, rows = trained_length(results), []
-  for arm in dict.fromkeys(row.arm for row in results):
+  for arm in arms_of(results):
     rows.append([arm, *_changed(results, arm, 2 * n, f'shifts:{SHIFTS}')])
   headers = [
     *('arm', f'{2 * n} digits, one shift', f'mean of {SHIFTS} shifts'),

@@ -54,7 +54,7 @@ from extrap.arms import Arm, check_scratch, run_arms, train_tuned
 from extrap.compilation import jit_once
 from extrap.config import option
 from extrap.evaluation.attention_mass import far_mass
-from extrap.evaluation.results import Result, length_split, select
+from extrap.evaluation.results import Result, arms_of, length_split, select
 from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import PlaceBias
@@ -190,7 +190,7 @@ def mass_table(results: Sequence[Result]) -> Table:
       )
       for size in sizes
     ]
-    for arm in dict.fromkeys(row.arm for row in chosen)
+    for arm in arms_of(chosen)
   ]
   headers = ['arm', *(f'far mass at {size} digits' for size in sizes)]
   return Table(headers, rows, 'Greatest head; every seed, in order.')

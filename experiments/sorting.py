@@ -107,7 +107,7 @@ from extrap.evaluation.exact_match import exact_match
 from extrap.evaluation.grid import Cell, Match, Suite, check_table
 from extrap.evaluation.orders import Minimum, order_suites
 from extrap.evaluation.regions import IN, region_of, region_rows, square
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result, arms_of, select
 from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import FIRE, Ordered, Pointers, Position
@@ -354,7 +354,7 @@ def stress_table(results: Sequence[Result]) -> Table:
   lengths = sorted(map(int, inside))
   suites = [r.split for r in results if r.split.startswith('order:')]
   rows = []
-  for arm in dict.fromkeys(row.arm for row in results):
+  for arm in arms_of(results):
     for split in dict.fromkeys(suites):
       chosen = select(results, arm=arm, split=split)
       shown = [select(chosen, size=str(n)) for n in lengths]
@@ -370,7 +370,7 @@ def stress_table(results: Sequence[Result]) -> Table:
 def cost_table(results: Sequence[Result]) -> Table:
   """What each arm was given and took, a seed."""
   rows = []
-  for arm in dict.fromkeys(row.arm for row in results):
+  for arm in arms_of(results):
     first = select(results, arm=arm)[0]
     line = [arm, first.rung, f'{first.samples:,}', f'{first.flops:.1e}']
     rows.append([*line, f'{first.seconds:.0f}'])

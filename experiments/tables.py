@@ -24,7 +24,6 @@ from experiments.addition_report import (
   in_carry_suite,
   length_table,
   on_diagonal,
-  on_grid,
 )
 from experiments.erosion_tables import all_tables
 from experiments.nalu_single_tables import (
@@ -35,17 +34,17 @@ from experiments.nalu_single_tables import (
 )
 from experiments.nalu_tables import success_table, time_table
 from experiments.place_relative import mass_table
+from experiments.publishing import RESULTS, publish
 from experiments.sorting import cost_table, stress_table
 from extrap import cli
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
-  SO_FAR,
   Result,
+  arms_of,
   read_csv,
   select,
-  write_csv,
 )
 from extrap.reporting import plots
 from extrap.reporting.reach import reach_table
@@ -61,10 +60,7 @@ from extrap.reporting.tables import (
 )
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / 'experiments' / 'results'
 REGISTERS = ('status_registers', 'status_registers_wide')
-# Studies whose tables tell replicas by their seeds.
-BY_SEED = ('nalu', 'nalu_single', 'nalu_sweeps')
 
 
 def tables() -> dict[str, str]:
@@ -193,7 +189,7 @@ def _grid(results: list[Result]) -> str:
 def _operations(results: list[Result], comments: list[str]) -> str:
   """One row a task: every replica's margin, exact match at the longest."""
   rows = []
-  for task in dict.fromkeys(r.arm for r in results):
+  for task in arms_of(results):
     chosen = select(results, arm=task)
     found = select(chosen, metric='certified')
     scored = select(chosen, metric='exact_match')
@@ -277,70 +273,6 @@ def readme(text: str) -> str:
   for name, table in tables().items():
     text = update_block(text, name, table)
   return text
-
-
-def publish(run: Path, name: str = '', add: bool = False) -> None:
-  """Takes a run's numbers into experiments/results.
-
-  Raises:
-    UsageError: it is not done, or its study cannot be added to.
-  """
-  results, comments = read_csv(run / 'results.csv')
-  study = results[0].study
-  if any(comment.startswith(SO_FAR) for comment in comments):
-    raise UsageError(f'--run={run}: not all of it is done yet')
-  if add and study not in BY_SEED:
-    raise UsageError(
-      f'--add: tables of {study} tell replicas by their number in the run; '
-      f'seeds can be added to {", ".join(BY_SEED)}'
-    )
-  if study == 'addition':
-    publish_addition(run, results, comments)
-  else:
-    merge(RESULTS / f'{name or study}.csv', results, comments, add)
-
-
-def merge(
-  path: Path, results: list[Result], comments: list[str], add: bool = False
-) -> None:
-  """Puts arms into a results file, by rung; its other arms stay as they are.
-
-  Args:
-    path: the file.
-    results: rows of whole arms, or, to be added, of some seeds.
-    comments: where they come from.
-    add: whether the other seeds of their arms stay, too.
-  """
-
-  def replaced_by(row: Result) -> tuple[object, ...]:
-    arm = base_arm(row)
-    return (arm, row.split, row.seed) if add else (arm,)
-
-  notes, of_run = [], '; '.join(comments)  # What belongs together stays so.
-  if path.exists():
-    there, notes = read_csv(path)
-    new = set(map(replaced_by, results))
-    results = [row for row in there if replaced_by(row) not in new] + results
-  comments = notes + [of_run] * (of_run not in notes)
-  write_csv(path, sorted(results, key=lambda row: row.rung), comments)
-
-
-def base_arm(row: Result) -> str:
-  """The arm that was trained: 'abacus_st' of 'abacus_st, 16 shifts', too."""
-  return row.arm.partition(', ')[0]
-
-
-def publish_addition(
-  run: Path, results: list[Result], comments: list[str]
-) -> None:
-  """The addition study has files of their own for grid and certificate."""
-  in_grid = [on_grid(row) for row in results]
-  grid = [r for r, there in zip(results, in_grid, strict=True) if there]
-  rest = [r for r, there in zip(results, in_grid, strict=True) if not there]
-  write_csv(RESULTS / 'addition.csv', rest, comments)
-  write_csv(RESULTS / 'addition_grid.csv', grid, comments)
-  certified, comments = read_csv(run / 'certificate.csv')
-  write_csv(RESULTS / 'addition_certificate.csv', certified, comments)
 
 
 def draw() -> None:

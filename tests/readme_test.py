@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import tables
+from experiments import publishing, tables
 from experiments.__main__ import studies
 from extrap import cli
 from extrap.errors import UsageError
@@ -53,17 +53,19 @@ def one_row(arm, value, seed=0):
 def test_a_run_replaces_its_arms_and_what_was_derived_of_them(tmp_path):
   path = tmp_path / 'results.csv'
   first = (('a', 0.1), ('a, 8 shifts', 0.2), ('b', 0.3))
-  tables.merge(path, [one_row(*pair) for pair in first], [])
-  tables.merge(path, [one_row('a', 0.4)], [])
+  publishing.merge(path, [one_row(*pair) for pair in first], [])
+  publishing.merge(path, [one_row('a', 0.4)], [])
   kept, _ = read_csv(path)
   assert {(r.arm, r.value) for r in kept} == {('a', 0.4), ('b', 0.3)}
 
 
 def test_seeds_of_a_run_are_added_to_those_of_its_arms(tmp_path):
   path = tmp_path / 'results.csv'
-  tables.merge(path, [one_row('a', 0.1, 0), one_row('a', 0.2, 1)], ['first'])
+  publishing.merge(
+    path, [one_row('a', 0.1, 0), one_row('a', 0.2, 1)], ['first']
+  )
   new = [one_row('a', 0.3, 1), one_row('a', 0.4, 2)]
-  tables.merge(path, new, ['second'], add=True)
+  publishing.merge(path, new, ['second'], add=True)
   kept, comments = read_csv(path)
   assert {(r.seed, r.value) for r in kept} == {(0, 0.1), (1, 0.3), (2, 0.4)}
   assert comments == ['first', 'second']
@@ -76,7 +78,7 @@ def test_seeds_of_a_run_are_added_to_those_of_its_arms(tmp_path):
 def test_what_cannot_be_taken_is_refused(comments, add, message, tmp_path):
   write_csv(tmp_path / 'results.csv', [one_row('a', 0.1)], comments)
   with pytest.raises(UsageError, match=message):
-    tables.publish(tmp_path, 'x', add)
+    publishing.publish(tmp_path, 'x', add)
 
 
 def test_every_picture_exists():

@@ -26,7 +26,7 @@ they are uncertain by as much. More seeds side by side (5 to 40), wider vectors,
 Eigen's products or inputs with examples last change nothing or are slower. What
 did help: sums over examples in gradients run along them (NMU, six operations:
 155 to 238 thousand run-steps a second in one comparison), and targets have no
-gradient (250 to 280).
+gradient (250 to 280; neither has a CSV).
 
 The aim: one run a stream, 60 times as many; six operations, 250; eleven runs
 and more, 400. The first is met by the NMU and the NAU, the others are not.

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from extrap.evaluation.reach import THRESHOLDS, reach
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result, arms_of, select
 from extrap.reporting.tables import Table, format_percent
 
 
@@ -18,7 +18,7 @@ def reach_table(results: Sequence[Result], unit: str = 'digits') -> Table:
   trained = trained_length(results)
   rows = [
     _row(select(results, arm=arm, metric='exact_match'), trained)
-    for arm in dict.fromkeys(row.arm for row in results)
+    for arm in arms_of(results)
   ]
   headers = [
     *('arm', 'rung', f'exact match at {trained}', 'reach at 99 %'),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from extrap.evaluation.reach import LEARNED
 from extrap.evaluation.regions import learned_replicas
-from extrap.evaluation.results import Result, select, values
+from extrap.evaluation.results import Result, arms_of, select, values
 from extrap.evaluation.statistics import across_replicas
 from extrap.reporting.tables import Table, format_limits, format_percent
 
@@ -25,7 +25,7 @@ def region_table(
   ]
   splits = list(dict.fromkeys(row.split for row in chosen))
   rows = []
-  for arm in dict.fromkeys(row.arm for row in chosen):
+  for arm in arms_of(chosen):
     of_arm = select(chosen, arm=arm)
     seeds = len({row.replica for row in of_arm})
     line = [arm, f'{len(learned_replicas(of_arm, arm, metric))} of {seeds}']
