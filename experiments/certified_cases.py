@@ -85,6 +85,11 @@ CASES = {
   'sum_5_varied': _sum(
     8, Summation(operands=5, alike=0.5, alike_varies=True), **TWO_NETWORKS
   ),
+  'sum_5_lengths': _sum(
+    8,
+    Summation(operands=5, alike=0.5, alike_varies=True, alike_lengths=0.5),
+    **TWO_NETWORKS,
+  ),
   'running_sums': _sum(
     2,
     Summation(operands=4, trace=True, alike=0.5),

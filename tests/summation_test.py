@@ -136,6 +136,25 @@ def test_the_same_row_is_drawn_into_every_shape():
   for varies in (False, True):
     task = Summation(operands=4, alike=0.5, alike_varies=varies)
     check_same_row(task, [4], 4, 7)
+  check_same_row(Summation(operands=4, alike_lengths=0.5), [4], 4, 7)
+
+
+def test_numbers_may_be_as_long_as_the_one_before():
+  """One is as long as asked; the others repeat each other by that chance."""
+  size_B1 = jnp.full((600, 1), 8)
+  for chance in (0.0, 0.5, 1.0):
+    task = Summation(operands=4, fewest=4, alike_lengths=chance)
+    tokens_BT = task.sample(jax.random.key(1), size_B1, max_size=8).tokens
+    same = []
+    for tokens_T in np.asarray(tokens_BT):
+      numbers, sums = task.read(tokens_T)
+      assert sums == (sum(numbers),)
+      lengths = [len(str(number)) for number in numbers]
+      assert max(lengths) == 8
+      same.append(lengths[0] == lengths[1])
+    # Half of pairs hold the one that is given its length, 8 of 1 .. 8.
+    like = chance + (1 - chance) / 8
+    assert np.mean(same) == pytest.approx(0.5 * like + 0.5 / 8, abs=0.07)
 
 
 def test_the_chance_of_like_digits_may_vary_by_row():

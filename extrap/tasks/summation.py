@@ -53,6 +53,13 @@ class Summation(NumberTask):
     'draw that chance for each row, uniformly around --task.alike: rows of '
     'which nearly all digits are equal are common then',
   )
+  alike_lengths: float = option(
+    0.0,
+    'chance that a number is as long as the one before: rows of which most '
+    'numbers end at one place are rare otherwise',
+    minimum=0.0,
+    maximum=1.0,
+  )
 
   axes = ('digits',)
   separators: ClassVar[tuple[str, ...]] = ('+', '=', '>')
@@ -117,6 +124,12 @@ class Summation(NumberTask):
     size_BK = jax.random.randint(named(key, 'sizes'), shape, 1, digits + 1)
     full_B = jax.random.randint(named(key, 'full'), (rows,), 0, count_B)
     operand_K = jnp.arange(most)[None]
+    if self.alike_lengths:
+      chance, name = self.alike_lengths, named(key, 'alike lengths')
+      again_BK = jax.random.bernoulli(name, chance, shape)
+      # The last number up to each that is drawn anew gives its length.
+      source_BK = jax.lax.cummax(jnp.where(again_BK, 0, operand_K), axis=1)
+      size_BK = jnp.take_along_axis(size_BK, source_BK, axis=1)
     size_BK = jnp.where(operand_K == full_B[:, None], digits, size_BK)
     size_BK = jnp.where(operand_K < count_B[:, None], size_BK, 0)
     number_BKN = self.numbers(key, size_BK, max_size)
