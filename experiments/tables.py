@@ -33,6 +33,11 @@ from experiments.nalu_single_tables import (
   write_picture,
 )
 from experiments.nalu_tables import success_table, time_table
+from experiments.periodic_tables import (
+  all_forms_table,
+  form_table,
+  seeds_table,
+)
 from experiments.place_relative import mass_table
 from experiments.publishing import RESULTS, publish
 from experiments.sorting import cost_table, stress_table
@@ -80,11 +85,12 @@ def tables() -> dict[str, str]:
     'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
     'bases': _bases(*read_csv(RESULTS / 'bases.csv')),
     'ladder': _reach('ladder'),
-    'ladder_muon': _reach('ladder_muon'),
+    'ladder_adamw': _reach('ladder_adamw'),
     'ladder_20': _reach('ladder_20'),
     'abacus': _abacus(*read_csv(RESULTS / 'abacus.csv')),
     'abacus_sorting': _regions('abacus_sorting', 'first_match'),
     'abacus_bitwise_or': _regions('abacus_bitwise_or'),
+    'abacus_multiplication': _regions('abacus_multiplication'),
     'abacus_wide': _reach('abacus_wide'),
     'abacus_whole': _reach('abacus_whole'),
     'erosion': _erosion(*read_csv(RESULTS / 'erosion.csv')),
@@ -96,6 +102,8 @@ def tables() -> dict[str, str]:
     **{
       name: _registers(*read_csv(RESULTS / f'{name}.csv')) for name in REGISTERS
     },
+    'nalu': _units(*read_csv(RESULTS / 'nalu.csv')),
+    'periodic': _periodic(*read_csv(RESULTS / 'periodic.csv')),
     'nalu_decay': _units(*read_csv(RESULTS / 'nalu_decay.csv')),
     'nalu_single': _single_units(*read_csv(RESULTS / 'nalu_single.csv')),
     'decoding': _csv('decoding.csv'),
@@ -149,6 +157,12 @@ def _registers(results: list[Result], comments: list[str]) -> str:
 def _units(results: list[Result], comments: list[str]) -> str:
   """How many runs of arithmetic units are solved, and when."""
   return _shown([success_table(results), time_table(results)], comments)
+
+
+def _periodic(results: list[Result], comments: list[str]) -> str:
+  """Errors outside by form, the sine, and every seed of what continues it."""
+  shown = [all_forms_table(results), form_table(results, 'sine')]
+  return _shown([*shown, seeds_table(results, 'lines')], comments)
 
 
 def _single_units(results: list[Result], comments: list[str]) -> str:
