@@ -17,7 +17,7 @@ from extrap.evaluation.results import (
 )
 from extrap.evaluation.statistics import difference, verdict
 from extrap.kept import provenance
-from extrap.reporting import plots
+from extrap.reporting import heatmaps
 from extrap.reporting.reach import reach_table
 from extrap.reporting.regions import region_table
 from extrap.reporting.report import bullets, picture, write_report
@@ -36,7 +36,7 @@ def keep_cells(folder: Path, config: Config, cells: Sequence[Result]) -> None:
   if config.task != 'sorting':
     grid = [row for row in cells if max(parse_size(row.size)) <= setting.grid]
     title = f'{first.arm}: exact match'
-    plots.grid_heatmap(grid, setting.trained, folder / GRID, title)
+    heatmaps.grid_heatmap(grid, setting.trained, folder / GRID, title)
 
 
 def claims(results: Sequence[Result]) -> Table:

@@ -14,7 +14,7 @@ from extrap.evaluation.certificate import Certificate
 from extrap.evaluation.results import Result, select
 from extrap.kept import provenance
 from extrap.models.positions import POSITIONS
-from extrap.reporting import plots
+from extrap.reporting import heatmaps, plots
 from extrap.reporting.report import bullets, picture, write_report
 from extrap.reporting.tables import (
   Table,
@@ -170,7 +170,9 @@ def _test_sections(
     )
     sections.append(('The same budget at other rungs', body))
   if grid := list(filter(on_grid, results)):
-    heat = plots.grid_heatmap(grid, config.digits, folder / 'grid.png', title)
+    heat = heatmaps.grid_heatmap(
+      grid, config.digits, folder / 'grid.png', title
+    )
     shown = picture('exact match by length pair', heat, report)
     sections.append(('Grid of length pairs', shown))
   if carry := list(filter(in_carry_suite, results)):

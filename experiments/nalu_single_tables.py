@@ -14,7 +14,7 @@ import numpy as np
 
 from extrap.evaluation.results import Result, by_cell, select
 from extrap.evaluation.statistics import wilson
-from extrap.reporting.plots import share_heatmap
+from extrap.reporting.heatmaps import share_heatmap
 from extrap.reporting.tables import Table, format_limits
 
 LOOSE = ' at 1e-4'  # What metrics of the second convention end with.

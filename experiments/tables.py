@@ -13,6 +13,7 @@ published seed by seed.
 
 import csv
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -51,7 +52,7 @@ from extrap.evaluation.results import (
   read_csv,
   select,
 )
-from extrap.reporting import plots
+from extrap.reporting import heatmaps, plots
 from extrap.reporting.reach import reach_table
 from extrap.reporting.regions import region_table
 from extrap.reporting.report import bullets
@@ -68,12 +69,18 @@ ROOT = Path(__file__).parents[1]
 REGISTERS = ('status_registers', 'status_registers_wide')
 
 
+@functools.cache
+def _read(name: str) -> tuple[list[Result], list[str]]:
+  """A results file and its comments, for figures and tables alike."""
+  return read_csv(RESULTS / f'{name}.csv')
+
+
 def tables() -> dict[str, str]:
   """Every generated table, by the name of its block in the README."""
-  results, comments = read_csv(RESULTS / 'addition.csv')
-  grid, _ = read_csv(RESULTS / 'addition_grid.csv')
-  certified, _ = read_csv(RESULTS / 'addition_certificate.csv')
-  no_window, _ = read_csv(RESULTS / 'place_relative.csv')
+  results, comments = _read('addition')
+  grid, _ = _read('addition_grid')
+  certified, _ = _read('addition_certificate')
+  no_window, _ = _read('place_relative')
   config = Config()
   return {
     'made': bullets(comments),
@@ -82,30 +89,28 @@ def tables() -> dict[str, str]:
     'grid': _grid(grid),
     'carries': suite_table(list(filter(in_carry_suite, results))),
     'certificate': certificate_table(certified),
-    'operations': _operations(*read_csv(RESULTS / 'certified.csv')),
-    'bases': _bases(*read_csv(RESULTS / 'bases.csv')),
+    'operations': _operations(*_read('certified')),
+    'bases': _bases(*_read('bases')),
     'ladder': _reach('ladder'),
     'ladder_adamw': _reach('ladder_adamw'),
     'ladder_20': _reach('ladder_20'),
-    'abacus': _abacus(*read_csv(RESULTS / 'abacus.csv')),
+    'abacus': _abacus(*_read('abacus')),
     'abacus_sorting': _regions('abacus_sorting', 'first_match'),
     'abacus_bitwise_or': _regions('abacus_bitwise_or'),
     'abacus_multiplication': _regions('abacus_multiplication'),
     'abacus_wide': _reach('abacus_wide'),
     'abacus_whole': _reach('abacus_whole'),
-    'erosion': _erosion(*read_csv(RESULTS / 'erosion.csv')),
+    'erosion': _erosion(*_read('erosion')),
     'no_window': _reach('place_relative'),
     'multiplication': _reach('multiplication'),
     'parity': _reach('parity', unit='bits'),
-    'sorting': _sorting(*read_csv(RESULTS / 'sorting.csv')),
+    'sorting': _sorting(*_read('sorting')),
     'far_mass': mass_table(no_window).markdown(),
-    **{
-      name: _registers(*read_csv(RESULTS / f'{name}.csv')) for name in REGISTERS
-    },
-    'nalu': _units(*read_csv(RESULTS / 'nalu.csv')),
-    'periodic': _periodic(*read_csv(RESULTS / 'periodic.csv')),
-    'nalu_decay': _units(*read_csv(RESULTS / 'nalu_decay.csv')),
-    'nalu_single': _single_units(*read_csv(RESULTS / 'nalu_single.csv')),
+    **{name: _registers(*_read(name)) for name in REGISTERS},
+    'nalu': _units(*_read('nalu')),
+    'periodic': _periodic(*_read('periodic')),
+    'nalu_decay': _units(*_read('nalu_decay')),
+    'nalu_single': _single_units(*_read('nalu_single')),
     'decoding': _csv('decoding.csv'),
     'grid_time': _csv('grid.csv'),
     'units_time': _csv('units.csv'),
@@ -118,7 +123,7 @@ def tables() -> dict[str, str]:
 
 def _reach(name: str, unit: str = 'digits') -> str:
   """Reach of a study's arms on uniform problems; where it comes from below."""
-  results, comments = read_csv(RESULTS / f'{name}.csv')
+  results, comments = _read(name)
   scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
   return _shown([reach_table(scored, unit)], comments)
 
@@ -132,7 +137,7 @@ def _abacus(results: list[Result], comments: list[str]) -> str:
 
 def _regions(name: str, *more: str) -> str:
   """Regions of the grid of a task of the Abacus study, by metric."""
-  results, comments = read_csv(RESULTS / f'{name}.csv')
+  results, comments = _read(name)
   shown = [region_table(results, of) for of in ('exact_match', *more)]
   return _shown([*shown, claims(results)], comments)
 
@@ -292,18 +297,18 @@ def readme(text: str) -> str:
 def draw() -> None:
   """The README's figures."""
   digits = Config().digits
-  results, _ = read_csv(RESULTS / 'addition.csv')
-  grid, _ = read_csv(RESULTS / 'addition_grid.csv')
+  results, _ = _read('addition')
+  grid, _ = _read('addition_grid')
   plots.accuracy_vs_length(
     select(on_diagonal(results), checkpoint='last'),
     digits,
     RESULTS / 'addition.png',
     'Addition, trained on up to 10 digits',
   )
-  plots.grid_heatmap(
+  heatmaps.grid_heatmap(
     grid, digits, RESULTS / 'addition_grid.png', 'Exact match by length pair'
   )
-  results, _ = read_csv(RESULTS / 'status_registers_wide.csv')
+  results, _ = _read('status_registers_wide')
   compared = status_registers_tables.over_comparisons(results)
   plots.error_vs_size(
     [row for row in compared if row.arm.endswith(', 10 inputs')],
@@ -311,9 +316,9 @@ def draw() -> None:
     'Comparisons of two of 10 inputs, trained on 1..9, float64',
     'magnitude of the numbers',
   )
-  results, _ = read_csv(RESULTS / 'nalu_single.csv')
+  results, _ = _read('nalu_single')
   write_picture(results, RESULTS / 'nalu_single.png')
-  results, _ = read_csv(RESULTS / 'erosion.csv')
+  results, _ = _read('erosion')
   plots.accuracy_vs_step(
     select(results, checkpoint='then', size=str(2 * digits)),
     RESULTS / 'erosion.png',
@@ -325,7 +330,7 @@ def draw() -> None:
     ('multiplication', 'N x 2 products, up to 10 digits', digits, 'digits'),
     ('parity', 'Parity, trained on up to 40 bits', 40, 'bits'),
   ):
-    results, _ = read_csv(RESULTS / f'{name}.csv')
+    results, _ = _read(name)
     path = RESULTS / f'{name}.png'
     plots.accuracy_vs_length(results, trained, path, title, unit=unit)
 

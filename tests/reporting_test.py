@@ -17,6 +17,7 @@ from extrap.errors import ExtrapError
 from extrap.evaluation.results import Result
 from extrap.reporting import (
   environment,
+  heatmaps,
   plots,
   progress,
   report,
@@ -52,7 +53,7 @@ def test_modules_import_nothing_heavy():
     'import sys, extrap, extrap.evaluation, extrap.reporting\n'
     'before = set(sys.modules)\n'
     'from extrap.evaluation import results, statistics\n'
-    'from extrap.reporting import environment, plots, progress, report\n'
+    'from extrap.reporting import environment, heatmaps, plots, progress, report\n'
     'from extrap.reporting import tables, writers\n'
     "heavy = {'jax', 'matplotlib', 'tensorboardX', 'scipy', 'tqdm'}\n"
     'print(sorted(heavy & (set(sys.modules) - before)))\n'
@@ -478,7 +479,7 @@ def test_errors_are_drawn_on_logarithmic_axes_down_to_a_floor():
 
 
 def test_grid_puts_the_first_operand_on_x():
-  figure = plots.grid_figure(grid_results(), 10, 'Grid')
+  figure = heatmaps.grid_figure(grid_results(), 10, 'Grid')
   (image,) = figure.axes[0].images
   percent = image.get_array()
   assert percent.shape == (3, 4)
@@ -490,7 +491,7 @@ def test_grid_puts_the_first_operand_on_x():
 def test_grid_outlines_and_labels_the_training_square():
   from matplotlib.patches import Rectangle
 
-  axes = plots.grid_figure(grid_results(), 10, 'Grid').axes[0]
+  axes = heatmaps.grid_figure(grid_results(), 10, 'Grid').axes[0]
   (square,) = (p for p in axes.patches if isinstance(p, Rectangle))
   assert square.get_bbox().bounds == (-0.5, -0.5, 2, 2)
   assert [text.get_text() for text in axes.texts] == [
@@ -499,7 +500,7 @@ def test_grid_outlines_and_labels_the_training_square():
 
 
 def test_perfect_grid_keeps_the_whole_scale_and_counts_its_sums():
-  figure = plots.grid_figure(grid_results(value=1.0), 10, 'Grid')
+  figure = heatmaps.grid_figure(grid_results(value=1.0), 10, 'Grid')
   (image,) = figure.axes[0].images
   assert image.get_clim() == (0, 100)
   assert (image.get_array() == 100).all()
@@ -512,13 +513,13 @@ def test_perfect_grid_keeps_the_whole_scale_and_counts_its_sums():
 def test_grid_refuses_two_arms():
   results = [row(size='1x1'), row(arm='window', size='1x1')]
   with pytest.raises(ExtrapError, match='one arm'):
-    plots.grid_figure(results, 10, 'Grid')
+    heatmaps.grid_figure(results, 10, 'Grid')
 
 
 def test_shares_have_named_rows_and_columns():
   share_YX = np.array([[1.0, 0.5, np.nan]])
   names = ['nmu mul'], ['1..2', '-2..2', '0..1']
-  figure = plots.share_figure(share_YX, names, 'Solved', 'of 25 seeds')
+  figure = heatmaps.share_figure(share_YX, names, 'Solved', 'of 25 seeds')
   axes = figure.axes[0]
   (image,) = axes.images
   assert image.get_clim() == (0, 100)
@@ -527,7 +528,7 @@ def test_shares_have_named_rows_and_columns():
   assert [t.get_text() for t in axes.get_xticklabels()] == names[1]
   assert [t.get_text() for t in axes.get_yticklabels()] == names[0]
   with pytest.raises(ExtrapError, match='no shares'):
-    plots.share_figure(share_YX[:0], names, 'Solved', 'seeds')
+    heatmaps.share_figure(share_YX[:0], names, 'Solved', 'seeds')
 
 
 def test_training_curves_show_replicas_as_a_band():
@@ -551,7 +552,7 @@ def test_nothing_to_draw_is_an_error():
   with pytest.raises(ExtrapError, match='equal length'):
     plots.accuracy_figure([row(size='1x2')], 20, 'Addition')
   with pytest.raises(ExtrapError, match='20x35'):
-    plots.grid_figure([row()], 20, 'Grid')
+    heatmaps.grid_figure([row()], 20, 'Grid')
 
 
 def test_plots_are_written_without_pyplot(tmp_path):
@@ -562,7 +563,7 @@ def test_plots_are_written_without_pyplot(tmp_path):
     plots.accuracy_vs_length(
       lengths_results(), 20, tmp_path / 'plots' / 'a.png', 'Addition'
     ),
-    plots.grid_heatmap(grid_results(), 10, tmp_path / 'g.png', 'Grid'),
+    heatmaps.grid_heatmap(grid_results(), 10, tmp_path / 'g.png', 'Grid'),
     plots.training_curves(records, tmp_path / 't.png', 'Loss'),
   ]
   for path, inches in zip(paths, (7.2, 6.4, 7.2), strict=True):

@@ -16,6 +16,8 @@ from extrap.errors import ExtrapError
 LENGTH_SPLITS = ('in_distribution', 'out_of_distribution', 'beyond')
 SO_FAR = 'so far: '  # Begins the comment of a table that is not whole yet.
 
+Columns = str | int | Sequence[str | int]  # What is selected of a column.
+
 
 def length_split(size: int, trained: int) -> str:
   """The split of a size, by the largest that was trained on."""
@@ -261,9 +263,7 @@ def parse_size(size: str) -> tuple[int, ...]:
   return tuple(int(part) for part in size.split('x'))
 
 
-def select(
-  results: Iterable[Result], **columns: str | int | Sequence[str | int]
-) -> list[Result]:
+def select(results: Iterable[Result], **columns: Columns) -> list[Result]:
   """Keeps the rows whose columns have a given value, or one of several.
 
   Args:
@@ -296,7 +296,7 @@ def by_cell(
 
 
 def exact_match_cells(
-  results: Iterable[Result], **columns: str | int | Sequence[str | int]
+  results: Iterable[Result], **columns: Columns
 ) -> dict[tuple[str, str], list[Result]]:
   """Groups what a table or a plot of exact match shows by (arm, size).
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from extrap.reporting.plots import COLOURS, NOTE_COLOUR, TRAINED_COLOUR, save
+from extrap.reporting.canvas import COLOURS, NOTE_COLOUR, TRAINED_COLOUR, save
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
