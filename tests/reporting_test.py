@@ -53,8 +53,8 @@ def test_modules_import_nothing_heavy():
     'import sys, extrap, extrap.evaluation, extrap.reporting\n'
     'before = set(sys.modules)\n'
     'from extrap.evaluation import results, statistics\n'
-    'from extrap.reporting import environment, heatmaps, plots, progress, report\n'
-    'from extrap.reporting import tables, writers\n'
+    'from extrap.reporting import environment, heatmaps, plots, progress\n'
+    'from extrap.reporting import report, tables, writers\n'
     "heavy = {'jax', 'matplotlib', 'tensorboardX', 'scipy', 'tqdm'}\n"
     'print(sorted(heavy & (set(sys.modules) - before)))\n'
   )
