@@ -216,8 +216,8 @@ class Config(StudyConfig):
     task, most = self.task(arm), case_of(arm).most
     if not isinstance(task, Summation):
       return task
-    task = dataclasses.replace(task, alike=0.0)
-    return dataclasses.replace(task, operands=most) if most else task
+    uniform = {'alike': 0.0, 'alike_varies': False, 'alike_lengths': 0.0}
+    return dataclasses.replace(task, operands=most or task.operands, **uniform)
 
   def trained(self, arm: str) -> int:
     """The longest training length of an arm."""

@@ -107,7 +107,7 @@ CASES = {
     window={'behind': -1, 'ahead': 2, 'own_step': True},
   ),
 }
-ON_REQUEST = ('product_trace',)
+ON_REQUEST = ('product_trace', 'sum_5_varied', 'sum_5_lengths')
 
 
 def case_of(arm: str) -> Case:

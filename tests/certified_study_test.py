@@ -18,6 +18,7 @@ from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv, select
 from extrap.models import TransformerConfig
 from extrap.models.positions import PlaceBias, PlaceWindow
+from extrap.tasks.summation import Summation
 
 SMALL = (
   '--tasks=parity',
@@ -118,6 +119,15 @@ def test_a_base_is_given_to_all_but_parity():
     *('parity', 'subtraction', 'subtraction@2', 'subtraction@16'),
   )
   assert [config.task(arm).base for arm in config.arms] == [2, 10, 2, 16]
+
+
+def test_sums_are_tested_on_uniform_numbers():
+  for arm in CASES:
+    task = Config().tested(arm)
+    if isinstance(task, Summation):
+      assert task == Summation(
+        fewest=task.fewest, operands=task.operands, trace=task.trace
+      )
 
 
 def test_sums_train_longer_and_traces_see_their_step():

@@ -152,6 +152,8 @@ def test_numbers_may_be_as_long_as_the_one_before():
       lengths = [len(str(number)) for number in numbers]
       assert max(lengths) == 8
       same.append(lengths[0] == lengths[1])
+      # All but the one that is given its length are alike.
+      assert chance < 1 or len(set(sorted(lengths)[:-1])) == 1
     # Half of pairs hold the one that is given its length, 8 of 1 .. 8.
     like = chance + (1 - chance) / 8
     assert np.mean(same) == pytest.approx(0.5 * like + 0.5 / 8, abs=0.07)

@@ -55,8 +55,9 @@ class Summation(NumberTask):
   )
   alike_lengths: float = option(
     0.0,
-    'chance that a number is as long as the one before: rows of which most '
-    'numbers end at one place are rare otherwise',
+    'chance that a number is as long as the one before was drawn, before one '
+    'of them is given the full length: rows of which most numbers end at one '
+    'place are rare otherwise',
     minimum=0.0,
     maximum=1.0,
   )
@@ -125,8 +126,9 @@ class Summation(NumberTask):
     full_B = jax.random.randint(named(key, 'full'), (rows,), 0, count_B)
     operand_K = jnp.arange(most)[None]
     if self.alike_lengths:
-      chance, name = self.alike_lengths, named(key, 'alike lengths')
-      again_BK = jax.random.bernoulli(name, chance, shape)
+      again_BK = jax.random.bernoulli(
+        named(key, 'alike lengths'), self.alike_lengths, shape
+      )
       # The last number up to each that is drawn anew gives its length.
       source_BK = jax.lax.cummax(jnp.where(again_BK, 0, operand_K), axis=1)
       size_BK = jnp.take_along_axis(size_BK, source_BK, axis=1)
