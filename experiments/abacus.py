@@ -143,7 +143,7 @@ from extrap.arms import Arm, check_scratch, run_arms, shifts_option, train_tuned
 from extrap.config import option, preset
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
-from extrap.evaluation.grid import Match, Suite, check_table
+from extrap.evaluation.grid import Match, Suite
 from extrap.evaluation.regions import cell_rows, region_of, region_rows, square
 from extrap.evaluation.results import Result
 from extrap.kept import Kept
@@ -155,9 +155,17 @@ from extrap.models.positions import (
   Learned,
   Position,
 )
-from extrap.scoring import count_right, lengths_up_to, score_reaches
+from extrap.models.positions.stretched import Stretched
+from extrap.scoring import (
+  check_testable,
+  count_right,
+  lengths_up_to,
+  score_reaches,
+)
 from extrap.sequence import SequenceProblem
 from extrap.study import StudyConfig
+from extrap.tasks.addition import Addition
+from extrap.tasks.numbers import NumberTask
 from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops, count_update_flops
@@ -168,6 +176,9 @@ CLAIM = 'Abacus embeddings and looped transformers, with error bars'
 TIME = '20 to 45 minutes an arm on two CPU cores'
 
 POSITION_NAMES = {'nope': 'none'}
+# Before the name of an encoding: positions that training spreads at random, as
+# far as places are shifted; digits of sums with index hints.
+RANDOMISED, HINTS = 'randomised_', 'hints_'
 RUNGS = {
   'nope': 'L1 none',
   'fire': 'L2 FIRE',
@@ -191,7 +202,8 @@ class Config(StudyConfig):
   arms: tuple[str, ...] = option(
     (),
     f'arms to train, <encoding>_<form> with the forms {", ".join(FORMS)}; nope '
-    "is no encoding (default: the task's)",
+    'is no encoding, randomised_fire_st spreads positions at random in '
+    "training, hints_nope_st has index hints (default: the task's)",
     identity=False,
   )
   rates: tuple[float, ...] = option(
@@ -282,8 +294,7 @@ def check(config: Config) -> Config:
     if config.shift is not None:
       check_shift(config, name)
     problem = make_problem(config, name)
-    position = problem.model.config.position
-    check_table(position, setting.task, setting.largest)
+    check_testable(name, problem, setting.largest)
     flops = training_flops(config, problem)
     if flops > setting.budget:
       raise UsageError(
@@ -319,20 +330,40 @@ def problem(config: Config) -> SequenceProblem:
   return make_problem(config, config.setting.arms[0])
 
 
+def task_of(name: str, setting: Setting) -> NumberTask:
+  """What an arm learns: where it has hints, as many as the longest test has."""
+  task = setting.task
+  if not name.startswith(HINTS):
+    return task
+  if not isinstance(task, Addition):
+    raise UsageError(f'--arms={name}: sums alone have index hints')
+  return dataclasses.replace(task, hints=task.longest(setting.largest))
+
+
 def position_of(name: str, setting: Setting) -> Position:
   """An arm's encoding; tables of places have the setting's shifts."""
-  name = POSITION_NAMES.get(name, name)
-  if name not in POSITIONS.names():
+  token_length = task_of(name, setting).token_length
+  encoding = name.removeprefix(HINTS)
+  plain = encoding.removeprefix(RANDOMISED)
+  plain = POSITION_NAMES.get(plain, plain)
+  if plain not in POSITIONS.names():
     raise UsageError(
-      f'--arms: no encoding {name!r}; nope or one of '
+      f'--arms: no encoding {plain!r}; nope or one of '
       f'{", ".join(POSITIONS.names())}'
     )
-  kind = POSITIONS.get(name)
+  kind, options = POSITIONS.get(plain), {}
   if issubclass(kind, Abacus | Coupling):
-    return kind(shift=setting.shift, max_size=setting.table)
+    options = dict(shift=setting.shift, max_size=setting.table)
   if issubclass(kind, Learned):
-    return kind(max_size=setting.task.token_length(setting.largest))
-  return kind()
+    options = dict(max_size=token_length(setting.largest))
+  if not encoding.startswith(RANDOMISED):
+    return kind(**options)
+  if not issubclass(kind, Stretched):
+    raise UsageError(f'--arms: {name} has no positions to spread')
+  stretch = token_length(setting.trained + setting.shift)
+  if issubclass(kind, Learned):
+    options['max_size'] = max(stretch, options['max_size'])
+  return kind(stretch=stretch, **options)
 
 
 def make_problem(config: Config, name: str) -> SequenceProblem:
@@ -345,9 +376,10 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
   model = dataclasses.replace(
     config.model, position=position_of(encoding, setting), **layers
   )
+  task = task_of(name, setting)
   return SequenceProblem(
-    task=setting.task,
-    model=Transformer(model, setting.task.vocab_size),
+    task=task,
+    model=Transformer(model, task.vocab_size),
     max_size=setting.trained,
     batch_size=config.batch_size,
     validation_size=setting.trained,
@@ -356,13 +388,23 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
   )
 
 
+def rung_of(name: str) -> str:
+  """The structure rung of an arm."""
+  encoding = name.removeprefix(HINTS)
+  plain = encoding.removeprefix(RANDOMISED)
+  rung = RUNGS.get(plain.split('_')[0], 'L1 to L2')
+  if plain != encoding:
+    rung = f'{rung}, randomised'
+  return f'{rung}, index hints' if encoding != name else rung
+
+
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Every cell, region and reach of every replica of an arm."""
-  setting, encoding = config.setting, name.split('_')[0]
+  setting = config.setting
   arm = train_tuned(
     STUDY,
     name,
-    RUNGS.get(encoding, 'L1 to L2'),
+    rung_of(name),
     make_problem(config, name),
     config,
     kept,

@@ -15,7 +15,7 @@ from extrap.evaluation.results import (
   values,
   write_csv,
 )
-from extrap.evaluation.statistics import difference, verdict
+from extrap.evaluation.statistics import Interval, difference, verdict
 from extrap.kept import provenance
 from extrap.reporting import heatmaps
 from extrap.reporting.reach import reach_table
@@ -56,30 +56,40 @@ def claims(results: Sequence[Result]) -> Table:
       rows.append([f'{better} above {worse}', *found])
   headers = ['claim, out of distribution', 'seeds', 'difference', '95 %']
   return Table(
-    [*headers, 'verdict', 'of all seeds'],
+    [*headers, 'verdict', 'all seeds: difference'],
     rows,
     'Of the seeds that have learned what is in distribution. Difference of '
-    'means in points, with its Welch interval.',
+    'means in points, with its Welch interval, not corrected for how many '
+    'claims there are; of all seeds, learned or not, no verdict follows.',
   )
 
 
 def ordering(results: Sequence[Result], better: str, worse: str) -> list[str]:
-  """How many seeds have learned, their difference, its limits, verdicts."""
+  """How many seeds have learned, their difference, its limits, the verdict.
+
+  Last, the difference of all seeds with its limits.
+  """
   beyond = select(results, split=f'region:{OUT}', metric='exact_match')
   learned = [learned_replicas(results, arm) for arm in (better, worse)]
   seeds = ' and '.join(str(len(replicas)) for replicas in learned)
   one, other = (select(beyond, arm=arm) for arm in (better, worse))
   everyone = ''
   if min(len(one), len(other)) > 1:
-    everyone = verdict(difference(values(one), values(other)))
+    mean, limits = in_points(difference(values(one), values(other)))
+    everyone = f'{mean} ({limits})'
   if min(map(len, learned)) < 2:
     return [seeds, '', '', 'not learned', everyone]
   gap = difference(
     values(select(one, replica=learned[0])),
     values(select(other, replica=learned[1])),
   )
-  limits = f'{100 * gap.low:+.1f}..{100 * gap.high:+.1f}'
-  return [seeds, f'{100 * gap.mean:+.1f}', limits, verdict(gap), everyone]
+  return [seeds, *in_points(gap), verdict(gap), everyone]
+
+
+def in_points(gap: Interval) -> tuple[str, str]:
+  """A difference of shares and its limits, in points."""
+  mean = f'{100 * gap.mean:+.1f}'
+  return mean, f'{100 * gap.low:+.1f}..{100 * gap.high:+.1f}'
 
 
 def write_report_of(

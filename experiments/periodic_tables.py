@@ -45,27 +45,35 @@ def form_table(results: Sequence[Result], form: str) -> Table:
   for arm in arms_of(results):
     inside = errors(results, arm, form, '1')
     there = errors(results, arm, form, outside(results))
-    solved = sum(error <= SOLVED for error in there)
-    limits = format_limits(*wilson(solved, len(there)), decimals=0)
     of_arm = select(results, arm=arm, split=form)[0]
     rows.append(
       [
         *(arm, of_arm.rung, f'{json.loads(of_arm.hparams)["parameters"]:,}'),
         *(_median(inside), _median(there), f'{min(there):.1e}'),
         f'{max(there):.1e}',
-        NOT_LEARNED
-        if not has_learned(inside)
-        else f'{solved} of {len(there)} ({limits} %)',
+        _continued(inside, there),
       ]
     )
   headers = ['arm', 'assumes', 'parameters', 'inside', 'outside']
   headers += ['least', 'greatest', f'outside <= {SOLVED:g}']
   caption = (
     'Mean squared error, median over seeds (95 %, order statistics); seeds '
-    f"that are continued, with Wilson's interval; {NOT_LEARNED}: median error "
-    f'inside above {LEARNED:g}. Predicting zero has about 0.5.'
+    'that are continued, of those that have learned, an error inside of at most '
+    f"{LEARNED:g}, with Wilson's interval. Predicting zero has about 0.5."
   )
   return Table(headers, rows, caption)
+
+
+def _continued(inside: Sequence[float], there: Sequence[float]) -> str:
+  """How many of the seeds that have learned a form continue it."""
+  learned = [
+    far for near, far in zip(inside, there, strict=True) if near <= LEARNED
+  ]
+  if not learned:
+    return NOT_LEARNED
+  solved = sum(error <= SOLVED for error in learned)
+  limits = format_limits(*wilson(solved, len(learned)), decimals=0)
+  return f'{solved} of {len(learned)} ({limits} %)'
 
 
 def all_forms_table(results: Sequence[Result]) -> Table:
@@ -78,7 +86,7 @@ def all_forms_table(results: Sequence[Result]) -> Table:
       learned = has_learned(errors(results, arm, form, '1'))
       line.append(f'{median_interval(there).median:.1e}' + '*' * (not learned))
     rows.append(line)
-  caption = f'Median error outside; *: {NOT_LEARNED} inside.'
+  caption = f'Median error outside; *: in the median {NOT_LEARNED} inside.'
   return Table(['arm', *forms], rows, caption)
 
 

@@ -108,7 +108,7 @@ from extrap.arms import (
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match
-from extrap.evaluation.grid import Cell, Match, Suite, check_table
+from extrap.evaluation.grid import Cell, Match, Suite
 from extrap.evaluation.orders import Minimum, order_suites
 from extrap.evaluation.regions import IN, region_of, region_rows, square
 from extrap.evaluation.results import Result, arms_of, select
@@ -118,7 +118,7 @@ from extrap.models.positions import FIRE, Ordered, Pointers, Position
 from extrap.reporting.regions import region_table
 from extrap.reporting.report import bullets, write_tables
 from extrap.reporting.tables import Table, format_percent
-from extrap.scoring import count_right
+from extrap.scoring import check_testable, count_right
 from extrap.sequence import SequenceProblem
 from extrap.study import StudyConfig
 from extrap.tasks.bubble_sort import SLOTS, BubbleSort
@@ -128,7 +128,6 @@ from extrap.training.config import TrainConfig
 STUDY = 'sorting'
 CLAIM = 'sorting 5 x 5 to 15 x 15: without ids, and with a trace'
 TIME = 'about 35 minutes on two CPU cores (estimated)'
-LARGEST_ROW = 1 << 30  # Bytes that attention to a single row may take.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,23 +225,8 @@ def check(config: Config) -> None:
       f'--tags={config.tags}'
     )
   for name in config.arms:
-    check_fits(config, name)
-
-
-def check_fits(config: Config, name: str) -> None:
-  """Refuses a grid that an arm's table or the memory does not hold."""
-  problem = make_problem(config, name)
-  model = problem.model.config
-  check_table(model.position, problem.task, config.grid)
-  tokens = problem.task.token_length(config.grid)
-  pairs = tokens * model.heads * tokens
-  if model.attention == 'gathered':  # Keys and values of each neighbour.
-    pairs = tokens * len(SLOTS) * model.width * 2
-  if 4 * pairs > LARGEST_ROW:
-    raise UsageError(
-      f'--grid={config.grid}: {name} would attend over {tokens:,} tokens, '
-      f'{4 * pairs / 2**30:.1f} GiB for a single row: lower the grid'
-    )
+    problem = make_problem(config, name)
+    check_testable(name, problem, config.grid, len(SLOTS))
 
 
 def problem(config: Config) -> SequenceProblem:

@@ -8,13 +8,22 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from extrap.arms import Arm, largest_id, shift_averaged, tested_shift
+from extrap.errors import UsageError
 from extrap.evaluation import certificate
 from extrap.evaluation.certificate import Certificate
 from extrap.evaluation.contexts import Contexts, Enumeration
-from extrap.evaluation.grid import Cell, Suite, evaluate, in_table
+from extrap.evaluation.grid import (
+  Cell,
+  Suite,
+  check_table,
+  evaluate,
+  in_table,
+)
 from extrap.evaluation.reach import is_over
 from extrap.evaluation.results import Result, length_split
 from extrap.evaluation.stress import Kind, stress_suites
@@ -22,12 +31,47 @@ from extrap.kept import Kept
 from extrap.models import ShiftAverage
 from extrap.models.transformer import Params, Transformer
 from extrap.reporting.progress import Progress
+from extrap.sequence import SequenceProblem
 from extrap.tasks.task import Task
 from extrap.training import distributed
 
 # Lengths are tested at these or their own: a thousand long problems take longer
 # to pad than a program to compile.
 BUCKETS = (50, 100)
+
+LARGEST_ROW = 1 << 30  # Bytes that attention to a single row may take.
+
+
+def check_testable(
+  name: str, problem: SequenceProblem, size: int, neighbours: int = 0
+) -> None:
+  """Refuses a size that an arm's table, its task or the memory does not hold.
+
+  Args:
+    name: of the arm.
+    problem: the arm.
+    size: the largest that is to be tested.
+    neighbours: how many keys a token sees where attention gathers them.
+
+  Raises:
+    UsageError: saying which.
+  """
+  model, task = problem.model.config, problem.task
+  check_table(model.position, task, size)
+  size_BS = jnp.full((1, len(task.axes)), size)
+  jax.eval_shape(
+    functools.partial(task.sample, size_BS=size_BS, max_size=size),
+    jax.random.key(0),
+  )
+  tokens = task.token_length(size)
+  pairs = tokens * model.heads * tokens
+  if model.attention == 'gathered':  # Keys and values of each neighbour.
+    pairs = tokens * neighbours * model.width * 2
+  if 4 * pairs > LARGEST_ROW:
+    raise UsageError(
+      f'--grid={size}: {name} would attend over {tokens:,} tokens, '
+      f'{4 * pairs / 2**30:.1f} GiB for a single row: lower the grid'
+    )
 
 
 def count_right(
