@@ -22,10 +22,10 @@ last checkpoint. Reach is the largest tested length up to which every tested one
 is at least 99 % (90, 50 %) right; a seed below that at N itself is "not
 learned". Tests stop beyond the length where all seeds are below 50 %.
 
-Measured (seeds 0..4, N = 10; Muon, rates of 2.5e-3, 5e-3 and 1e-2; 500,032
-sums and 9.2e12 to 9.8e12 FLOPs a seed, Muon's own products included, 1,000 sums
-a length and seed; one H100 for up to thirteen runs at a time, plain and
-reversed digits, randomised FIRE and place-relative on a CPU core;
+Measured (seeds 0..4, N = 10; Muon, rates of 2.5e-3, 5e-3 and 1e-2; 500,032 sums
+and 9.2e12 to 9.8e12 FLOPs a seed, Muon's own products included, 1,000 sums a
+length and seed; one H100 for up to thirteen runs at a time, plain and reversed
+digits, randomised FIRE (begun on an H200) and place-relative on a CPU core;
 `results/ladder.csv`). Plain digits, reversed digits and randomised FIRE: not
 learned, 0 % at 10 digits. Abacus and coupling: all seeds learn; at one shift
 they reach 10 to 12 digits at 99 %, averaged over 32 shifts 12 to 25 and 10 to
@@ -51,8 +51,8 @@ tested.
 Where it differs. Abacus and coupling reach 6 and 6.7 times in their papers, at
 about a million and ten thousand times the compute: what is short here is the
 budget, not shown to be the encoding. With AdamW all rungs chose the largest
-learning rate of the three, and with Muon all but Abacus did: a larger one might
-help those that did not learn.
+learning rate of the three, and with Muon all but Abacus and reversed digits
+did: a larger one might help those that did not learn.
 
 Commands (two CPU cores of an AMD EPYC; a rung takes up to an hour):
   python -m experiments.ladder --rungs=abacus     one rung

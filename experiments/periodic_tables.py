@@ -58,8 +58,8 @@ def form_table(results: Sequence[Result], form: str) -> Table:
   headers += ['least', 'greatest', f'outside <= {SOLVED:g}']
   caption = (
     'Mean squared error, median over seeds (95 %, order statistics); seeds '
-    'that are continued, of those that have learned, an error inside of at most '
-    f"{LEARNED:g}, with Wilson's interval. Predicting zero has about 0.5."
+    'that are continued, of those that have learned (an error inside of at '
+    f"most {LEARNED:g}), with Wilson's interval. Predicting zero has about 0.5."
   )
   return Table(headers, rows, caption)
 

@@ -74,10 +74,10 @@ and first digits.
   `fire`, the same FLOPs and lists (`--arms=fire --steps=12000 --eval=full`, one
 H100 shared): 99.6, 97.8, 99.0 and 99.8 % in distribution, so that three seeds
 of four are learned; 17.8, 20.2, 18.2 and 17.1 % of the cells beyond, 13 to 16
-without single numbers, 62 to 73 % of longer ones. Comparing heads are not what
-it takes: plain ones learn in more seeds, and go as far. Four such layers, at
-2e13 FLOPs, have 20 to 21 % beyond (`experiments/abacus.py --task=sorting`). The
-trace has not been trained with Muon.
+without single numbers, 62 to 73 % of longer ones: that comparing heads help is
+not resolved. Four such layers, at 2e13 FLOPs, have 20 to 21 % beyond
+(`experiments/abacus.py --task=sorting`). The trace has not been trained with
+Muon.
 
 Where it differs. The paper's models are given no trace, and their answer is the
 tags alone; ours writes up to 1,815 tokens, and the trace arm says nothing on
@@ -127,7 +127,7 @@ from extrap.training.config import TrainConfig
 
 STUDY = 'sorting'
 CLAIM = 'sorting 5 x 5 to 15 x 15: without ids, and with a trace'
-TIME = 'about 35 minutes on two CPU cores (estimated)'
+TIME = 'about an hour an arm without a trace on a CPU core'
 
 
 @dataclasses.dataclass(frozen=True)
