@@ -213,7 +213,7 @@ class ArithmeticProblem:
     errors = {}
     for name, arm in self.arms.items():
       target_OB = jnp.stack([OPERATIONS[op](*sums_KB) for op in arm.operations])
-      y_OB = _outputs(arm.model, weights[name], x_BI, products[name], key)
+      y_OB = outputs_of(arm.model, weights[name], x_BI, products[name], key)
       errors[name] = jnp.mean((y_OB - target_OB) ** 2, axis=1)
     return errors
 
@@ -268,7 +268,7 @@ class ArithmeticProblem:
     return scaled(share_BI.astype(np.float32), interval)
 
 
-def _outputs(
+def outputs_of(
   model: Model,
   weights: Weights,
   x_BI: jax.Array,

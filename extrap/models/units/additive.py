@@ -95,17 +95,23 @@ class NACAdd(Unit):
     return (nac_weight(**weights),)
 
 
-@UNITS.register('nau')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NAU(Bounded):
-  """Neural addition unit (Madsen and Johansen 2020, arXiv 2001.05016)."""
+class Signed(Bounded):
+  """Base of units whose weights are -1, 0 or 1, with the NAU's initial ones."""
 
-  operations: ClassVar[frozenset[str]] = frozenset(('add', 'sub'))
   bounds: ClassVar[Bounds] = Bounds(-1.0, 1.0)
 
   def initial(self, inputs: int, outputs: int) -> Bounds:
     r = nau_range(inputs, outputs)
     return Bounds(-r, r)
+
+
+@UNITS.register('nau')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NAU(Signed):
+  """Neural addition unit (Madsen and Johansen 2020, arXiv 2001.05016)."""
+
+  operations: ClassVar[frozenset[str]] = frozenset(('add', 'sub'))
 
   def products(self, weights: Weights) -> dict[str, jax.Array]:
     return {'x': clamp(weights['weight'], -1.0, 1.0)}

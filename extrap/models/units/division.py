@@ -10,7 +10,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from extrap.models.units.additive import NAU
+from extrap.models.units.additive import Signed
 from extrap.models.units.base import UNITS
 from extrap.models.units.multiplicative import EPSILON, NMU, nmu
 from extrap.models.units.power import EPSILON as RECIPROCAL_EPSILON
@@ -42,7 +42,7 @@ def nmru(x_BI: jax.Array, weight_JO: jax.Array) -> jax.Array:
 
 @UNITS.register('nru')
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NRU(NAU):
+class NRU(Signed):
   """Neural reciprocal unit (Mistry, Farrahi and Hare 2021, arXiv 2110.05177).
 
   Weights, bounds and regulariser are an NAU's.
