@@ -14,6 +14,7 @@ import numpy as np
 
 from extrap.evaluation.results import Result, by_cell, select
 from extrap.evaluation.statistics import wilson
+from extrap.models.units import OPERATIONS
 from extrap.reporting.heatmaps import share_heatmap
 from extrap.reporting.tables import Table, format_limits
 
@@ -44,6 +45,18 @@ def as_elsewhere(results: Sequence[Result]) -> list[Result]:
     row
     for row in results
     if (row.arm, row.split.partition(':')[0]) in PUBLISHED
+  ]
+
+
+def represented(results: Sequence[Result]) -> list[Result]:
+  """Rows of operations that their unit represents."""
+  there = {
+    cell
+    for cell, intervals in cells(results).items()
+    if None not in map(solved, intervals.values())
+  }
+  return [
+    row for row in results if (row.arm, row.split.partition(':')[0]) in there
   ]
 
 
@@ -125,14 +138,23 @@ def _published(cell: Cell, interval: str, rows: Sequence[Result]) -> str:
 
 
 def write_picture(results: Sequence[Result], path: Path) -> Path:
-  """Share of seeds by unit and operation, and by range, at epsilon 1e-5."""
-  table = cells(results)
+  """Share of seeds by operation and unit, and by range, at epsilon 1e-5.
+
+  Without what units cannot represent, if there is anything else.
+  """
+  table = cells(represented(results) or results)
+  table = {cell: table[cell] for cell in sorted(table, key=_by_operation)}
   ranges = list(dict.fromkeys(name for of in table.values() for name in of))
   share_YX = np.full((len(table), len(ranges)), np.nan)
   for y, intervals in enumerate(table.values()):
     for name, rows in intervals.items():
       if count := solved(rows):
         share_YX[y, ranges.index(name)] = count[0] / count[1]
-  names = [' '.join(cell) for cell in table], ranges
-  note = 'share of seeds at epsilon 1e-5; hatched: cannot represent'
+  names = [f'{operation} {unit}' for unit, operation in table], ranges
+  note = 'share of seeds at epsilon 1e-5, by range of training'
   return share_heatmap(share_YX, names, path, 'Solved', note)
+
+
+def _by_operation(cell: Cell) -> tuple[int, str]:
+  unit, operation = cell
+  return OPERATIONS.index(operation), unit

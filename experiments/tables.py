@@ -31,6 +31,7 @@ from experiments.nalu_single_tables import (
   as_elsewhere,
   detail_table,
   overview_table,
+  represented,
   write_picture,
 )
 from experiments.nalu_tables import success_table, time_table
@@ -172,8 +173,9 @@ def _periodic(results: list[Result], comments: list[str]) -> str:
 
 def _single_units(results: list[Result], comments: list[str]) -> str:
   """What single units solve, and by range where it was published."""
+  overview = overview_table(represented(results))
   published = detail_table(as_elsewhere(results))
-  return _shown([overview_table(results), published], comments)
+  return _shown([overview, published], comments)
 
 
 def _shown(tables: Sequence[Table], comments: Sequence[str]) -> str:

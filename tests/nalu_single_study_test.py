@@ -11,7 +11,12 @@ import pytest
 
 from experiments import nalu_single
 from experiments.nalu_single import OPS, PRIMER, RANGES, Config
-from experiments.nalu_single_tables import LOOSE, detail_table, overview_table
+from experiments.nalu_single_tables import (
+  LOOSE,
+  detail_table,
+  overview_table,
+  represented,
+)
 from extrap import cli
 from extrap.arithmetic_runs import Runs
 from extrap.errors import UsageError
@@ -207,6 +212,7 @@ def test_tables_show_both_conventions_and_what_cannot_be():
   sums, products = overview_table(results).rows
   assert sums[:4] == ['nmu', 'add', 'cannot represent', '']
   assert products[2:5] == ['2 of 4', '0 of 2', '2,000']
+  assert overview_table(represented(results)).rows == [products]
   assert products[5:] == ['4 of 4', '2 of 2', '2,000']
   lines = detail_table(results).rows
   assert [line[:3] for line in lines] == [
