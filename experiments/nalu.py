@@ -42,20 +42,21 @@ median after 1,437,500 steps (published 1,434,500); 100 of 100 squares
 with the cosine the linear map solves sums and differences in all of 100 seeds,
 with the constant rate sums in 86 and differences in none: confirmed for 200,000
 steps. Published, at a constant rate after 5,000,000: 100 and 7 of 100.
-  Division and square roots, of which nobody has reported a solved run (ten
+  Quotients and square roots, which no published model solves in any seed (ten
 seeds, `results/nalu_roots.csv`). NRU, 1,000,000 steps: quotients in none, with
 either rate; roots in none and, with the cosine, in one. NAC*,NMU, 300,000
 steps: roots in none and one. RealNPU, NPU, NMRU and NAC* (100,000 steps, both),
 NAC*,sigma and MulMCFC (300,000 steps, roots): none. Four to six seeds of the
 NRU end at a constant; those that go on are near a root, 1e-4 to 1e-11, and the
 published threshold is 9e-9; of quotients it is 5e-12, and they stop at 2e-7.
-  Products of numbers from U[1.1, 1.2], of which none is published either
-(NMU, `--task.trained=1.1,1.2 --task.tested=1.2,6 --threshold=corrected
+  Products of numbers from U[1.1, 1.2], of which none is published either (NMU,
+`--task.trained=1.1,1.2 --task.tested=1.2,6 --threshold=corrected
 --decay=none,cosine`, ten seeds, `results/nalu_narrow.csv`): none with either
 rate. Nor in trials of four seeds (1,000,000 to 5,000,000 steps, no CSV) with
 rates of 3e-5 to 3e-2, without the regulariser, with one that sets in at 60 % of
-the steps, or with the sNMU. Without it, all seeds come to the mean of both sums,
-squared, which in training is wrong by 6e-5, a mean square; outside, by 400.
+the steps, or with the sNMU. Without it, all seeds come to the mean of both
+sums, squared, which in training is wrong by 6e-5, a mean square; outside, by
+400.
 
 Where it differs. Inputs come from a counter that is hashed, not from numpy's
 generator; where the subsets lie and the held-out sets are numpy's. A run of
