@@ -121,7 +121,7 @@ from extrap.training.config import TrainConfig
 
 STUDY = 'multiplication'
 CLAIM = 'N x 2 products without a trace, at 20 times the training length'
-TIME = 'an hour an arm on two CPU cores (estimated)'
+TIME = 'an hour an arm on two CPU cores'
 
 RATES = (1.5e-3, 5e-3, 1.5e-2)
 MULTIPLE = 6  # Ids are trained up to so many times the training length.
