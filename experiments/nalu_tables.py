@@ -5,6 +5,7 @@ arXiv 2001.05016, with AndreasMadsen/stable-nalu's table of results).
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from extrap.evaluation.likelihood import beta_mean, gamma_mean, newcombe
@@ -121,9 +122,9 @@ def time_table(results: Sequence[Result]) -> Table:
     rows.append(
       [
         *(unit, operation, f'{when.median:,.0f}', median),
-        *(f'{when.mean:,.0f}', f'{when.low:,.0f}..{when.high:,.0f}'),
+        *(f'{when.mean:,.0f}', _limits(when, ',.0f')),
         _pair(MEANS, cell),
-        *(f'{far.mean:.1e}', f'{far.low:.1e}..{far.high:.1e}'),
+        *(f'{far.mean:.1e}', _limits(far, '.1e')),
         _pair(SPARSITY, cell),
       ]
     )
@@ -134,6 +135,11 @@ def time_table(results: Sequence[Result]) -> Table:
     'Of runs that are solved; first step with a small enough test error.'
   )
   return Table(headers, rows, caption)
+
+
+def _limits(of: Interval, form: str) -> str:
+  """Blank where a single run gives none."""
+  return '' if math.isnan(of.low) else f'{of.low:{form}}..{of.high:{form}}'
 
 
 def sparsity_mean(values: Sequence[float]) -> Interval:
