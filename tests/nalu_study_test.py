@@ -142,7 +142,7 @@ def test_steps_are_those_of_solved_runs():
   assert line[6:8] == ['1.52e+06 (1.5e+06)', '2.0e-01']
   assert time_table(rows_of_nmu([0, 0])).rows == []
   (alone,) = time_table(rows_of_nmu([1, 0])).rows
-  assert (alone[2], alone[5], alone[8]) == ('2,000', '', '')
+  assert (alone[2], alone[5], alone[8]) == ('1,000', '', '')
   (line,) = time_table(rows_of_nmu([1, 1], as_published=False)).rows
   assert (line[3], line[6], line[9]) == ('', '', '')
 
