@@ -147,6 +147,7 @@ from typing import Literal
 import jax
 from absl import flags
 
+from experiments.abacus_arms import ArmName
 from experiments.abacus_report import keep_cells, write_report_of
 from experiments.abacus_settings import FORMS, PRESETS, SETTINGS, Setting
 from extrap import cli
@@ -159,14 +160,7 @@ from extrap.evaluation.regions import cell_rows, region_of, region_rows, square
 from extrap.evaluation.results import Result
 from extrap.kept import Kept
 from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions import (
-  POSITIONS,
-  Abacus,
-  Coupling,
-  Learned,
-  Position,
-)
-from extrap.models.positions.stretched import Stretched
+from extrap.models.positions import Abacus, Coupling
 from extrap.scoring import (
   check_testable,
   count_right,
@@ -175,8 +169,6 @@ from extrap.scoring import (
 )
 from extrap.sequence import SequenceProblem
 from extrap.study import StudyConfig
-from extrap.tasks.addition import Addition
-from extrap.tasks.numbers import NumberTask
 from extrap.training import distributed
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_step_flops, count_update_flops
@@ -186,16 +178,6 @@ STUDY = 'abacus'
 CLAIM = 'Abacus embeddings and looped transformers, with error bars'
 TIME = '20 to 45 minutes an arm on two CPU cores'
 
-POSITION_NAMES = {'nope': 'none'}
-# Before the name of an encoding: positions that training spreads at random, as
-# far as places are shifted; digits of sums with index hints.
-RANDOMISED, HINTS = 'randomised_', 'hints_'
-RUNGS = {
-  'nope': 'L1 none',
-  'fire': 'L2 FIRE',
-  'abacus': 'L3 Abacus',
-  'coupling': 'L4 coupling',
-}
 HEADLINE = ('abacus_st', 'abacus_ii', 'abacus_lt', 'abacus_fire_lt')
 
 
@@ -257,6 +239,7 @@ class Config(StudyConfig):
       arms=self.arms or setting.arms,
       shift=setting.shift if self.shift is None else self.shift,
       extreme=0 if self.grid else setting.extreme,
+      longest=setting.largest,
       rates=self.rates or setting.rates,
       fire_rates=self.rates or setting.fire_rates,
     )
@@ -282,11 +265,32 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
 
 
 def resolved(config: Config) -> Config:
-  """The configuration with the task's steps where none are asked for."""
+  """The configuration with steps where none are asked for.
+
+  As many as the task has, or as the FLOPs allow to all arms.
+  """
   if config.task not in SETTINGS[config.size]:
     known = ', '.join(SETTINGS[config.size])
     raise UsageError(f'--task={config.task}: one of {known}')
-  return dataclasses.replace(config, steps=config.steps or config.setting.steps)
+  check_arms(config)
+  if config.steps:
+    return config
+  config = dataclasses.replace(config, steps=config.setting.steps)
+  steps = [
+    most_steps(config, make_problem(config, name))
+    for name in config.setting.arms
+  ]
+  return dataclasses.replace(config, steps=max(1, min(steps)))
+
+
+def check_arms(config: Config) -> None:
+  """Refuses arms that are none, named twice, or cannot shift places so far."""
+  names = config.setting.arms
+  for name in names:
+    if names.count(name) > 1:
+      raise UsageError(f'--arms={name}: name each once')
+    if config.shift is not None:
+      check_shift(config, name)
 
 
 def check(config: Config) -> Config:
@@ -300,30 +304,36 @@ def check(config: Config) -> Config:
       f'{setting.trained}'
     )
   for name in setting.arms:
-    if setting.arms.count(name) > 1:
-      raise UsageError(f'--arms={name}: name each once')
-    if config.shift is not None:
-      check_shift(config, name)
     problem = make_problem(config, name)
-    check_testable(name, problem, setting.largest)
-    flops = training_flops(config, problem)
-    if flops > setting.budget:
+    check_testable('--grid', name, problem, setting.largest)
+    if (most := most_steps(config, problem)) < config.steps:
       raise UsageError(
-        f'--steps={config.steps}: {name} would take {flops:.2g} FLOPs a seed, '
-        f'and {setting.budget:.2g} are allowed'
+        f'--steps={config.steps}: {name} would take more than '
+        f'{setting.budget:.2g} FLOPs a seed; at most --steps={most}'
       )
   return config
 
 
 def check_shift(config: Config, name: str) -> None:
   """Refuses a shift of places that an arm's table does not hold."""
-  setting, encoding = config.setting, name.rpartition('_')[0]
-  position = position_of(encoding, setting)
+  setting, arm = config.setting, ArmName.of(name)
+  position = arm.position(setting)
+  if arm.randomised:
+    return
   if not isinstance(position, Abacus | Coupling):
     raise UsageError(f'--shift={config.shift}: {name} has no places to shift')
   largest = setting.task.largest_ids(setting.trained)[position.table]
   if config.shift > (most := position.max_id - largest):
     raise UsageError(f'--shift={config.shift}: at most {most} fit the table')
+
+
+def most_steps(config: Config, problem: SequenceProblem) -> int:
+  """As many steps as are asked for, or as the FLOPs allow."""
+  budget, steps = config.setting.budget, config.steps
+  while (flops := training_flops(config, problem)) > budget:
+    steps = min(steps - 1, int(steps * budget / flops))
+    config = dataclasses.replace(config, steps=steps)
+  return steps
 
 
 def training_flops(config: Config, problem: SequenceProblem) -> float:
@@ -341,53 +351,15 @@ def problem(config: Config) -> SequenceProblem:
   return make_problem(config, config.setting.arms[0])
 
 
-def task_of(name: str, setting: Setting) -> NumberTask:
-  """What an arm learns: where it has hints, as many as the longest test has."""
-  task = setting.task
-  if not name.startswith(HINTS):
-    return task
-  if not isinstance(task, Addition):
-    raise UsageError(f'--arms={name}: sums alone have index hints')
-  return dataclasses.replace(task, hints=task.longest(setting.largest))
-
-
-def position_of(name: str, setting: Setting) -> Position:
-  """An arm's encoding; tables of places have the setting's shifts."""
-  token_length = task_of(name, setting).token_length
-  encoding = name.removeprefix(HINTS)
-  plain = encoding.removeprefix(RANDOMISED)
-  plain = POSITION_NAMES.get(plain, plain)
-  if plain not in POSITIONS.names():
-    raise UsageError(
-      f'--arms: no encoding {plain!r}; nope or one of '
-      f'{", ".join(POSITIONS.names())}'
-    )
-  kind, options = POSITIONS.get(plain), {}
-  if issubclass(kind, Abacus | Coupling):
-    options = dict(shift=setting.shift, max_size=setting.table)
-  if issubclass(kind, Learned):
-    options = dict(max_size=token_length(setting.largest))
-  if not encoding.startswith(RANDOMISED):
-    return kind(**options)
-  if not issubclass(kind, Stretched):
-    raise UsageError(f'--arms: {name} has no positions to spread')
-  stretch = token_length(setting.trained + setting.shift)
-  if issubclass(kind, Learned):
-    options['max_size'] = max(stretch, options['max_size'])
-  return kind(stretch=stretch, **options)
-
-
 def make_problem(config: Config, name: str) -> SequenceProblem:
   """One arm."""
   setting = config.setting
-  encoding, _, form = name.rpartition('_')
-  layers = setting.form(form)
-  if layers is None:
-    raise UsageError(f'--arms={name}: end it with _{", _".join(FORMS)}')
+  arm = ArmName.of(name)
+  layers = setting.form(arm.form)
   model = dataclasses.replace(
-    config.model, position=position_of(encoding, setting), **layers
+    config.model, position=arm.position(setting), **layers
   )
-  task = task_of(name, setting)
+  task = arm.task(setting)
   return SequenceProblem(
     task=task,
     model=Transformer(model, task.vocab_size),
@@ -399,23 +371,13 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
   )
 
 
-def rung_of(name: str) -> str:
-  """The structure rung of an arm."""
-  encoding = name.removeprefix(HINTS)
-  plain = encoding.removeprefix(RANDOMISED)
-  rung = RUNGS.get(plain.split('_')[0], 'L1 to L2')
-  if plain != encoding:
-    rung = f'{rung}, randomised'
-  return f'{rung}, index hints' if encoding != name else rung
-
-
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Every cell, region and reach of every replica of an arm."""
   setting = config.setting
   arm = train_tuned(
     STUDY,
     name,
-    rung_of(name),
+    ArmName.of(name).rung,
     make_problem(config, name),
     config,
     kept,

@@ -37,6 +37,8 @@ class Setting:
     trained: N, the largest training size.
     grid: side of the grid of sizes.
     extreme: largest of the equal sizes beyond the grid (0: none).
+    longest: largest size that tables of positions and hints are made for,
+      whatever the grid.
     layers: how many are applied one after the other.
     shift: largest random shift of places; table: rows of tables of places.
     steps: optimizer steps by default.
@@ -50,6 +52,7 @@ class Setting:
   trained: int
   grid: int
   extreme: int = 0
+  longest: int = 0
   layers: int
   shift: int
   table: int
@@ -69,20 +72,19 @@ class Setting:
     """Learning rates of an arm."""
     return self.fire_rates * ('fire' in encoding) or self.rates
 
-  def form(self, name: str) -> dict[str, int] | None:
-    """How a form makes its layers, as settings of the model.
+  def form(self, name: str) -> dict[str, int]:
+    """How one of `FORMS` makes its layers, as settings of the model.
 
     st: layers with weights of their own; ii: the same with the input added
     before each; lt: one layer, looped, with the input; lt2, lt4: a block looped
-    so many times, with the input before each loop. None for another name.
+    so many times, with the input before each loop.
     """
     loops = {'lt': self.layers, 'lt2': 2, 'lt4': 4}.get(name)
     if loops:
       depth = self.layers // loops
       return dict(depth=depth, recurrences=loops, inject_every=depth)
-    forms = {'st': dict(depth=self.layers)}
-    forms['ii'] = dict(depth=self.layers, inject_every=1)
-    return forms.get(name)
+    injected = dict(inject_every=1) if name == 'ii' else {}
+    return dict(depth=self.layers) | injected
 
 
 FORMS = ('st', 'ii', 'lt', 'lt2', 'lt4')

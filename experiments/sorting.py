@@ -121,7 +121,7 @@ from extrap.reporting.tables import Table, format_percent
 from extrap.scoring import check_testable, count_right
 from extrap.sequence import SequenceProblem
 from extrap.study import StudyConfig
-from extrap.tasks.bubble_sort import SLOTS, BubbleSort
+from extrap.tasks.bubble_sort import BubbleSort
 from extrap.tasks.sorting import Sorting
 from extrap.training.config import TrainConfig
 
@@ -226,7 +226,7 @@ def check(config: Config) -> None:
     )
   for name in config.arms:
     problem = make_problem(config, name)
-    check_testable(name, problem, config.grid, len(SLOTS))
+    check_testable('--grid', name, problem, config.grid)
 
 
 def problem(config: Config) -> SequenceProblem:

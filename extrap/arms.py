@@ -227,6 +227,8 @@ def train_tuned(
 def largest_trained_id(problem: SequenceProblem) -> str:
   """The largest id that training meets, in words: 'place 59'."""
   position = problem.model.config.position
+  if hints := getattr(problem.task, 'hints', 0):
+    return f'hint {hints - 1}'
   if stretch := getattr(position, 'stretch', 0):
     return f'position {stretch - 1}'
   return largest_id(problem, problem.max_size, position.largest_shift)
@@ -235,6 +237,8 @@ def largest_trained_id(problem: SequenceProblem) -> str:
 def largest_id(problem: SequenceProblem, size: int, shift: int = 0) -> str:
   """The largest absolute id at a size, in words; 'none' of a relative one."""
   position = problem.model.config.position
+  if getattr(problem.task, 'hints', 0):
+    return f'hint {problem.task.longest(size) - 1}'
   if position.table is not None:
     largest = problem.task.largest_ids(size)[position.table]
     return f'{position.table} {largest + shift}'

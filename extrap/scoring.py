@@ -29,6 +29,7 @@ from extrap.evaluation.results import Result, length_split
 from extrap.evaluation.stress import Kind, stress_suites
 from extrap.kept import Kept
 from extrap.models import ShiftAverage
+from extrap.models.backends.choice import choose, hardware
 from extrap.models.transformer import Params, Transformer
 from extrap.reporting.progress import Progress
 from extrap.sequence import SequenceProblem
@@ -43,35 +44,50 @@ LARGEST_ROW = 1 << 30  # Bytes that attention to a single row may take.
 
 
 def check_testable(
-  name: str, problem: SequenceProblem, size: int, neighbours: int = 0
+  flag: str, name: str, problem: SequenceProblem, size: int
 ) -> None:
   """Refuses a size that an arm's table, its task or the memory does not hold.
 
   Args:
+    flag: what says how large tests are.
     name: of the arm.
     problem: the arm.
     size: the largest that is to be tested.
-    neighbours: how many keys a token sees where attention gathers them.
 
   Raises:
     UsageError: saying which.
   """
-  model, task = problem.model.config, problem.task
-  check_table(model.position, task, size)
-  size_BS = jnp.full((1, len(task.axes)), size)
-  jax.eval_shape(
-    functools.partial(task.sample, size_BS=size_BS, max_size=size),
-    jax.random.key(0),
-  )
-  tokens = task.token_length(size)
-  pairs = tokens * model.heads * tokens
-  if model.attention == 'gathered':  # Keys and values of each neighbour.
-    pairs = tokens * neighbours * model.width * 2
-  if 4 * pairs > LARGEST_ROW:
+  check_table(problem.model.config.position, problem.task, size)
+  needed = row_bytes(problem, size)
+  if needed > LARGEST_ROW:
     raise UsageError(
-      f'--grid={size}: {name} would attend over {tokens:,} tokens, '
-      f'{4 * pairs / 2**30:.1f} GiB for a single row: lower the grid'
+      f'{flag}: at size {size} {name} would attend over '
+      f'{problem.task.token_length(size):,} tokens, {needed / 2**30:.1f} GiB '
+      'for a single row: lower it'
     )
+
+
+def row_bytes(problem: SequenceProblem, size: int) -> int:
+  """What attention to a single row takes at a size.
+
+  Raises:
+    UsageError: the task has no row of that size.
+  """
+  model, task = problem.model.config, problem.task
+  size_BS = jnp.full((1, len(task.axes)), size)
+
+  def neighbours(key: jax.Array) -> jax.Array | None:
+    tokens_BT = task.sample(key, size_BS, max_size=size).tokens
+    return model.position.neighbours(task.structure(tokens_BT))
+
+  found_BTW = jax.eval_shape(neighbours, jax.random.key(0))
+  tokens, windowed = task.token_length(size), found_BTW is not None
+  backend = choose(model, hardware(), tokens, windowed=windowed)
+  if backend == 'dense':
+    return 4 * model.heads * tokens**2
+  if backend == 'gathered':  # Keys and values of each neighbour.
+    return 4 * tokens * found_BTW.shape[-1] * 2 * model.width
+  return 4 * tokens * model.width
 
 
 def count_right(

@@ -15,9 +15,9 @@ from experiments.abacus import (
   check,
   make_problem,
   resolved,
-  rung_of,
   training_flops,
 )
+from experiments.abacus_arms import ArmName
 from experiments.abacus_report import claims
 from experiments.abacus_settings import MATRIX, SETTINGS
 from extrap import arms, cli, scoring
@@ -27,11 +27,13 @@ from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
 from extrap.evaluation.regions import region_of
 from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.models import TransformerConfig
 from extrap.planning import measure
 from extrap.planning.hlo import Costs
 from extrap.reporting.regions import region_table
 from extrap.training.trainer import make_trainer
 
+DENSE = TransformerConfig(attention='dense')
 TINY = (
   '--replicas=2',
   '--model.width=8',
@@ -251,15 +253,20 @@ def test_every_table_holds_every_test():
 def test_arms_may_spread_positions_or_write_hints():
   """As far as places are shifted; as many hints as the longest test needs."""
   names = ('randomised_fire_lt', 'hints_nope_ii', 'hints_randomised_learned_st')
-  config = check(dataclasses.replace(Config(), arms=names, steps=1000))
+  config = check(dataclasses.replace(Config(), arms=names, grid=30))
+  assert 3000 < config.steps < 4000  # Hints are tokens: as many as may be.
   fire, hints, both = (make_problem(config, name) for name in names)
   assert fire.model.config.position.stretch == 3 * 60 + 4
   assert (fire.task.hints, hints.task.hints, both.task.hints) == (0, 81, 81)
   assert both.model.config.position.max_size > 3 * 80
-  assert [rung_of(name) for name in names] == [
+  assert [ArmName.of(name).rung for name in names] == [
     *('L2 FIRE, randomised', 'L1 none, index hints'),
-    'L1 to L2, randomised, index hints',
+    'L1 none, randomised, index hints',
   ]
+  assert ArmName.of('place_window_st').rung == 'L6 hard window'
+  assert arms.largest_trained_id(fire) == 'position 183'
+  assert arms.largest_trained_id(hints) == 'hint 80'
+  assert arms.largest_id(hints, 30) == 'hint 30'
 
 
 @pytest.mark.parametrize(
@@ -280,14 +287,19 @@ def test_shift_is_that_of_training(shift, largest):
     ({'arms': ('abacos_st',)}, "no encoding 'abacos'"),
     ({'arms': ('nope_st', 'nope_st')}, 'name each once'),
     ({'grid': 10}, 'does not go beyond'),
-    ({'steps': 100_000}, 'are allowed'),
+    ({'steps': 100_000}, 'FLOPs a seed; at most --steps='),
     ({'eval': 'none'}, 'always evaluates'),
     ({'arms': ('abacus_st',), 'shift': 149}, '--shift=149: at most 148 fit'),
     ({'arms': ('fire_st',), 'shift': 50}, 'fire_st has no places to shift'),
-    ({'arms': ('nope_st',), 'grid': 3000}, 'GiB for a single row'),
+    (
+      {'arms': ('nope_st',), 'grid': 3000, 'model': DENSE},
+      'GiB for a single row',
+    ),
     ({'task': 'sorting', 'grid': 60}, '60 numbers need as many tags'),
     ({'task': 'sorting', 'arms': ('hints_nope_st',)}, 'sums alone have index'),
     ({'arms': ('randomised_nope_st',)}, 'has no positions to spread'),
+    ({'arms': ('randomised_abacus_fire_lt',)}, 'has no positions to spread'),
+    ({'arms': ('none_st',)}, "no encoding 'none'"),
   ],
 )
 def test_bad_input_is_refused_before_training(changes, message):

@@ -87,7 +87,7 @@ def test_only_the_trace_is_given_ids():
     ({'arms': ()}, 'name at least one'),
     ({'grid': 5}, 'does not go beyond'),
     ({'grid': 20}, 'so many numbers need as many tags; --tags=17'),
-    ({'arms': ('fire',), 'grid': 90, 'tags': 99}, 'GiB for a single row'),
+    ({'arms': ('ordered',), 'grid': 90, 'tags': 99}, 'GiB for a single row'),
     ({'arms': ('trace',), 'grid': 90, 'tags': 99}, 'GiB for a single row'),
     ({'eval': 'none'}, 'always evaluates'),
   ],
