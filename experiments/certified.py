@@ -114,7 +114,8 @@ one place and the next; ours says nothing on how that is found. Differences are
 padded: where a trimmed one ends is not local, and no such model could know.
 
 Commands (two CPU cores of an AMD EPYC):
-  python -m experiments.certified                     all tasks, base 10
+  python -m experiments.certified                     base 10; on request are
+                   product_trace, sum_5_varied and sum_5_lengths (--tasks)
   python -m experiments.certified --tasks=addition,subtraction \\
     --base=2,3,4,5,6,7,8,9,10,11,12,13,14,15,16
   python -m experiments.certified --tasks=subtraction --base=15,16 --steps=3200

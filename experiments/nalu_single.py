@@ -55,8 +55,8 @@ and hardly matters to the others. A second of one core makes 230,000 steps of a
 run of the Primer's set, with evaluation.
   Every unit on every operation that it represents (`--units=all`; a range takes
 a minute of an H100 that other runs share, or ten of a core; six of the nine
-were trained there, the NRU on a core). Of the Primer's 207 cells, trained
-twice, 204 have as many solved seeds, the rest differ by one to three. Three
+were trained there, the NRU on a core). Of the Primer's 207 cells, trained alone
+before, 204 have as many solved seeds, the rest differ by one to three. Three
 units multiply in all of 225 runs, the sNMU, the NRU and the NMRU; NAC*,NMU and
 MulMCFC in all but those of U[-2, 2], of which they see no sign. The NRU divides
 in 217 runs and the NMRU in 208, in all of eight ranges and in 17 and 8 of 25
@@ -78,7 +78,7 @@ which anything is not finite has failed, and the others go on.
 Commands (CPU cores of an AMD EPYC):
   python -m experiments.nalu_single                19 minutes of one core
   python -m experiments.nalu_single --units=all    90 minutes of a core,
-                                                   10 of an H100
+                                                   10 of an H100 (estimated)
   python -m experiments.nalu_single --units=nmu,snmu --ops=mul --ranges=1..2
 """
 

@@ -65,9 +65,14 @@ def form_table(results: Sequence[Result], form: str) -> Table:
 
 
 def _continued(inside: Sequence[float], there: Sequence[float]) -> str:
-  """How many of the seeds that have learned a form continue it."""
+  """How many of the seeds that have learned a form continue it.
+
+  One that failed counts as one that does not.
+  """
   learned = [
-    far for near, far in zip(inside, there, strict=True) if near <= LEARNED
+    far
+    for near, far in zip(inside, there, strict=True)
+    if near <= LEARNED or math.isinf(near)
   ]
   if not learned:
     return NOT_LEARNED

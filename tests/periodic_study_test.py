@@ -192,6 +192,9 @@ def test_a_failure_counts_and_what_has_not_learned_is_named():
   results += rows('idle', [0.4] * 6, [1e-4] * 6)
   half = rows('half', [1e-6] * 3 + [0.4] * 3, [1e-4] * 6)
   assert form_table(half, 'sine').rows[0][7] == '3 of 3 (44..100 %)'
+  some = [1e-6] * 3 + [0.4, None, None]
+  failed = rows('failed', some, [1e-4] * 4 + [None] * 2)
+  assert form_table(failed, 'sine').rows[0][7] == '3 of 5 (23..88 %)'
   good, idle = form_table(results, 'sine').rows
   assert good[:2] == ['good', 'nothing'] and good[2] == '5'
   assert good[4] == '2.5e-04 (1.0e-04..inf)' and good[6] == 'inf'

@@ -66,18 +66,20 @@ def drawn(model, x_BI):
   return jax.jit(jax.vmap(lambda key: model.init(key, x_BI)['params']))(keys)
 
 
+@pytest.mark.parametrize('trains', [False, True])
 @pytest.mark.parametrize('name', UNITS.names())
-def test_a_unit_alone_is_what_is_trained(name):
+def test_a_unit_alone_is_what_is_trained(name, trains):
   """Whether by products that units share or by itself; none has both."""
   x_BI = jnp.asarray(np.random.default_rng(0).uniform(-2, 2, (5, 2)), 'f4')
+  key = jax.random.key(3) if trains else None
   layer = UnitLayer(UNITS.get(name)(), 1)
   weights = drawn(layer, x_BI)
   matrices = jax.vmap(layer.products)(weights)
   product = joined(x_BI, {name: matrices})[name]
-  found_OB = outputs_of(layer, weights, x_BI, product, None)
+  found_OB = outputs_of(layer, weights, x_BI, product, key)
   for run in range(2):
     of_run = jax.tree.map(lambda leaf, run=run: leaf[run], weights)
-    wanted_B = layer.apply({'params': of_run}, x_BI)[:, 0]
+    wanted_B = layer.apply({'params': of_run}, x_BI, key)[:, 0]
     np.testing.assert_allclose(found_OB[run], wanted_B, rtol=2e-5, atol=1e-6)
 
 

@@ -32,6 +32,7 @@ NOTE_COLOUR = '#444444'
 
 
 def canvas(width: float = 7.2, height: float = 4.6) -> tuple['Figure', 'Axes']:
+  """A figure of so many inches, and its axes without the upper spines."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(width, height), layout='constrained')
@@ -51,10 +52,12 @@ def save(figure: 'Figure', path: str | os.PathLike[str]) -> Path:
 
 
 def median_of(replicas: str) -> str:
+  """What a line of so many replicas is, in words."""
   return 'one replica' if replicas == '1' else f'median of {replicas} replicas'
 
 
 def between(counts: Iterable[int]) -> str:
+  """The least and the greatest of some counts, in words; 0 of none."""
   ordered = sorted(counts) or [0]
   if ordered[0] == ordered[-1]:
     return f'{ordered[0]:,}'
