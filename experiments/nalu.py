@@ -37,20 +37,29 @@ Measured (`results/nalu.csv`). 100 seeds of 5,000,000 steps. NMU
 other runs): 98 of 100 products solved (93.0 to 99.4 %; published 98), in the
 median after 1,437,500 steps (published 1,434,500); 100 of 100 squares
 (published 100), after 1,209,500 (1,219,500). Confirmed.
+  20 seeds of others, in parts of ten (0 to 9 and 20 to 29, 25 minutes of a core
+each; published of 100): NAU sums and differences in all (all), in the median
+after 17,000 and 5,000 steps (18,000 and 5,000); NAC+ likewise, after 280,500
+and 9,000 (248,500 and 9,000); NAC* products in 8 (31), after 2,608,500
+(2,771,000); the linear map sums in all (all), differences in 1 (7). No
+difference in success is resolved from 0. The NALU has not been run.
   A learning rate that falls (`--units=linear --ops=add,sub --decay=none,cosine
 --steps=200000`, 100 seeds, 8 minutes of one core, `results/nalu_decay.csv`):
 with the cosine the linear map solves sums and differences in all of 100 seeds,
 with the constant rate sums in 86 and differences in none: confirmed for 200,000
 steps. Published, at a constant rate after 5,000,000: 100 and 7 of 100.
   Quotients, which no published model solves, and square roots, which NAC* does
-in 7 of 100 (ten seeds each, `results/nalu_roots.csv`). NRU, 1,000,000 steps:
-quotients in none, with either rate; roots in none and, with the cosine, in one.
-NAC*,NMU, 300,000 steps: roots in none and one. RealNPU, NPU, NMRU and NAC*
-(100,000 steps, both), NAC*,sigma and MulMCFC (300,000 steps, roots): none. Four
-seeds of the NRU end at a constant in place of a root, the others' errors are
-2e-7 to 2e-5 at a constant rate and 4e-12 to 2e-4 with the cosine, where 9e-9
-counts as solved; of quotients it is 5e-12, and seven and three seeds stop at
-2e-7 to 4e-7, the others above 3e-3.
+in 7 of 100 (ten seeds each). NRU with the cosine (`--units=nru --ops=root,div
+--decay=cosine`, 5,000,000 steps, `results/nalu_roots.csv`): roots in 4 of 10
+(17 to 69 %), with two more within a factor of three of the threshold, 9e-9, and
+four that end at a constant; quotients in none, eight of which stop at an error
+of 1e-7, where 5e-12 counts as solved. After 1,000,000 steps
+(`results/nalu_roots_million.csv`) roots in none with a constant rate and in one
+with the cosine, quotients in none. With fewer steps (`results/nalu_roots.csv`,
+both rates): NAC*,NMU roots in none and one (300,000), NAC*,sigma and MulMCFC in
+none, RealNPU, NPU, NMRU and NAC* neither (100,000). With three times the rate,
+after that had been seen (`--train.learning_rate=3e-3`, 5,000,000 steps,
+`results/nalu_roots_rate.csv`), NRU's roots in 2 of 10.
   Products of numbers from U[1.1, 1.2], of which none is published either (NMU,
 `--task.trained=1.1,1.2 --task.tested=1.2,6 --threshold=corrected
 --decay=none,cosine`, ten seeds, `results/nalu_narrow.csv`): none with either
