@@ -108,6 +108,7 @@ def tables() -> dict[str, str]:
     'sorting': _sorting(*_read('sorting')),
     'far_mass': mass_table(no_window).markdown(),
     **{name: _registers(*_read(name)) for name in REGISTERS},
+    'status_registers_parts': _parts(*_read('status_registers_parts')),
     'nalu': _units(*_read('nalu')),
     'periodic': _periodic(*_read('periodic')),
     'nalu_decay': _units(*_read('nalu_decay')),
@@ -158,6 +159,17 @@ def _registers(results: list[Result], comments: list[str]) -> str:
   """Errors of comparisons by magnitude."""
   compared = select(results, rung='comparisons')
   return _shown([status_registers_tables.reach_table(compared)], comments)
+
+
+def _parts(results: list[Result], comments: list[str]) -> str:
+  """Registers with fewer operands, scaled, and what is made of them."""
+  shown = status_registers_tables.tables(results)
+  brief = [
+    table
+    for name, table in shown.items()
+    if not name.endswith((': runs', ': leaks'))
+  ]
+  return _shown(brief, comments)
 
 
 def _units(results: list[Result], comments: list[str]) -> str:
