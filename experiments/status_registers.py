@@ -81,8 +81,8 @@ Measured, redundancy and scales (ten seeds, float32; eight minutes of a core,
 operands all seeds succeed, with two inputs and, sharpened, with ten; with two
 pairs 9 and 8 of ten, with one 7 and 3: what is not learned is = and !=. Lambda
 and the unit of the numbers matter by their product alone: > is learned where it
-is 0.1 or more (error 0.013 at 0.01), = where it is 1 or more (0.15 to 0.17, mean
-of seeds, at 0.1).
+is 0.1 or more (error 0.013 at 0.01), = where it is 1 or more (0.15 to 0.17,
+mean of seeds, at 0.1).
 
 Seen while the protocol was made (ten seeds, no CSV). With fixed partners (two
 inputs, 20,000 steps) `nsr` succeeds in five of ten. `nsr` folds lists without
