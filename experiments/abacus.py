@@ -13,7 +13,9 @@ four blocks; II: the same with the input added before each; LT: one block,
 looped four times, with the input and the progressive loss), 2e13 FLOPs a seed
 at most. paper: the published recipe, trained to 20 digits, 8e18 FLOPs a seed
 (multiplication 6.4e19), for a GPU or a pod. Sorting, bitwise OR and
-multiplication in both. Every row says which share of its budget it had.
+multiplication in both. Every row says which share of its budget it had. Arms
+with randomised positions and with index hints are there to be trained, too
+(experiments/abacus_arms.py), and have not been.
 
 Protocol. Lengths uniform over pairs from 1..N. Arms have the same forward FLOPs
 and at most the same samples; parameters are listed. mini trains with Muon,
