@@ -84,12 +84,16 @@ and the unit of the numbers matter by their product alone: > is learned where it
 is 0.1 or more (error 0.013 at 0.01), = where it is 1 or more (0.15 to 0.17,
 mean of seeds, at 0.1).
 
+Measured, lists (ten seeds, 13 minutes of a core, the same file). The register
+folds a minimum without an error and counts with one of 5e-10 at most, in ten of
+ten seeds, for up to 50 numbers up to 163,840. Of the others the NAU folds a
+minimum in five, none counts, and none of MLP, NALU and NPU does either.
+
 Seen while the protocol was made (ten seeds, no CSV). With fixed partners (two
-inputs, 20,000 steps) `nsr` succeeds in five of ten. `nsr` folds lists without
-an error in ten of ten seeds (minimum), with 5e-10 at most in ten of ten
-(count). Of paths (5,000 steps, cosine from 1e-2) six of ten seeds learn a hop,
-and none is below 0.01: weights of messages are not exact. Images have not been
-run here, where there is no MNIST, but for four drawn figures in the tests.
+inputs, 20,000 steps) `nsr` succeeds in five of ten. Of paths (5,000 steps,
+cosine from 1e-2) six of ten seeds learn a hop, and none is below 0.01: weights
+of messages are not exact. Images have not been run here, where there is no
+MNIST, but for four drawn figures in the tests.
 
 Where it differs. The unequal pairs of = and != are drawn anew in each step, so
 that all are met; the original draws nine, once (--partners=fixed), and hardly
