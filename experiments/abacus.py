@@ -44,8 +44,7 @@ follow it, too, by the guess that longer sums find more shifts that way. Bitwise
 OR was trained until 10 x 10 were right, first: after 250 to 2,250 of 7,400
 steps nine seeds of twelve were below 99 % on shorter problems, and beyond they
 had 1 to 4, 13 to 28 and 7 to 12 % (`fire_st`, `abacus_st`, `abacus_fire_st`; no
-CSV);
-hence `--train.enough=0` for it.
+CSV); hence `--train.enough=0` for it.
 
 Measured, mini, addition (seeds 0..3; at most 448,000 sums and 1.9e13 FLOPs a
 seed, another 268,800 sums for the choice of a rate; `results/abacus.csv`).

@@ -30,6 +30,11 @@ PUBLISHED: Mapping[tuple[str, str], Mapping[str, int]] = {
 Cell = tuple[str, str]
 
 
+def cell_of(row: Result) -> Cell:
+  """Unit and operation."""
+  return row.arm, row.split.partition(':')[0]
+
+
 def cells(results: Sequence[Result]) -> dict[Cell, dict[str, list[Result]]]:
   """Rows of each unit and operation, in order, by range."""
   found: dict[Cell, dict[str, list[Result]]] = {}
@@ -41,11 +46,7 @@ def cells(results: Sequence[Result]) -> dict[Cell, dict[str, list[Result]]]:
 
 def as_elsewhere(results: Sequence[Result]) -> list[Result]:
   """Rows of units and operations of which numbers were published."""
-  return [
-    row
-    for row in results
-    if (row.arm, row.split.partition(':')[0]) in PUBLISHED
-  ]
+  return [row for row in results if cell_of(row) in PUBLISHED]
 
 
 def represented(results: Sequence[Result]) -> list[Result]:
@@ -55,9 +56,7 @@ def represented(results: Sequence[Result]) -> list[Result]:
     for cell, intervals in cells(results).items()
     if None not in map(solved, intervals.values())
   }
-  return [
-    row for row in results if (row.arm, row.split.partition(':')[0]) in there
-  ]
+  return [row for row in results if cell_of(row) in there]
 
 
 def solved(rows: Sequence[Result], suffix: str = '') -> tuple[int, int] | None:
