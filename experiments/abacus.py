@@ -340,12 +340,19 @@ def most_steps(config: Config, problem: SequenceProblem) -> int:
 
 def training_flops(config: Config, problem: SequenceProblem) -> float:
   """FLOPs of the training of one replica."""
+  train = dataclasses.replace(config.train, steps=config.steps)
+  batch, update = step_costs(problem, train)
+  return whole_batches(train) * batch + config.steps * update
+
+
+@functools.cache
+def step_costs(
+  problem: SequenceProblem, train: TrainConfig
+) -> tuple[float, float]:
+  """FLOPs of a batch and of an update; tracing both takes part of a second."""
   key_1 = jax.random.split(jax.random.key(0), 1)
   params = jax.eval_shape(jax.vmap(problem.init), key_1)
-  train = dataclasses.replace(config.train, steps=config.steps)
-  return whole_batches(train) * count_step_flops(
-    problem, params
-  ) + config.steps * count_update_flops(train, params)
+  return count_step_flops(problem, params), count_update_flops(train, params)
 
 
 def problem(config: Config) -> SequenceProblem:
