@@ -1,0 +1,1 @@
+"""Forecasting learning curves; usable without the rest of the project."""
