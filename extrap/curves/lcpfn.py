@@ -1,0 +1,205 @@
+"""A trained network that forecasts learning curves, ready to use.
+
+  from extrap.curves import LCPFN
+
+  forecast = LCPFN.load().predict([[0.2, 0.35, 0.41, 0.44]], horizon=50)
+  forecast.median(), forecast.interval(0.8), forecast.probability_better(0.6)
+
+LC-PFN (Adriaensen et al. 2023, arXiv 2310.20447), retrained in the form of
+`extrap.curves.causal_pfn`.
+
+Shape key: N curves, T points, Q steps asked for.
+"""
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from extrap.curves import weights
+from extrap.curves.causal_pfn import LAST, CausalPFN, CausalPFNConfig
+from extrap.curves.forecast import Forecast
+from extrap.curves.mixtures import Mixture
+from extrap.curves.normalise import Normalisation, unit
+from extrap.errors import UsageError
+from extrap.training.problem import Params
+
+SHIPPED = Path(__file__).with_name('lcpfn.npz')
+MOST = 100  # Points that the network was trained on; longer curves are thinned.
+# Shapes that programs are compiled for, so that few curves share one.
+LENGTHS = (10, 25, 50, MOST)
+
+Values = Sequence[float] | np.ndarray
+
+
+class LCPFN:
+  """Forecasts any number of curves in one pass, from any of their points."""
+
+  def __init__(self, config: CausalPFNConfig, params: Params) -> None:
+    self.model = CausalPFN(config)
+    self.params = params
+
+  @classmethod
+  def load(cls, path: str | os.PathLike[str] = SHIPPED) -> Self:
+    """The network of a file, by default the one that comes along.
+
+    Raises:
+      ExtrapError: there is no such file, or it holds no network.
+    """
+    return cls(*weights.load(path))
+
+  def predict(
+    self,
+    curves: Sequence[Values] | np.ndarray,
+    horizon: float,
+    at: Values | None = None,
+    steps: Sequence[Values] | None = None,
+    normalisation: Normalisation | Sequence[Normalisation] | None = None,
+  ) -> Forecast:
+    """Forecasts of values that follow what is seen of curves.
+
+    Args:
+      curves: what is seen, one row a curve; they may differ in length.
+      horizon: the step at which training is to end, at most 100 or scaled to
+        that: the network knows curves of 100 steps.
+      at: steps to forecast, after what is seen of every curve; the horizon by
+        default.
+      steps: positive and increasing, those of the values seen; 1, 2, ... by
+        default.
+      normalisation: of the metric, one for all curves or one each; by default
+        values lie in 0..1 and rise.
+
+    Returns:
+      Distributions [N, Q] of noisy values, each by itself.
+
+    Raises:
+      UsageError: a curve is empty, not finite, or goes beyond the steps asked
+        for, in one line that names it.
+    """
+    value_N = [np.asarray(curve, float) for curve in curves]
+    step_N = _steps(value_N, steps)
+    asked_Q = np.atleast_1d(np.asarray(horizon if at is None else at, float))
+    _check(value_N, step_N, asked_Q, horizon)
+    if normalisation is None or isinstance(normalisation, Normalisation):
+      normalisation = [normalisation or unit()] * len(value_N)
+    scale = LAST / max(horizon, LAST)
+    seen = [
+      _thinned(scale * step_T, np.asarray(each.forward(value_T)))
+      for each, step_T, value_T in zip(
+        normalisation, step_N, value_N, strict=True
+      )
+    ]
+    time_NT, value_NT, count_N = _packed(seen)
+    asked_NQ = np.broadcast_to(asked_Q, (len(seen), len(asked_Q)))
+    mixture = _forecast(
+      self.model,
+      self.params,
+      time_NT,
+      value_NT,
+      count_N,
+      np.asarray(scale * asked_Q, np.float32),
+    )
+    mixture = jax.tree.map(lambda leaf: leaf[: len(seen)], mixture)
+    return Forecast(asked_NQ, mixture, normalisation)
+
+
+def _steps(
+  value_N: Sequence[np.ndarray], steps: Sequence[Values] | None
+) -> list[np.ndarray]:
+  """Steps of each curve."""
+  if steps is None:
+    return [np.arange(1.0, len(value_T) + 1) for value_T in value_N]
+  if len(steps) != len(value_N):
+    raise UsageError(f'{len(value_N)} curves, but steps of {len(steps)}')
+  return [np.asarray(step_T, float) for step_T in steps]
+
+
+def _check(
+  value_N: Sequence[np.ndarray],
+  step_N: Sequence[np.ndarray],
+  asked_Q: np.ndarray,
+  horizon: float,
+) -> None:
+  """Refuses what cannot be forecast."""
+  if not value_N:
+    raise UsageError('there is no curve to forecast')
+  if not np.all(asked_Q <= horizon):
+    raise UsageError(
+      f'step {asked_Q.max():g} is asked for, beyond the horizon, {horizon:g}'
+    )
+  for number, (value_T, step_T) in enumerate(
+    zip(value_N, step_N, strict=True), start=1
+  ):
+    where = f'curve {number}'
+    if value_T.ndim != 1 or not len(value_T):
+      raise UsageError(f'{where} is not a row of at least one value')
+    if len(value_T) != len(step_T):
+      raise UsageError(
+        f'{where} has {len(value_T)} values at {len(step_T)} steps'
+      )
+    if not (np.isfinite(value_T).all() and np.isfinite(step_T).all()):
+      raise UsageError(f'{where} has a number that is not finite')
+    if step_T[0] <= 0 or (np.diff(step_T) <= 0).any():
+      raise UsageError(f'steps of {where} are not positive and increasing')
+    if asked_Q.min() <= step_T[-1]:
+      raise UsageError(
+        f'{where} is seen up to step {step_T[-1]:g}, beyond step '
+        f'{asked_Q.min():g}, which is asked for'
+      )
+
+
+def _thinned(
+  time_T: np.ndarray, value_T: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """At most so many points as the network knows, evenly, the last included."""
+  if len(time_T) <= MOST:
+    return time_T, value_T
+  kept = np.round(np.linspace(0, len(time_T) - 1, MOST)).astype(int)
+  return time_T[kept], value_T[kept]
+
+
+def _packed(
+  seen: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Times and values [N, T], and how many are there; few shapes.
+
+  What follows the points of a curve is no matter to them.
+  """
+  count_N = np.array([len(time_T) for time_T, _ in seen])
+  length = next(each for each in LENGTHS if each >= count_N.max())
+  rows = 1 << (len(seen) - 1).bit_length()  # The next power of two.
+  time_NT = np.ones((rows, length), np.float32)
+  value_NT = np.zeros((rows, length), np.float32)
+  for row, (time_T, value_T) in enumerate(seen):
+    time_NT[row, : len(time_T)] = time_T
+    value_NT[row, : len(value_T)] = value_T
+  spare = np.ones(rows - len(seen), count_N.dtype)
+  return time_NT, value_NT, np.concatenate([count_N, spare])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forecast(
+  model: CausalPFN,
+  params: Params,
+  time_NT: jax.Array,
+  value_NT: jax.Array,
+  count_N: jax.Array,
+  asked_Q: jax.Array,
+) -> Mixture:
+  """Mixtures [N, Q, K] behind the last point of each curve."""
+  bound = model.bind({'params': params})
+  state_NTE, level_NT = bound.states(time_NT, value_NT)
+  last_N = count_N - 1
+  rows_N = jnp.arange(len(last_N))
+  asked_NQ = jnp.broadcast_to(asked_Q, (len(last_N), len(asked_Q)))
+  return bound.forecast(
+    state_NTE[rows_N, last_N],
+    level_NT[rows_N, last_N],
+    time_NT[rows_N, last_N],
+    asked_NQ,
+  )

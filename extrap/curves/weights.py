@@ -1,0 +1,72 @@
+"""Networks in one file: a NumPy archive of arrays, without pickle."""
+
+import dataclasses
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from extrap.curves.causal_pfn import CausalPFNConfig
+from extrap.errors import ExtrapError
+from extrap.evaluation.results import write_bytes
+from extrap.training.problem import Params
+
+CONFIG = 'config'  # The entry that holds the sizes, as JSON.
+
+
+def save(
+  path: str | os.PathLike[str], config: CausalPFNConfig, params: Params
+) -> Path:
+  """Writes the sizes and the parameters of one network, float32."""
+  sizes = json.dumps(dataclasses.asdict(config))
+  file = io.BytesIO()
+  np.savez_compressed(file, **{CONFIG: np.array(sizes)}, **_flat(params))
+  return write_bytes(path, file.getvalue())
+
+
+def load(path: str | os.PathLike[str]) -> tuple[CausalPFNConfig, Params]:
+  """Reads what `save` wrote.
+
+  Raises:
+    ExtrapError: the file is missing or is no such archive.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      arrays = {name: archive[name] for name in archive.files}
+    config = CausalPFNConfig(**json.loads(str(arrays.pop(CONFIG))))
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    zipfile.BadZipFile,
+  ) as error:
+    raise ExtrapError(f'{path} holds no network: {error}') from error
+  return config, _nested(arrays)
+
+
+def _flat(params: Params, above: str = '') -> dict[str, np.ndarray]:
+  """Every array by its path, 'layers_0/out/kernel'."""
+  found = {}
+  for name, part in params.items():
+    path = f'{above}{name}'
+    if isinstance(part, dict):
+      found |= _flat(part, f'{path}/')
+    else:
+      found[path] = np.asarray(part, np.float32)
+  return found
+
+
+def _nested(arrays: dict[str, np.ndarray]) -> Params:
+  """Undoes `_flat`."""
+  params: Params = {}
+  for path, array in arrays.items():
+    *above, name = path.split('/')
+    inside = params
+    for part in above:
+      inside = inside.setdefault(part, {})
+    inside[name] = array
+  return params
