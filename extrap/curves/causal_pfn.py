@@ -24,6 +24,7 @@ import numpy as np
 from flax import linen as nn
 
 from extrap.config import option
+from extrap.curves.dense import Dense
 from extrap.curves.mixtures import Mixture
 from extrap.errors import UsageError
 from extrap.models.product import product
@@ -134,21 +135,9 @@ def _ahead(cutoff: jax.Array, time: jax.Array) -> jax.Array:
   )
 
 
-class Dense(nn.Module):
-  """A product with a bias, in full float32."""
-
-  width: int
-  scale: float = 1.0
-  hidden: bool = True
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    # Muon is for hidden matrices, not for what reads features.
-    name = 'kernel' if self.hidden else 'embedding'
-    init = nn.initializers.variance_scaling(self.scale, 'fan_in', 'normal')
-    kernel = self.param(name, init, (x.shape[-1], self.width))
-    bias = self.param('bias', nn.initializers.zeros, (self.width,))
-    return product(x, kernel) + bias
+def _small(scale: float) -> nn.initializers.Initializer:
+  """So that what is added to a state is small at first."""
+  return nn.initializers.variance_scaling(scale, 'fan_in', 'normal')
 
 
 class Layer(nn.Module):
@@ -160,9 +149,9 @@ class Layer(nn.Module):
     width = self.config.width
     self.attention_norm = nn.RMSNorm()
     self.queries, self.keys, self.values = (Dense(width) for _ in range(3))
-    self.out = Dense(width, scale=0.1)
+    self.out = Dense(width, _small(0.1))
     self.ffn_norm = nn.RMSNorm()
-    self.up, self.down = Dense(2 * width), Dense(width, scale=0.1)
+    self.up, self.down = Dense(2 * width), Dense(width, _small(0.1))
 
   def project(self, x_BTE: jax.Array) -> tuple[jax.Array, ...]:
     """Queries, keys and values, [B, T, H, D] each."""
@@ -182,7 +171,7 @@ class Layer(nn.Module):
     """States after this layer, from what each point sees."""
     score = jnp.einsum('bthd,bshd->bhts', query_BTHD, key_BSHD)
     score = score * query_BTHD.shape[-1] ** -0.5
-    share = jax.nn.softmax(jnp.where(seen_TS, score, -1e30))
+    share = jax.nn.softmax(jnp.where(seen_TS[None, None], score, -1e30))
     mixed = jnp.einsum('bhts,bshd->bthd', share, value_BSHD)
     x_BTE = x_BTE + self.out(mixed.reshape(x_BTE.shape))
     hidden = jax.nn.gelu(self.up(self.ffn_norm(x_BTE)))
@@ -202,7 +191,7 @@ class CausalPFN(nn.Module):
     self.known = Dense(config.readout)
     self.asked = Dense(config.readout, hidden=False)
     self.hidden = Dense(config.readout)
-    self.logits = Dense(3 * config.components, scale=0.01)
+    self.logits = Dense(3 * config.components, _small(0.01))
 
   def __call__(
     self, time_BT: jax.Array, value_BT: jax.Array, asked_BTQ: jax.Array
@@ -254,7 +243,7 @@ class CausalPFN(nn.Module):
     self, memory: Memory, time_B: jax.Array, value_B: jax.Array
   ) -> tuple[Memory, jax.Array, jax.Array]:
     """One more point each: what is kept, the state [B, E], the level [B]."""
-    decay = jnp.asarray(DECAYS)
+    decay = jnp.asarray(DECAYS)[None]
     weighted = decay * memory.weighted + value_B[:, None]
     weight = decay * memory.weight + 1
     means = list((weighted / weight).T[..., None])
@@ -293,6 +282,7 @@ class CausalPFN(nn.Module):
     score, shift, log_deviation = jnp.split(self.logits(hidden), 3, axis=-1)
     # Components start apart, or they would stay alike.
     apart = jnp.linspace(-0.3, 0.3, self.config.components)
+    apart = jnp.expand_dims(apart, range(asked.ndim))
     return Mixture(
       jax.nn.log_softmax(score),
       level[..., None, None] + shift + apart,

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from extrap.config import option
-from extrap.models.product import product
+from extrap.curves.dense import Dense
 
 UNIFORM_DEVIATION = (1 / 12) ** 0.5
 # As torch starts its linear layers, and those that make queries, keys, values.
@@ -42,19 +42,6 @@ class PFNConfig:
     return max(self.width // 128, 1)
 
 
-class _Dense(nn.Module):
-  """A linear layer, in full float32."""
-
-  width: int
-  init: nn.initializers.Initializer = LINEAR
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    kernel = self.param('kernel', self.init, (x.shape[-1], self.width))
-    bias = self.param('bias', nn.initializers.zeros, (self.width,))
-    return product(x, kernel) + bias
-
-
 class _Layer(nn.Module):
   """Attention and feed-forward, each normalised after it is added."""
 
@@ -68,8 +55,10 @@ class _Layer(nn.Module):
     width, zeros = self.config.width, nn.initializers.zeros
     x_BTE = x_BTE + drop(self._attend(x_BTE, seen_TT, drop))
     x_BTE = nn.LayerNorm(epsilon=1e-5)(x_BTE)
-    hidden = drop(jax.nn.gelu(_Dense(2 * width)(x_BTE), approximate=False))
-    x_BTE = x_BTE + drop(_Dense(width, zeros)(hidden))
+    hidden = drop(
+      jax.nn.gelu(Dense(2 * width, LINEAR)(x_BTE), approximate=False)
+    )
+    x_BTE = x_BTE + drop(Dense(width, zeros)(hidden))
     return nn.LayerNorm(epsilon=1e-5)(x_BTE)
 
   def _attend(
@@ -77,14 +66,14 @@ class _Layer(nn.Module):
   ) -> jax.Array:
     heads = (*x_BTE.shape[:-1], self.config.heads, -1)
     query, key, value = (
-      _Dense(self.config.width, GLOROT, name=name)(x_BTE).reshape(heads)
+      Dense(self.config.width, GLOROT, name=name)(x_BTE).reshape(heads)
       for name in ('query', 'key', 'value')
     )
     score = jnp.einsum('bthd,bshd->bhts', query, key)
     score = score * query.shape[-1] ** -0.5
-    share = drop(jax.nn.softmax(jnp.where(seen_TT, score, -1e30)))
+    share = drop(jax.nn.softmax(jnp.where(seen_TT[None, None], score, -1e30)))
     mixed = jnp.einsum('bhts,bshd->bthd', share, value).reshape(x_BTE.shape)
-    out = _Dense(self.config.width, nn.initializers.zeros, name='out')
+    out = Dense(self.config.width, nn.initializers.zeros, name='out')
     return out(mixed)
 
 
@@ -111,13 +100,15 @@ class PFN(nn.Module):
     """
     width = self.config.width
     known_T = jnp.arange(len(time_T)) < cutoff
-    value_BT = jnp.where(known_T, value_BT, 0.5)
-    time_T1 = ((time_T / 101 - 0.5) / UNIFORM_DEVIATION)[:, None]
-    of_value = _Dense(width)((value_BT[..., None] - 0.5) / UNIFORM_DEVIATION)
-    known_T1 = known_T[:, None]
-    x_BTE = _Dense(width)(time_T1) + jnp.where(known_T1, of_value, 0)
-    seen_TT = known_T | jnp.eye(len(time_T), dtype=bool)
+    value_BT = jnp.where(known_T[None], value_BT, 0.5)
+    time_1T1 = ((time_T / 101 - 0.5) / UNIFORM_DEVIATION)[None, :, None]
+    value_BT1 = ((value_BT - 0.5) / UNIFORM_DEVIATION)[..., None]
+    of_value_BTE = Dense(width, LINEAR)(value_BT1)
+    x_BTE = Dense(width, LINEAR)(time_1T1) + jnp.where(
+      known_T[None, :, None], of_value_BTE, 0
+    )
+    seen_TT = known_T[None] | jnp.eye(len(time_T), dtype=bool)
     for _ in range(self.config.layers):
       x_BTE = _Layer(self.config)(x_BTE, seen_TT, train)
-    hidden = jax.nn.gelu(_Dense(2 * width)(x_BTE), approximate=False)
-    return _Dense(self.config.bins)(hidden)
+    hidden = jax.nn.gelu(Dense(2 * width, LINEAR)(x_BTE), approximate=False)
+    return Dense(self.config.bins, LINEAR)(hidden)

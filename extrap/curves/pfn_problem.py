@@ -94,8 +94,8 @@ class CurveProblem:
     count_N1 = jnp.where(thin_N1, jnp.minimum(few_N1, length), length)
     index_T = jnp.arange(length)
     # The k-th of m lies at k / m of all times, rounded up: the last is last.
-    place_NT = -(-(index_T + 1) * length // count_N1) - 1
-    return jnp.minimum(place_NT, length - 1), index_T < count_N1
+    place_NT = -(-(index_T[None] + 1) * length // count_N1) - 1
+    return jnp.minimum(place_NT, length - 1), index_T[None] < count_N1
 
   def loss(
     self, params: Params, batch: Examples, ctx: Context

@@ -63,15 +63,16 @@ class Curves(NamedTuple):
 
 def curve(theta_NP: jax.Array, time_T: jax.Array) -> jax.Array:
   """Values [..., T] without noise, of any [..., P], at times of at least 1."""
-  log_T = jnp.log(time_T)
+  time_NT = jnp.expand_dims(time_T, range(theta_NP.ndim - 1))
+  log_NT = jnp.log(time_NT)
   part = dict(zip(NAMES, jnp.moveaxis(theta_NP, -1, 0)[..., None], strict=True))
   pow3_NT = part['pow3_limit'] - part['pow3_scale'] * jnp.exp(
-    -jnp.exp(part['pow3_log_power']) * log_T
+    -jnp.exp(part['pow3_log_power']) * log_NT
   )
-  ilog2_NT = part['ilog2_limit'] - part['ilog2_scale'] / jnp.log(time_T + 1)
+  ilog2_NT = part['ilog2_limit'] - part['ilog2_scale'] / jnp.log(time_NT + 1)
   # k t^d, as one exponential.
   log_gone_NT = part['janoschek_log_rate'] + (
-    jnp.exp(part['janoschek_log_power']) * log_T
+    jnp.exp(part['janoschek_log_power']) * log_NT
   )
   fallen = part['janoschek_limit'] - part['janoschek_start']
   janoschek_NT = part['janoschek_limit'] - fallen * jnp.exp(
@@ -95,13 +96,9 @@ def draw(key: jax.Array, count: int) -> jax.Array:
   uniform_key, normal_key = jax.random.split(key)
   uniform_MP = jax.random.uniform(uniform_key, (count, len(UNIFORM)))
   normal_MP = jax.random.normal(normal_key, (count, len(NORMAL)))
-  return jnp.concatenate(
-    [
-      _LOW_P + (_HIGH_P - _LOW_P) * uniform_MP,
-      _MEAN_P + _DEVIATION_P * normal_MP,
-    ],
-    axis=-1,
-  )
+  uniform_MP = _LOW_P[None] + (_HIGH_P - _LOW_P)[None] * uniform_MP
+  normal_MP = _MEAN_P[None] + _DEVIATION_P[None] * normal_MP
+  return jnp.concatenate([uniform_MP, normal_MP], axis=-1)
 
 
 def log_density(theta_NP: jax.Array) -> jax.Array:
@@ -109,9 +106,14 @@ def log_density(theta_NP: jax.Array) -> jax.Array:
 
   Of what is refused, too, as that needs the curve: see `within`.
   """
+  rank = range(theta_NP.ndim - 1)
+  low, high, mean, deviation = (
+    jnp.expand_dims(each_P, rank)
+    for each_P in (_LOW_P, _HIGH_P, _MEAN_P, _DEVIATION_P)
+  )
   uniform_NP = theta_NP[..., : len(UNIFORM)]
-  normal_NP = (theta_NP[..., len(UNIFORM) :] - _MEAN_P) / _DEVIATION_P
-  inside = jnp.all((uniform_NP >= _LOW_P) & (uniform_NP <= _HIGH_P), axis=-1)
+  normal_NP = (theta_NP[..., len(UNIFORM) :] - mean) / deviation
+  inside = jnp.all((uniform_NP >= low) & (uniform_NP <= high), axis=-1)
   return jnp.where(inside, -0.5 * jnp.sum(normal_NP**2, axis=-1), -jnp.inf)
 
 

@@ -15,6 +15,15 @@ from extrap.evaluation.results import write_bytes
 from extrap.training.problem import Params
 
 CONFIG = 'config'  # The entry that holds the sizes, as JSON.
+# What reading a file that is something else may raise.
+FAILURES = (
+  OSError,
+  EOFError,
+  ValueError,
+  KeyError,
+  TypeError,
+  zipfile.BadZipFile,
+)
 
 
 def save(
@@ -37,13 +46,7 @@ def load(path: str | os.PathLike[str]) -> tuple[CausalPFNConfig, Params]:
     with np.load(path, allow_pickle=False) as archive:
       arrays = {name: archive[name] for name in archive.files}
     config = CausalPFNConfig(**json.loads(str(arrays.pop(CONFIG))))
-  except (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    zipfile.BadZipFile,
-  ) as error:
+  except FAILURES as error:
     raise ExtrapError(f'{path} holds no network: {error}') from error
   return config, _nested(arrays)
 

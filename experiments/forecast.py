@@ -1,0 +1,235 @@
+"""Forecasts learning curves of your own.
+
+  python -m experiments.forecast --csv=my_curves.csv
+
+reads curves (one a column, or rows of id, step and value; metrics.jsonl of a
+run, a run folder, or TensorBoard files), forecasts those that have not yet come
+to the horizon, and draws them. By default the horizon is the last step of the
+longest curve; --horizon=200 goes further. --seen=0.3 hides all but the first
+30 % of every curve, and shows what came beside what was forecast.
+
+The forecaster is a network that was trained on curves of a prior alone
+(`experiments/lcpfn.py`; LC-PFN, Adriaensen et al. 2023, arXiv 2310.20447). It
+expects curves that approach a limit, noisy or not. Metrics of any range are
+brought to 0..1 first (`extrap/curves/normalise.py`): --kind says how, --low and
+--up give bounds where they are known.
+"""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from absl import flags
+
+from extrap import cli
+from extrap.config import option
+from extrap.curves.forecast import Forecast
+from extrap.curves.lcpfn import LCPFN, SHIPPED
+from extrap.curves.normalise import Normalisation, guess
+from extrap.curves.reading import Curve, read_curves
+from extrap.errors import UsageError
+from extrap.reporting.forecasts import SHADES, Drawn, forecast_plot
+from extrap.reporting.tables import text
+
+CLAIM = 'your own learning curves, forecast with intervals'
+TIME = 'seconds on a CPU'
+
+DRAWN = 12  # Curves in a figure.
+ASKED = 40  # Steps of a line in it.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """Flags of this command."""
+
+  csv: str = option('', 'file or folder with curves: CSV, JSON lines, events')
+  metric: str | None = option(
+    None, 'which metric or column to read (default: see the readers)'
+  )
+  kind: Literal['auto', 'accuracy', 'error', 'loss', 'score'] = option(
+    'auto', 'what the values are'
+  )
+  low: float | None = option(None, 'hard lower bound of the metric')
+  up: float | None = option(None, 'hard upper bound of the metric')
+  horizon: float | None = option(
+    None, 'step to forecast (default: the last of the longest curve)', minimum=1
+  )
+  seen: float = option(
+    1.0, 'share of every curve that is shown', minimum=0.0, maximum=1.0
+  )
+  beat: float | None = option(
+    None, 'a value to beat (default: the best that another curve has shown)'
+  )
+  plot: str = option('forecast.png', "the figure's file ('': none)")
+  weights: str = option(str(SHIPPED), 'file of the network')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A curve, what is shown of it, and why it is not forecast, if so."""
+
+  curve: Curve
+  shown: int
+  normalisation: Normalisation | None
+  reason: str = ''
+
+  @property
+  def step_T(self) -> np.ndarray:
+    return self.curve.step_T[: self.shown]
+
+  @property
+  def value_T(self) -> np.ndarray:
+    return self.curve.value_T[: self.shown]
+
+
+def main(config: Config, flag_values: flags.FlagValues) -> None:
+  """Reads, forecasts, prints and draws."""
+  if not config.csv:
+    raise UsageError('--csv=FILE: name the file or folder with the curves')
+  curves = read_curves(config.csv, config.metric)
+  horizon = config.horizon or max(curve.step_T[-1] for curve in curves)
+  runs = [prepare(config, curve, horizon) for curve in curves]
+  able = [run for run in runs if not run.reason]
+  if not able:
+    raise UsageError(
+      f'{config.csv}: no curve can be forecast: {runs[0].curve.name!r} '
+      f'{runs[0].reason}; see --horizon and --seen'
+    )
+  model = LCPFN.load(config.weights)
+  forecasts = [predict(model, run, horizon) for run in able]
+  print(table(config, runs, able, forecasts))
+  for run in runs:
+    if run.reason:
+      print(f'not forecast: {run.curve.name} {run.reason}')
+  if config.plot:
+    shown = list(zip(able, forecasts, strict=True))[:DRAWN]
+    drawn = [draw(run, found) for run, found in shown]
+    path = forecast_plot(drawn, config.plot, f'{Path(config.csv).name}')
+    print(f'figure: {path}')
+
+
+def prepare(config: Config, curve: Curve, horizon: float) -> Run:
+  """What is shown of a curve, and whether it can be forecast."""
+  within = int((curve.step_T < horizon).sum())
+  shown = min(within, max(1, math.floor(config.seen * len(curve.step_T))))
+  first = curve.step_T[0]
+  if config.seen == 1 and curve.step_T[-1] >= horizon:
+    reason = f'has come to step {horizon:g} already'
+    return Run(curve, len(curve.step_T), None, reason)
+  if shown < 1:
+    return Run(curve, shown, None, f'begins at step {first:g}, too late')
+  seen_T = curve.value_T[:shown]
+  if shown > 1 and np.ptp(seen_T) == 0:
+    return Run(curve, shown, None, f'is constant, {seen_T[0]:g}')
+  return Run(curve, shown, normalisation(config, curve.name, seen_T))
+
+
+def normalisation(
+  config: Config, name: str, seen_T: np.ndarray
+) -> Normalisation:
+  """How a curve's metric becomes 0..1, with the bounds that are known."""
+  found = guess(seen_T, config.kind)
+  if config.low is None and config.up is None:
+    return found
+  low = found.hard_low if config.low is None else config.low
+  up = found.hard_up if config.up is None else config.up
+  soft_low, soft_up = max(found.soft_low, low), min(found.soft_up, up)
+  found = Normalisation(found.minimise, low, soft_low, soft_up, up)
+  found.check(seen_T, name)
+  return found
+
+
+def predict(model: LCPFN, run: Run, horizon: float) -> Forecast:
+  """Of the steps from what is seen to the horizon, the last being that."""
+  # The network counts from 1, and a first step may be 0.
+  offset = max(0.0, 1.0 - run.step_T[0])
+  start = run.step_T[-1] + offset
+  at_Q = np.linspace(start, horizon + offset, ASKED + 1)[1:]
+  found = model.predict(
+    [run.value_T],
+    horizon + offset,
+    at=at_Q,
+    steps=[run.step_T + offset],
+    normalisation=run.normalisation,
+  )
+  return dataclasses.replace(found, step_NQ=found.step_NQ - offset)
+
+
+def table(
+  config: Config,
+  runs: Sequence[Run],
+  able: Sequence[Run],
+  forecasts: Sequence[Forecast],
+) -> str:
+  """One row a curve, at the horizon."""
+  rows = []
+  for run, found in zip(able, forecasts, strict=True):
+    beat = to_beat(config, runs, run)
+    better = '-' if beat is None else _chance(found, beat)
+    ends = (found.interval(share / 100) for share in sorted(SHADES))
+    rows.append(
+      [
+        run.curve.name,
+        f'{run.step_T[-1]:g}',
+        f'{run.value_T[-1]:.4g}',
+        f'{found.median()[0, -1]:.4g}',
+        *(f'{low[0, -1]:.4g} to {high[0, -1]:.4g}' for low, high in ends),
+        better,
+        *_came(run, found),
+      ]
+    )
+  step = f'{forecasts[0].step_NQ[0, -1]:g}'
+  headers = ['curve', 'seen to', 'last', f'at step {step}']
+  headers += [f'{share} %' for share in sorted(SHADES)]
+  headers += ['P(better)'] + ['came'] * (config.seen < 1)
+  return text(headers, rows)
+
+
+def to_beat(config: Config, runs: Sequence[Run], run: Run) -> float | None:
+  """The value that was asked for, or the best that other curves have shown."""
+  if config.beat is not None:
+    return config.beat
+  others = [each.value_T for each in runs if each is not run and each.shown]
+  if not others:
+    return None
+  best = np.min if run.normalisation.minimise else np.max
+  return float(best(np.concatenate(others)))
+
+
+def _chance(found: Forecast, beat: float) -> str:
+  share = float(found.probability_better(beat)[0, -1])
+  return f'{100 * share:.3g} % ({beat:.4g})'
+
+
+def _came(run: Run, found: Forecast) -> list[str]:
+  """The value at the horizon, where some of the curve is hidden."""
+  if run.shown == len(run.curve.step_T):
+    return []
+  at = np.flatnonzero(run.curve.step_T == found.step_NQ[0, -1])
+  return [f'{run.curve.value_T[at[0]]:.4g}' if len(at) else '']
+
+
+def draw(run: Run, found: Forecast) -> Drawn:
+  """A curve, its forecast and what came, as the figure shows them."""
+  bands = {
+    share: tuple(end[0] for end in found.interval(share / 100))
+    for share in SHADES
+  }
+  return Drawn(
+    name=run.curve.name,
+    step_T=run.step_T,
+    value_T=run.value_T,
+    step_Q=found.step_NQ[0],
+    median_Q=found.median()[0],
+    bands=bands,
+    step_U=run.curve.step_T[run.shown :],
+    value_U=run.curve.value_T[run.shown :],
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))

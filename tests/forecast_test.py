@@ -1,0 +1,124 @@
+"""Tests of the command that forecasts curves of files."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import forecast
+from extrap import cli
+from extrap.curves import weights
+from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+
+SIZES = CausalPFNConfig(width=8, layers=1, heads=1, readout=8, components=2)
+PNG = b'\x89PNG'
+
+
+@pytest.fixture(scope='module')
+def network(tmp_path_factory) -> Path:
+  time_12 = jnp.ones((1, 2))
+  made = CausalPFN(SIZES).init(
+    jax.random.key(0), time_12, time_12, time_12[..., None]
+  )
+  path = tmp_path_factory.mktemp('network') / 'net.npz'
+  return weights.save(path, SIZES, made['params'])
+
+
+@pytest.fixture
+def run(network, tmp_path: Path, capsys):
+  """Runs the command on text; returns the exit code, stdout and stderr."""
+
+  def call(text: str, *arguments: str) -> tuple[int, str, str]:
+    file = tmp_path / 'curves.csv'
+    file.write_text(text)
+    argv = ['forecast', f'--csv={file}', f'--weights={network}']
+    argv.append(f'--plot={tmp_path / "plot.png"}')
+    with pytest.raises(SystemExit) as ended:
+      cli.run(
+        forecast.main,
+        forecast.Config,
+        argv=[*argv, *arguments],
+        doc=forecast.__doc__,
+      )
+    return ended.value.code, *capsys.readouterr()
+
+  return call
+
+
+def _columns(**curves: list[float]) -> str:
+  length = max(map(len, curves.values()))
+  lines = [','.join(['step', *curves])]
+  for at in range(length):
+    cells = [f'{c[at]}' if at < len(c) else '' for c in curves.values()]
+    lines.append(','.join([str(at + 1), *cells]))
+  return '\n'.join(lines) + '\n'
+
+
+LONG = np.linspace(0.2, 0.8, 20).tolist()
+SHORT = np.linspace(0.3, 0.6, 8).tolist()
+
+
+def test_a_short_curve_is_forecast_to_the_end_of_the_longest(run, tmp_path):
+  code, out, _ = run(_columns(long=LONG, short=SHORT))
+  assert code == 0
+  row = next(line for line in out.splitlines() if line.startswith('short'))
+  assert row.split()[1:3] == ['8', '0.6'] and '(0.8)' in row
+  assert 'at step 20' in out
+  assert 'not forecast: long has come to step 20 already' in out
+  assert (tmp_path / 'plot.png').read_bytes().startswith(PNG)
+
+
+def test_further_than_all(run):
+  code, out, _ = run(_columns(long=LONG, short=SHORT), '--horizon=40')
+  assert code == 0 and 'at step 40' in out and 'not forecast' not in out
+
+
+def test_hidden_points_stand_beside_the_forecast(run):
+  code, out, _ = run(_columns(long=LONG), '--seen=0.5')
+  row = next(line for line in out.splitlines() if line.startswith('long'))
+  assert code == 0 and row.split()[1] == '10' and row.split()[-1] == '0.8'
+
+
+def test_a_loss_is_better_below(run):
+  falling = (2 - 0.05 * np.arange(20)).tolist()
+  code, out, _ = run(_columns(a=falling[:10], b=falling))
+  row = next(line for line in out.splitlines() if line.startswith('a'))
+  assert code == 0 and '(1.05)' in row
+
+
+def test_a_value_to_beat(run):
+  code, out, _ = run(_columns(a=SHORT), '--horizon=30', '--beat=0.55')
+  assert code == 0 and '(0.55)' in out
+
+
+def test_a_constant_curve_is_told_and_the_others_are_forecast(run):
+  text = _columns(flat=[0.5] * 8, short=SHORT)
+  code, out, _ = run(text, '--horizon=30')
+  assert code == 0 and 'not forecast: flat is constant, 0.5' in out
+  assert any(line.startswith('short') for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+  ('text', 'arguments', 'message'),
+  [
+    ('', (), 'is empty'),
+    ('step,a\n1,x\n', (), "row 2, column 'a': 'x' is no number"),
+    (_columns(a=[0.1, 0.2, 0.3]), (), 'no curve can be forecast'),
+    (_columns(a=[0.4] * 5), ('--horizon=9',), 'is constant'),
+    (_columns(a=[0.1, 0.2, 1.3]), ('--horizon=9', '--up=1'), 'outside'),
+    (_columns(a=SHORT), ('--horizon=30', '--weights=none'), 'no network'),
+  ],
+)
+def test_bad_input_is_one_line(run, tmp_path, text, arguments, message):
+  code, _, err = run(text, *arguments)
+  assert code != 0 and message in err
+  assert err.startswith('error: ') and err.count('\n') == 1
+  assert not (tmp_path / 'plot.png').exists()
+
+
+def test_a_file_must_be_named(capsys):
+  with pytest.raises(SystemExit):
+    cli.run(forecast.main, forecast.Config, argv=['forecast'])
+  assert '--csv=FILE' in capsys.readouterr().err
