@@ -96,15 +96,14 @@ class LCPFN:
     ]
     time_NT, value_NT, count_N = _packed(seen)
     asked_NQ = np.broadcast_to(asked_Q, (len(seen), len(asked_Q)))
+    spare = _room(len(asked_Q)) - len(asked_Q)
+    time_Q = np.pad(scale * asked_Q, (0, spare), mode='edge')
     mixture = _forecast(
-      self.model,
-      self.params,
-      time_NT,
-      value_NT,
-      count_N,
-      np.asarray(scale * asked_Q, np.float32),
+      self.model, self.params, time_NT, value_NT, count_N, np.float32(time_Q)
     )
-    mixture = jax.tree.map(lambda leaf: leaf[: len(seen)], mixture)
+    mixture = jax.tree.map(
+      lambda leaf: leaf[: len(seen), : len(asked_Q)], mixture
+    )
     return Forecast(asked_NQ, mixture, normalisation)
 
 
@@ -172,7 +171,7 @@ def _packed(
   """
   count_N = np.array([len(time_T) for time_T, _ in seen])
   length = next(each for each in LENGTHS if each >= count_N.max())
-  rows = 1 << (len(seen) - 1).bit_length()  # The next power of two.
+  rows = _room(len(seen))
   time_NT = np.ones((rows, length), np.float32)
   value_NT = np.zeros((rows, length), np.float32)
   for row, (time_T, value_T) in enumerate(seen):
@@ -180,6 +179,11 @@ def _packed(
     value_NT[row, : len(value_T)] = value_T
   spare = np.ones(rows - len(seen), count_N.dtype)
   return time_NT, value_NT, np.concatenate([count_N, spare])
+
+
+def _room(count: int) -> int:
+  """The next power of two: few shapes, few programs."""
+  return 1 << (count - 1).bit_length()
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,0 +1,104 @@
+"""When to give up on a training run, to be asked from any training loop.
+
+  rule = Forecasting(LCPFN.load(), horizon=50, normalisation=error())
+  if rule(values_so_far, best_of_other_runs):
+    break
+
+Rules see the values of one run so far, in the units of the metric, one a step,
+and the best value of the runs before it; `None` where there is none.
+
+Shape key: T steps so far, Q steps to come.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from extrap.curves.lcpfn import LCPFN
+from extrap.curves.normalise import Normalisation, unit
+
+COARSE = (0.1, 0.2, 0.4, 0.8)  # Shares of a run, as published.
+
+
+class StoppingRule(Protocol):
+  """Whether to stop."""
+
+  def __call__(self, values: Sequence[float], best: float | None) -> bool:
+    """True if a run with these values is not worth going on with."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forecasting:
+  """Stops a run that at no later step is likely to be the best.
+
+  The rule of LC-PFN (Adriaensen et al. 2023, arXiv 2310.20447, section 4.3):
+  stop after step T if for every later step t the chance of a value better than
+  the best so far, of this run or another, is at most 5 %.
+
+  Attributes:
+    model: the forecaster.
+    horizon: steps of a whole run.
+    normalisation: of the metric.
+    chance: the least that keeps a run going.
+    checks: shares of the run after which it is asked, `COARSE` for instance;
+      after every step but the first where there are none.
+  """
+
+  model: LCPFN
+  horizon: int
+  normalisation: Normalisation = dataclasses.field(default_factory=unit)
+  chance: float = 0.05
+  checks: tuple[float, ...] = ()
+
+  def __call__(self, values: Sequence[float], best: float | None) -> bool:
+    """Whether to stop; one pass of the network, or none."""
+    seen_T = np.asarray(values, float)
+    if not self._asks(len(seen_T)):
+      return False
+    own = better(seen_T, self.normalisation.minimise)
+    target = own if best is None else better([own, best], self.minimise)
+    at_Q = np.arange(len(seen_T) + 1, self.horizon + 1)
+    forecast = self.model.predict(
+      [seen_T], self.horizon, at=at_Q, normalisation=self.normalisation
+    )
+    return bool(forecast.probability_better(target).max() <= self.chance)
+
+  @property
+  def minimise(self) -> bool:
+    """Whether smaller is better."""
+    return self.normalisation.minimise
+
+  def _asks(self, count: int) -> bool:
+    """Whether there is a check after so many steps."""
+    if not 1 < count < self.horizon:
+      return False
+    at = {math.ceil(share * self.horizon) for share in self.checks}
+    return not at or count in at
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Patience:
+  """Stops a run that has not got better for so many steps.
+
+  Attributes:
+    steps: without a new best of its own; 0 stops after the first that is none.
+    minimise: whether smaller is better.
+  """
+
+  steps: int
+  minimise: bool = False
+
+  def __call__(self, values: Sequence[float], best: float | None) -> bool:
+    """Whether to stop; other runs do not matter."""
+    del best
+    seen_T = np.asarray(values, float)
+    at = np.argmin(seen_T) if self.minimise else np.argmax(seen_T)
+    return len(seen_T) - 1 - int(at) > self.steps
+
+
+def better(values: Sequence[float] | np.ndarray, minimise: bool) -> float:
+  """The best of some values."""
+  return float(np.min(values) if minimise else np.max(values))
