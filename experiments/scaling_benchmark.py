@@ -62,9 +62,7 @@ Commands:
   python -m experiments.scaling_benchmark --groups=nano --families=m2,m4
 """
 
-import csv
 import dataclasses
-import io
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,9 +79,8 @@ from extrap.curves.families import FAMILIES, family
 from extrap.curves.least_squares import WIDTH, Points, Settings
 from extrap.curves.residual_bootstrap import Draws
 from extrap.datasets.scaling_benchmark import GROUPS, Curve, load
-from extrap.evaluation.results import write_text
 from extrap.evaluation.statistics import across_replicas
-from extrap.kept import provenance
+from extrap.kept import write_table
 from extrap.reporting.tables import text
 
 CLAIM = 'classical scaling laws, fitted in milliseconds, on 324 real curves'
@@ -357,16 +354,6 @@ def curve_rows(curves: Sequence[Curve], scores: Scores) -> list[list[str]]:
     for method, all_scores in scores.items()
     for curve, score in zip(curves, all_scores, strict=True)
   ]
-
-
-def write_table(
-  path: str, headers: Sequence[str], rows: Sequence[Sequence[str]]
-) -> None:
-  """A CSV file with its command, commit and hardware."""
-  out = io.StringIO()
-  out.writelines(f'# {line}\n' for line in provenance())
-  csv.writer(out, lineterminator='\n').writerows([headers, *rows])
-  write_text(path, out.getvalue())
 
 
 def selected(config: Config) -> list[Curve]:

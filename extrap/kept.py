@@ -1,18 +1,21 @@
 """Rows that are made once and kept in a run folder, and where they are from."""
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
+import io
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 
 from extrap.errors import ExtrapError, Preempted
-from extrap.evaluation.results import Result, read_csv, write_csv
+from extrap.evaluation.results import Result, read_csv, write_csv, write_text
 from extrap.reporting.environment import environment, git_state, hardware
 from extrap.training import distributed
 from extrap.training.run_folder import RunFolder
@@ -108,6 +111,18 @@ def provenance() -> list[str]:
     f'commit: {git["commit"]}{dirty}',
     f'hardware: {hardware(environment(jax.devices()))}',
   ]
+
+
+def write_table(
+  path: str | os.PathLike[str],
+  headers: Sequence[str],
+  rows: Sequence[Sequence[str]],
+) -> Path:
+  """Writes a CSV file with its command, commit and hardware on top."""
+  out = io.StringIO()
+  out.writelines(f'# {line}\n' for line in provenance())
+  csv.writer(out, lineterminator='\n').writerows([headers, *rows])
+  return write_text(path, out.getvalue())
 
 
 def _module() -> str:

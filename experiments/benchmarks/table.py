@@ -1,11 +1,8 @@
 """What every benchmark prints and writes."""
 
-import csv
-import io
 from collections.abc import Sequence
 
-from extrap.evaluation.results import write_text
-from extrap.kept import provenance
+from extrap.kept import write_table
 from extrap.reporting.tables import text
 
 
@@ -23,10 +20,6 @@ def publish(
   """
   print(text(headers, rows))
   code = 0 if all(row[-1] == 'True' for row in rows) else 1
-  if path is None:
-    return code
-  out = io.StringIO()
-  out.writelines(f'# {line}\n' for line in provenance())
-  csv.writer(out, lineterminator='\n').writerows([headers, *rows])
-  write_text(path, out.getvalue())
+  if path is not None:
+    write_table(path, headers, rows)
   return code

@@ -1,0 +1,119 @@
+"""Forecasts that are renewed after every step of runs, for next to nothing.
+
+What the network has made of earlier points is kept, so that one more takes a
+pass over that point alone.
+
+Shape key: N curves, T points, Q steps asked for.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from extrap.curves.causal_pfn import LAST, CausalPFN, Memory
+from extrap.curves.forecast import Forecast
+from extrap.curves.lcpfn import LCPFN, MOST
+from extrap.curves.mixtures import Mixture
+from extrap.curves.normalise import Normalisation, unit
+from extrap.errors import UsageError
+from extrap.training.problem import Params
+
+
+class Follower:
+  """Follows curves of the same length, step by step."""
+
+  def __init__(
+    self,
+    model: LCPFN,
+    values_NT: np.ndarray,
+    horizon: int,
+    normalisation: Normalisation | None = None,
+  ) -> None:
+    """Begins with what is seen so far.
+
+    Args:
+      model: the forecaster.
+      values_NT: of each curve at steps 1..T, at least one.
+      horizon: the step at which training is to end, 100 at most.
+      normalisation: of the metric; by default values lie in 0..1 and rise.
+
+    Raises:
+      UsageError: there are no values, one is not finite, or there are too many
+        steps.
+    """
+    values_NT = np.asarray(values_NT, float)
+    if values_NT.ndim != 2 or not values_NT.size:
+      raise UsageError('what is followed has a row of values a curve')
+    if not np.isfinite(values_NT).all():
+      raise UsageError('what is followed has a value that is not finite')
+    if not values_NT.shape[1] < horizon <= MOST:
+      raise UsageError(
+        f'--horizon={horizon}: after {values_NT.shape[1]} steps and at most '
+        f'{MOST}'
+      )
+    self.horizon, self.steps = horizon, values_NT.shape[1]
+    self._model, self._normalisation = model, normalisation or unit()
+    seen_NT = self._normalisation.forward(values_NT).astype(np.float32)
+    time_NT = np.broadcast_to(np.arange(1, self.steps + 1), seen_NT.shape)
+    self._memory = _begin(
+      model.model, model.params, np.float32(time_NT), seen_NT
+    )
+
+  def add(self, value_N: np.ndarray) -> Forecast:
+    """One more value each; forecasts of all steps left, [N, Q].
+
+    Raises:
+      UsageError: a value is not finite, or no step is left to forecast.
+    """
+    if self.steps + 1 >= self.horizon:
+      raise UsageError(
+        f'after step {self.steps + 1} nothing is left to forecast'
+      )
+    value_N = np.asarray(value_N, float)
+    if not np.isfinite(value_N).all():
+      raise UsageError(f'a value of step {self.steps + 1} is not finite')
+    self.steps += 1
+    seen_N = self._normalisation.forward(value_N).astype(np.float32)
+    self._memory, mixture = _go_on(
+      self._model.model,
+      self._model.params,
+      self._memory,
+      np.float32(self.steps),
+      seen_N,
+    )
+    left = slice(self.steps, self.horizon)
+    mixture = jax.tree.map(lambda leaf: leaf[:, left], mixture)
+    step_Q = np.arange(self.steps + 1, self.horizon + 1, dtype=float)
+    step_NQ = np.broadcast_to(step_Q, (len(value_N), len(step_Q)))
+    return Forecast(step_NQ, mixture, [self._normalisation] * len(value_N))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _begin(
+  model: CausalPFN, params: Params, time_NT: jax.Array, value_NT: jax.Array
+) -> Memory:
+  return model.apply(
+    {'params': params}, time_NT, value_NT, MOST, method='remember'
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _go_on(
+  model: CausalPFN,
+  params: Params,
+  memory: Memory,
+  step: jax.Array,
+  value_N: jax.Array,
+) -> tuple[Memory, Mixture]:
+  """What is kept now, and mixtures of every time; those up to now mean nothing.
+
+  All times, so that there is one program.
+  """
+  bound = model.bind({'params': params})
+  time_N = jnp.full(value_N.shape, step)
+  memory, state_NE, level_N = bound.append(memory, time_N, value_N)
+  asked_T = jnp.maximum(jnp.arange(1.0, LAST + 1), step + 1)
+  asked_NT = jnp.broadcast_to(asked_T, (len(value_N), len(asked_T)))
+  return memory, bound.forecast(state_NE, level_N, time_N, asked_NT)

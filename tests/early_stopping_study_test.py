@@ -1,0 +1,173 @@
+"""Tests of the study that stops runs by forecasts."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import early_stopping
+from experiments.early_stopping import (
+  RULES,
+  Config,
+  Pool,
+  best_by_epoch,
+  length_of,
+  regrets,
+  rows_of,
+  speed_ups,
+  upper_bounds,
+)
+from extrap import cli
+from extrap.curves import weights
+from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.lcpfn import LCPFN
+from extrap.curves.normalise import loss_from
+from extrap.curves.stopping import COARSE, Forecasting, Patience
+from extrap.datasets.taskset import SOURCE
+
+SIZES = CausalPFNConfig(width=8, layers=1, heads=1, readout=8, components=2)
+
+
+@pytest.fixture(scope='module')
+def model() -> LCPFN:
+  time_12 = jnp.ones((1, 2))
+  made = CausalPFN(SIZES).init(
+    jax.random.key(0), time_12, time_12, time_12[..., None]
+  )
+  return LCPFN(SIZES, jax.tree.map(lambda leaf: leaf + 0.02, made['params']))
+
+
+def _pool(*rows: list[float], upper: list[list[float]] | None = None) -> Pool:
+  value_NT = np.array(rows, float)
+  upper_NT = np.ones_like(value_NT) if upper is None else np.array(upper)
+  return Pool(value_NT, upper_NT)
+
+
+GOOD, BAD = [0.2, 0.4, 0.6, 0.8, 0.9], [0.1, 0.2, 0.2, 0.1, 0.1]
+
+
+def test_a_bound_is_the_largest_later_quantile(model):
+  value_NT = np.stack([np.linspace(0.2, 0.7, 8), np.linspace(0.3, 0.4, 8)])
+  upper_NT = upper_bounds(model, value_NT, 0.05)
+  assert upper_NT.shape == (2, 8) and (upper_NT[:, -1] == 1).all()
+  for count in (1, 4, 7):
+    later = np.arange(count + 1, 9)
+    found = model.predict(value_NT[:, :count], 8, at=later)
+    wanted = found.quantile(0.95).max(axis=1)
+    np.testing.assert_allclose(
+      np.clip(upper_NT[:, count - 1], 0, 1), wanted, atol=1e-3
+    )
+
+
+def test_a_run_is_stopped_as_the_rules_for_training_loops_do(model):
+  values = 0.05 + 0.4 * np.linspace(0, 1, 20) ** 0.5
+  pool = Pool(values[None], upper_bounds(model, values[None], 0.05))
+  for best in (0.2, 0.46, 0.6, 0.9):
+    for name, checks in (('fine', ()), ('coarse', COARSE)):
+      rule = Forecasting(model=model, horizon=20, checks=checks)
+      wanted = next((n for n in range(1, 21) if rule(values[:n], best)), 20)
+      assert length_of(name, pool, 0, best) == wanted
+  bumpy = np.array([0.1, 0.5, 0.4, 0.5, 0.3, 0.2, 0.6, 0.1, 0.1, 0.1])
+  for steps in (0, 1, 5):
+    rule = Patience(steps=steps)
+    wanted = next((n for n in range(1, 11) if rule(bumpy[:n], None)), 10)
+    assert length_of(f'patience {steps}', _pool(bumpy), 0, 0.9) == wanted
+
+
+def test_no_stopping_runs_to_the_end_or_to_where_a_run_diverges():
+  pool = _pool(GOOD, [0.3, 0.4, np.nan, np.nan, np.nan])
+  assert [length_of('none', pool, row, 0.9) for row in (0, 1)] == [5, 2]
+
+
+def test_the_best_so_far_goes_on_from_run_to_run():
+  pool = _pool(BAD, GOOD)
+  found = best_by_epoch('none', pool, np.array([0, 1]), 8)
+  np.testing.assert_allclose(found, [0.1, 0.2, 0.2, 0.2, 0.2, 0.2, 0.4, 0.6])
+  found = best_by_epoch('patience 0', pool, np.array([0, 1]), 8)
+  # The bad run ends after its third epoch, which is no better.
+  np.testing.assert_allclose(found, [0.1, 0.2, 0.2, 0.2, 0.4, 0.6, 0.8, 0.9])
+
+
+def test_a_pool_that_ends_early_keeps_its_best():
+  found = best_by_epoch('none', _pool(GOOD), np.array([0]), 12)
+  assert len(found) == 12 and (found[5:] == 0.9).all()
+
+
+def test_a_rule_sees_nothing_of_later_epochs():
+  upper = [[1.0, 0.5, 1.0, 1.0, 1.0]]
+  one = _pool(GOOD, upper=upper)
+  other = _pool([*GOOD[:2], 0.95, 0.96, 0.97], upper=upper)
+  assert length_of('fine', one, 0, 0.7) == length_of('fine', other, 0, 0.7) == 2
+  assert length_of('fine', one, 0, 0.45) == 5
+
+
+def test_speed_is_that_of_coming_to_the_same_regret():
+  # Perfect foresight: bad runs are given up after two epochs.
+  low = [[1.0, 0.0, 0.0, 0.0, 1.0]]
+  rows, upper = [BAD] * 9 + [GOOD], low * 9 + [[1.0] * 5]
+  pool = _pool(*rows, upper=upper)
+  config = Config(orders=30, budget=10)
+  found = speed_ups(pool, config, 0)
+  assert found['none'][2] == pytest.approx(0, abs=1e-9)
+  same, as_good, regret = found['fine']
+  assert regret == pytest.approx(0, abs=1e-9)
+  assert 1.5 < same / found['none'][0] < 2.6 and as_good <= 1
+  assert set(found) == set(RULES)
+
+
+def test_regret_is_a_mean_over_orders():
+  orders = [np.array([0, 1]), np.array([1, 0])]
+  found = regrets('none', _pool(BAD, GOOD), orders, 10)
+  assert found[0] == pytest.approx(0.9 - 0.15)
+  assert found[-1] == pytest.approx(0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+  """Two tasks of twelve runs of ten epochs, in the source's own form."""
+  draw = np.random.default_rng(0)
+  (tmp_path / 'taskset').mkdir()
+  for task in ('one', 'two'):
+    runs = []
+    for _ in range(20):
+      loss = 2 - draw.uniform(0, 1.5) * (1 - np.exp(-np.arange(11) / 4))
+      losses = {part: {'loss': loss.tolist()} for part in ('train', 'valid')}
+      runs.append(
+        losses
+        | {'test': losses['valid'], 'hp': dict.fromkeys(SOURCE.setting, 1)}
+      )
+    (tmp_path / 'taskset' / f'{task}.json').write_text(json.dumps(runs))
+  return tmp_path
+
+
+def test_every_pool_and_rule_has_a_row(model, folder, tmp_path):
+  path = weights.save(tmp_path / 'net.npz', SIZES, model.params)
+  config = Config(data=str(folder), weights=str(path), orders=3, budget=2)
+  rows = rows_of(config)
+  assert [row[:3] for row in rows] == [
+    [pool, rule, '2'] for pool in early_stopping.POOLS for rule in RULES
+  ]
+  pools = early_stopping.pools_of(config)
+  assert len(pools['best tenth']['one'].value_NT) == 2
+  whole, best = (
+    pools[name]['one'].value_NT[:, -1] for name in ('all', 'best tenth')
+  )
+  assert sorted(best) == sorted(whole)[-2:]
+
+
+def test_losses_are_normalised_by_the_one_before_training(folder):
+  curves = early_stopping.load('taskset', folder)
+  found = early_stopping.normalised(curves)
+  assert found.shape == (40, 10)
+  wanted = loss_from(2.0).forward(curves.value_NT[:, 1:])
+  np.testing.assert_allclose(found, wanted)
+
+
+def test_a_folder_must_be_named(capsys):
+  with pytest.raises(SystemExit) as ended:
+    cli.run(early_stopping.main, Config, argv=['early_stopping'])
+  assert ended.value.code == 2
+  assert '--data=FOLDER' in capsys.readouterr().err

@@ -1,0 +1,66 @@
+"""Tests of forecasts that are renewed step by step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.follower import Follower
+from extrap.curves.lcpfn import LCPFN
+from extrap.curves.normalise import error
+from extrap.errors import UsageError
+
+SIZES = CausalPFNConfig(width=16, layers=2, heads=2, readout=16, components=3)
+CURVES = np.stack([np.linspace(0.2, 0.6, 12), np.linspace(0.5, 0.55, 12)])
+
+
+@pytest.fixture(scope='module')
+def model() -> LCPFN:
+  time_12 = jnp.ones((1, 2))
+  made = CausalPFN(SIZES).init(
+    jax.random.key(0), time_12, time_12, time_12[..., None]
+  )
+  return LCPFN(SIZES, jax.tree.map(lambda leaf: leaf + 0.03, made['params']))
+
+
+def test_step_by_step_is_as_good_as_all_at_once(model):
+  follower = Follower(model, CURVES[:, :4], 20)
+  for count in range(5, 13):
+    found = follower.add(CURVES[:, count - 1])
+    at = np.arange(count + 1, 21)
+    wanted = model.predict(CURVES[:, :count], 20, at=at)
+    np.testing.assert_array_equal(found.step_NQ, wanted.step_NQ)
+    np.testing.assert_allclose(found.median(), wanted.median(), atol=1e-4)
+    np.testing.assert_allclose(
+      found.interval(0.8)[0], wanted.interval(0.8)[0], atol=1e-4
+    )
+
+
+def test_a_metric_is_followed_in_its_own_units(model):
+  plain = Follower(model, CURVES[:, :4], 20).add(CURVES[:, 4])
+  falling = Follower(model, 1 - CURVES[:, :4], 20, error()).add(
+    1 - CURVES[:, 4]
+  )
+  np.testing.assert_allclose(falling.median(), 1 - plain.median(), atol=1e-4)
+
+
+def test_what_cannot_be_followed_is_refused(model):
+  for values, horizon, message in (
+    (np.ones((2, 0)), 20, 'a row of values'),
+    (np.ones(3), 20, 'a row of values'),
+    (np.full((1, 2), np.nan), 20, 'not finite'),
+    (CURVES, 12, 'after 12 steps'),
+    (CURVES, 101, 'at most 100'),
+  ):
+    with pytest.raises(UsageError, match=message):
+      Follower(model, values, horizon)
+
+
+def test_an_end_is_an_end(model):
+  follower = Follower(model, CURVES[:, :10], 12)
+  with pytest.raises(UsageError, match='not finite'):
+    follower.add(np.array([np.inf, 0.1]))
+  follower.add(CURVES[:, 10])
+  with pytest.raises(UsageError, match='nothing is left'):
+    follower.add(CURVES[:, 11])
