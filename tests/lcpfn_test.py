@@ -57,6 +57,17 @@ def test_curves_of_other_lengths_do_not_matter_to_each_other(model):
     np.testing.assert_allclose(alone[0], row, atol=1e-4)
 
 
+def test_each_curve_may_be_asked_about_other_steps(model):
+  curves = [CURVE, CURVE[:3]]
+  both = model.predict(curves, 60, at=[[45, 50], [5, 60]])
+  assert both.step_NQ.tolist() == [[45, 50], [5, 60]]
+  for curve, asked, row in zip(
+    curves, both.step_NQ, both.median(), strict=True
+  ):
+    alone = model.predict([curve], 60, at=asked).median()
+    np.testing.assert_allclose(alone[0], row, atol=1e-4)
+
+
 def test_a_long_curve_is_thinned_and_its_last_point_kept(model):
   long_T = np.linspace(0.1, 0.7, 900)
   found = model.predict([long_T], 1000).median()

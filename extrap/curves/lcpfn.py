@@ -57,7 +57,7 @@ class LCPFN:
     self,
     curves: Sequence[Values] | np.ndarray,
     horizon: float,
-    at: Values | None = None,
+    at: Values | Sequence[Values] | None = None,
     steps: Sequence[Values] | None = None,
     normalisation: Normalisation | Sequence[Normalisation] | None = None,
   ) -> Forecast:
@@ -67,8 +67,8 @@ class LCPFN:
       curves: what is seen, one row a curve; they may differ in length.
       horizon: the step at which training is to end, at most 100 or scaled to
         that: the network knows curves of 100 steps.
-      at: steps to forecast, after what is seen of every curve; the horizon by
-        default.
+      at: steps to forecast, [Q] or a row for each curve, [N, Q], after what is
+        seen of it; the horizon by default.
       steps: positive and increasing, those of the values seen; 1, 2, ... by
         default.
       normalisation: of the metric, one for all curves or one each; by default
@@ -83,8 +83,8 @@ class LCPFN:
     """
     value_N = [np.asarray(curve, float) for curve in curves]
     step_N = _steps(value_N, steps)
-    asked_Q = np.atleast_1d(np.asarray(horizon if at is None else at, float))
-    _check(value_N, step_N, asked_Q, horizon)
+    asked_NQ = _asked(len(value_N), horizon if at is None else at)
+    _check(value_N, step_N, asked_NQ, horizon)
     if normalisation is None or isinstance(normalisation, Normalisation):
       normalisation = [normalisation or unit()] * len(value_N)
     scale = LAST / max(horizon, LAST)
@@ -94,16 +94,13 @@ class LCPFN:
         normalisation, step_N, value_N, strict=True
       )
     ]
-    time_NT, value_NT, count_N = _packed(seen)
-    asked_NQ = np.broadcast_to(asked_Q, (len(seen), len(asked_Q)))
-    spare = _room(len(asked_Q)) - len(asked_Q)
-    time_Q = np.pad(scale * asked_Q, (0, spare), mode='edge')
+    rows, columns = asked_NQ.shape
+    spare = (0, _room(rows) - rows), (0, _room(columns) - columns)
+    time_NQ = np.pad(scale * asked_NQ, spare, mode='edge')
     mixture = _forecast(
-      self.model, self.params, time_NT, value_NT, count_N, np.float32(time_Q)
+      self.model, self.params, *_packed(seen), np.float32(time_NQ)
     )
-    mixture = jax.tree.map(
-      lambda leaf: leaf[: len(seen), : len(asked_Q)], mixture
-    )
+    mixture = jax.tree.map(lambda leaf: leaf[:rows, :columns], mixture)
     return Forecast(asked_NQ, mixture, normalisation)
 
 
@@ -118,21 +115,27 @@ def _steps(
   return [np.asarray(step_T, float) for step_T in steps]
 
 
+def _asked(count: int, at: Values | Sequence[Values] | float) -> np.ndarray:
+  """Steps asked for, [N, Q]."""
+  asked = np.atleast_1d(np.asarray(at, float))
+  return np.broadcast_to(asked, (count, asked.shape[-1]))
+
+
 def _check(
   value_N: Sequence[np.ndarray],
   step_N: Sequence[np.ndarray],
-  asked_Q: np.ndarray,
+  asked_NQ: np.ndarray,
   horizon: float,
 ) -> None:
   """Refuses what cannot be forecast."""
   if not value_N:
     raise UsageError('there is no curve to forecast')
-  if not np.all(asked_Q <= horizon):
+  if not np.all(asked_NQ <= horizon):
     raise UsageError(
-      f'step {asked_Q.max():g} is asked for, beyond the horizon, {horizon:g}'
+      f'step {asked_NQ.max():g} is asked for, beyond the horizon, {horizon:g}'
     )
-  for number, (value_T, step_T) in enumerate(
-    zip(value_N, step_N, strict=True), start=1
+  for number, (value_T, step_T, asked_Q) in enumerate(
+    zip(value_N, step_N, asked_NQ, strict=True), start=1
   ):
     where = f'curve {number}'
     if value_T.ndim != 1 or not len(value_T):
@@ -193,14 +196,13 @@ def _forecast(
   time_NT: jax.Array,
   value_NT: jax.Array,
   count_N: jax.Array,
-  asked_Q: jax.Array,
+  asked_NQ: jax.Array,
 ) -> Mixture:
   """Mixtures [N, Q, K] behind the last point of each curve."""
   bound = model.bind({'params': params})
   state_NTE, level_NT = bound.states(time_NT, value_NT)
   last_N = count_N - 1
   rows_N = jnp.arange(len(last_N))
-  asked_NQ = jnp.broadcast_to(asked_Q, (len(last_N), len(asked_Q)))
   return bound.forecast(
     state_NTE[rows_N, last_N],
     level_NT[rows_N, last_N],

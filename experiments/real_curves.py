@@ -1,0 +1,401 @@
+"""Forecasts of real learning curves: the network and what it has to beat.
+
+Claimed elsewhere. LC-PFN (Adriaensen et al. 2023, arXiv 2310.20447, section
+4.2) on 20,000 real curves, by average rank of log density and of squared error:
+level with MCMC on LCBench and better on the other three sets; absolute numbers
+are not published. On LCDB, by a thesis, retrained LC-PFN has an average rank of
+2.57 behind pow4, 2.32 (second-hand).
+
+Here. Curves that can be had (`extrap/datasets/real_curves.py` and
+`extrap/datasets/scaling_benchmark.py`), of the tasks for tests alone:
+  taskset best   losses over 50 epochs, the tenth of each task that ends best
+  taskset all    the same, all settings that do not diverge
+  lcdb           error rates of 27 learners by size of the sample, 20 sizes on
+  llm            losses of language models, 20 points on; each is a task
+after 10, 20 .. 90 % of their points, five at least; at most 20 points of what
+follows are scored, evenly spaced.
+
+Protocol. Values are normalised to 0..1 (`extrap/curves/normalise.py`; losses
+from the one before training, of llm from the first that is seen) and all scores
+are of normalised values, densities with their Jacobians; they are averaged
+within one set only. The network's time is the epoch, or the number of the
+point where those are spaced otherwise, scaled to a hundred for a whole curve of
+llm and to the 137 sizes of lcdb; families are fitted to steps as they are, in
+log y. Nothing is chosen by these curves. Log density, root mean squared error
+of the median, its absolute error over that of the last value (MASE), and the
+average rank among methods of the first two; means over cutoffs and curves, then
+tasks, with a bootstrap over tasks, paired for differences.
+
+Command:
+  python -m experiments.real_curves --data=FOLDER
+where FOLDER holds the sources of `extrap.datasets.real_curves`.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+from extrap import cli
+from extrap.arms import check_names
+from extrap.config import option
+from extrap.curves import least_squares, residual_bootstrap
+from extrap.curves.families import FAMILIES, family
+from extrap.curves.lcpfn import LCPFN, SHIPPED
+from extrap.curves.normalise import Normalisation, error, loss_from
+from extrap.datasets import scaling_benchmark
+from extrap.datasets.real_curves import load
+from extrap.errors import UsageError
+from extrap.evaluation.statistics import across_replicas
+from extrap.kept import write_table
+from extrap.reporting.progress import Progress
+from extrap.reporting.tables import text
+
+CLAIM = 'real learning curves, forecast by a network and by classical fits'
+TIME = '20 minutes on two CPU cores (estimated)'
+
+CUTOFFS = tuple(percent / 100 for percent in range(10, 100, 10))
+LEAST_SEEN = 5  # Points.
+SCORED = 20  # Later points of a curve and cutoff, at most.
+LEAST_POINTS = 20  # Of a curve of lcdb and llm.
+SIZES = 137  # Of lcdb's grid of sample sizes.
+LEAST_ERROR = 1e-4  # Smaller error rates have no logarithm that says anything.
+NETWORK = 'lcpfn'
+DRAWS = 32  # Of the residual bootstrap.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """Flags of this study."""
+
+  data: str = option('', 'folder that holds folders taskset and lcdb')
+  weights: str = option(str(SHIPPED), 'file of the network')
+  sets: tuple[str, ...] = option(
+    ('taskset best', 'taskset all', 'lcdb', 'llm'), 'sets of curves'
+  )
+  families: tuple[str, ...] = option(
+    ('last_value', 'pow4', 'mmf4', 'wbl4', 'm4', 'bnsl1'),
+    'families to fit, last_value among them',
+  )
+  curves: int = option(
+    1000, 'curves of each set at most, drawn evenly over tasks', minimum=1
+  )
+  seed: int = option(0, 'of what is drawn', minimum=0)
+  csv: str | None = option(None, 'where to write the table')
+
+
+class Item(NamedTuple):
+  """A curve.
+
+  Attributes:
+    task: of which it is one.
+    step_T, value_T: as they are.
+    time_T: as the network has it, 0..100.
+    normalisation: of the metric.
+  """
+
+  task: str
+  step_T: np.ndarray
+  value_T: np.ndarray
+  time_T: np.ndarray
+  normalisation: Normalisation
+
+
+class Cut(NamedTuple):
+  """A curve and what of it is seen: points up to `seen`, scored at `later`."""
+
+  item: Item
+  seen: int
+  later_Q: np.ndarray
+
+
+class Found(NamedTuple):
+  """Of each cut: medians and log densities of its later points, normalised."""
+
+  median: list[np.ndarray]
+  log_density: list[np.ndarray]
+
+
+def taskset(folder: str, share: float) -> list[Item]:
+  """Whole runs of the test tasks, those that end best."""
+  curves = load('taskset', folder).split('test')
+  items = []
+  for task in sorted(set(curves.task_N.tolist())):
+    of_task = curves.take(curves.task_N == task)
+    before = float(np.nanmedian(of_task.value_NT[:, 0]))
+    whole = of_task.take(of_task.mask_NT.all(axis=1))
+    order_N = np.argsort(whole.value_NT[:, -1], kind='stable')
+    kept = whole.take(order_N[: round(share * len(of_task))])
+    items += [
+      _item(task, step_T[1:], value_T[1:], step_T[1:], loss_from(before))
+      for step_T, value_T in zip(kept.step_NT, kept.value_NT, strict=True)
+    ]
+  return items
+
+
+def lcdb(folder: str) -> list[Item]:
+  """Curves of the test tables, without the learner that learns nothing."""
+  curves = load('lcdb', folder).split('test')
+  return [
+    _item(
+      str(curves.task_N[row]),
+      curves.step_NT[row, mask_T],
+      np.maximum(curves.value_NT[row, mask_T], LEAST_ERROR),
+      (8 * np.log2(curves.step_NT[row, mask_T] / 16) + 1) * 100 / SIZES,
+      error(),
+    )
+    for row, mask_T in enumerate(curves.mask_NT)
+    if mask_T.sum() >= LEAST_POINTS
+    and 'DummyClassifier' not in str(curves.name_N[row])
+  ]
+
+
+def llm() -> list[Item]:
+  """Losses of language models, in the package."""
+  return [
+    _item(
+      curve.name,
+      curve.x_T,
+      curve.y_T,
+      np.arange(1, len(curve.x_T) + 1) * 100 / len(curve.x_T),
+      loss_from(float(curve.y_T[0])),
+    )
+    for curve in scaling_benchmark.load(('llm',))
+    if len(curve.x_T) >= LEAST_POINTS and (curve.x_T > 0).all()
+  ]
+
+
+def _item(
+  task: str,
+  step_T: np.ndarray,
+  value_T: np.ndarray,
+  time_T: np.ndarray,
+  normalisation: Normalisation,
+) -> Item:
+  return Item(task, step_T, value_T, time_T, normalisation)
+
+
+SETS = {
+  'taskset best': lambda folder: taskset(folder, 0.1),
+  'taskset all': lambda folder: taskset(folder, 1.0),
+  'lcdb': lcdb,
+  'llm': lambda folder: llm(),
+}
+
+
+def drawn(items: Sequence[Item], count: int, seed: int) -> list[Item]:
+  """So many curves at most, as evenly over tasks as there are."""
+  draw = np.random.default_rng(seed)
+  by_task: dict[str, list[Item]] = {}
+  for at in draw.permutation(len(items)).tolist():
+    by_task.setdefault(items[at].task, []).append(items[at])
+  turns = max(map(len, by_task.values()))
+  in_turn = [
+    rows[turn]
+    for turn in range(turns)
+    for _, rows in sorted(by_task.items())
+    if turn < len(rows)
+  ]
+  return in_turn[:count]
+
+
+def cut(items: Sequence[Item], share: float) -> list[Cut]:
+  """Curves of which a share of the points is seen, where any are left."""
+  cuts = []
+  for item in items:
+    count = len(item.value_T)
+    seen = max(LEAST_SEEN, round(share * count))
+    if seen >= count:
+      continue
+    later_Q = np.linspace(seen, count - 1, min(SCORED, count - seen))
+    cuts.append(Cut(item, seen, np.round(later_Q).astype(int)))
+  return cuts
+
+
+def by_network(model: LCPFN, cuts: Sequence[Cut]) -> Found:
+  """What the network says."""
+  most = max(len(each.later_Q) for each in cuts)
+  # Rows of one length: the last point again.
+  later_NQ = np.stack(
+    [np.pad(c.later_Q, (0, most - len(c.later_Q)), mode='edge') for c in cuts]
+  )
+  forecast = model.predict(
+    [each.item.value_T[: each.seen] for each in cuts],
+    100,
+    at=[
+      each.item.time_T[row] for each, row in zip(cuts, later_NQ, strict=True)
+    ],
+    steps=[each.item.time_T[: each.seen] for each in cuts],
+    normalisation=[each.item.normalisation for each in cuts],
+  )
+  truth_NQ = np.stack(
+    [each.item.value_T[row] for each, row in zip(cuts, later_NQ, strict=True)]
+  )
+  log_density_NQ = forecast.log_density(truth_NQ)
+  return _found(cuts, forecast.median(), log_density_NQ)
+
+
+def by_family(name: str, cuts: Sequence[Cut]) -> Found:
+  """What a fit and its residuals say."""
+  shape = family(name)
+  pairs = [
+    (each.item.step_T[: each.seen], each.item.value_T[: each.seen])
+    for each in cuts
+  ]
+  seen = least_squares.points(pairs)
+  fit = least_squares.fit(shape, seen)
+  draws = residual_bootstrap.bootstrap(shape, fit, seen, DRAWS)
+  later = least_squares.points(
+    [
+      (each.item.step_T[each.later_Q], each.item.value_T[each.later_Q])
+      for each in cuts
+    ]
+  )
+  median_NQ = least_squares.predict(shape, fit, later.x_BT)
+  log_density_NQ, _ = residual_bootstrap.judge(
+    shape, draws, later.x_BT, later.y_BT
+  )
+  return _found(cuts, median_NQ, log_density_NQ)
+
+
+def _found(
+  cuts: Sequence[Cut], median_NQ: np.ndarray, log_density_NQ: np.ndarray
+) -> Found:
+  """Rows without what was added to them, as normalised values."""
+  medians, log_densities = [], []
+  for each, median_Q, log_Q in zip(
+    cuts, median_NQ, log_density_NQ, strict=True
+  ):
+    count, how = len(each.later_Q), each.item.normalisation
+    truth_Q = each.item.value_T[each.later_Q]
+    medians.append(how.forward(np.clip(median_Q[:count], how.hard_low, None)))
+    log_densities.append(log_Q[:count] - how.log_jacobian(truth_Q))
+  return Found(medians, log_densities)
+
+
+SCORES = ('log_density', 'rmse', 'mase')
+
+
+def scores_of(cuts: Sequence[Cut], found: Found) -> np.ndarray:
+  """Log density, error, and error over that of the last value, [N, 3]."""
+  rows = []
+  for each, median_Q, log_Q in zip(cuts, *found, strict=True):
+    how, value_T = each.item.normalisation, each.item.value_T
+    truth_Q = how.forward(value_T[each.later_Q])
+    last = how.forward(value_T[each.seen - 1])
+    off_Q = np.nan_to_num(np.abs(median_Q - truth_Q), nan=1.0)
+    naive = max(float(np.mean(np.abs(last - truth_Q))), 1e-6)
+    rmse = float(np.sqrt(np.mean(off_Q**2)))
+    rows.append([float(np.mean(log_Q)), rmse, float(np.mean(off_Q)) / naive])
+  return np.array(rows)
+
+
+def ranks(score_MN: np.ndarray, larger: bool) -> np.ndarray:
+  """Rank of each method among all, by curve, ties in the middle; 1 is best."""
+  from scipy import stats
+
+  sign = -1 if larger else 1
+  worst = np.inf
+  ordered = np.where(np.isnan(score_MN), worst, sign * score_MN)
+  return stats.rankdata(ordered, axis=0)
+
+
+def measure(
+  config: Config, model: LCPFN, items: Sequence[Item], label: str
+) -> Iterator[tuple[float, list[Cut], np.ndarray]]:
+  """By cutoff: the cuts, and scores [methods, N, 3]."""
+  with Progress(len(CUTOFFS), f'forecast {label}') as progress:
+    for number, share in enumerate(CUTOFFS, start=1):
+      cuts = cut(items, share)
+      found = [by_network(model, cuts)]
+      found += [by_family(name, cuts) for name in config.families]
+      yield share, cuts, np.stack([scores_of(cuts, each) for each in found])
+      progress.update(number)
+
+
+COLUMNS = ('log_density', 'rank_log_density', 'rmse', 'rank_rmse', 'mase')
+HEADERS = [
+  *('set', 'cutoff', 'method', 'tasks', 'curves'),
+  *(f'{name}{end}' for name in COLUMNS for end in ('', '_low', '_high')),
+  *('gain', 'gain_low', 'gain_high'),
+]
+
+
+def rows_of(config: Config, model: LCPFN, name: str) -> list[list[str]]:
+  """A row a cutoff and method, and of all cutoffs together."""
+  items = drawn(SETS[name](config.data), config.curves, config.seed)
+  parts = []
+  for share, cuts, score_MN3 in measure(config, model, items, name):
+    log_MN, rmse_MN, mase_MN = np.moveaxis(score_MN3, -1, 0)
+    columns = log_MN, ranks(log_MN, True), rmse_MN, ranks(rmse_MN, False)
+    table_MNC = np.stack([*columns, mase_MN], axis=-1)
+    parts.append((share, [each.item.task for each in cuts], table_MNC))
+  rows = []
+  for share, tasks, table_MNC in [*parts, ('all', *_joined(parts))]:
+    rows += _rows(config, name, f'{share}', tasks, table_MNC)
+  return rows
+
+
+def _joined(
+  parts: Sequence[tuple[float, list[str], np.ndarray]],
+) -> tuple[list[str], np.ndarray]:
+  """All cutoffs together."""
+  tasks = [task for _, some, _ in parts for task in some]
+  return tasks, np.concatenate([table for *_, table in parts], axis=1)
+
+
+def _rows(
+  config: Config,
+  name: str,
+  share: str,
+  tasks: Sequence[str],
+  table_MNC: np.ndarray,
+) -> list[list[str]]:
+  """A row a method: means over tasks with intervals.
+
+  The gain is the network's log density less the method's, paired.
+  """
+  kinds = sorted(set(tasks))
+  of_task = {kind: np.array([task == kind for task in tasks]) for kind in kinds}
+  # [methods, tasks, columns]
+  mean_MKC = np.stack(
+    [table_MNC[:, of_task[kind]].mean(axis=1) for kind in kinds], axis=1
+  )
+  rows = []
+  for method, mean_KC in zip(
+    (NETWORK, *config.families), mean_MKC, strict=True
+  ):
+    values = [*mean_KC.T, mean_MKC[0, :, 0] - mean_KC[:, 0]]
+    found = [across_replicas(each, method='bootstrap') for each in values]
+    numbers = [(each.mean, each.low, each.high) for each in found]
+    row = [name, share, method, str(len(kinds)), str(len(tasks))]
+    rows.append(row + [f'{n:.4g}' for three in numbers for n in three])
+  return rows
+
+
+def main(config: Config, flag_values: flags.FlagValues) -> None:
+  """Prints the tables."""
+  del flag_values
+  check_names('sets', config.sets, SETS)
+  check_names('families', config.families, FAMILIES)
+  if not config.data and set(config.sets) != {'llm'}:
+    raise UsageError(
+      '--data=FOLDER: name the folder that holds taskset and lcdb; download() '
+      'of extrap.datasets.real_curves fills one'
+    )
+  model, rows = LCPFN.load(config.weights), []
+  for name in config.sets:
+    rows += rows_of(config, model, name)
+    brief = [
+      [row[0], row[2], *row[5::3]] for row in rows if row[:2] == [name, 'all']
+    ]
+    print(text(['set', 'method', *COLUMNS, 'gain'], brief), end='\n\n')
+  if config.csv is not None:
+    write_table(config.csv, HEADERS, rows)
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))

@@ -1,0 +1,157 @@
+"""Tests of the study of real learning curves."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import real_curves
+from experiments.real_curves import (
+  CUTOFFS,
+  Config,
+  Item,
+  by_family,
+  by_network,
+  cut,
+  drawn,
+  ranks,
+  rows_of,
+  scores_of,
+)
+from extrap import cli
+from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.lcpfn import LCPFN
+from extrap.curves.normalise import error, loss_from, unit
+from extrap.datasets.curve_set import validation_tasks
+from extrap.datasets.taskset import SOURCE
+
+SIZES = CausalPFNConfig(width=8, layers=1, heads=1, readout=8, components=2)
+
+
+@pytest.fixture(scope='module')
+def model() -> LCPFN:
+  time_12 = jnp.ones((1, 2))
+  made = CausalPFN(SIZES).init(
+    jax.random.key(0), time_12, time_12, time_12[..., None]
+  )
+  return LCPFN(SIZES, made['params'])
+
+
+def _item(count: int, task: str = 'a', how=None) -> Item:
+  step_T = np.arange(1.0, count + 1)
+  return Item(task, step_T, 1 - 0.5 / step_T, step_T, how or unit())
+
+
+def test_a_share_of_the_points_is_seen_and_later_ones_are_scored():
+  cuts = cut([_item(50), _item(30)], 0.4)
+  assert [each.seen for each in cuts] == [20, 12]
+  assert cuts[0].later_Q[[0, -1]].tolist() == [20, 49]
+  assert len(cuts[0].later_Q) == 20 and len(cuts[1].later_Q) == 18
+
+
+def test_five_points_are_seen_at_least_and_none_is_left_out():
+  assert [each.seen for each in cut([_item(20)], 0.1)] == [5]
+  assert cut([_item(5)], 0.9) == []
+
+
+def test_curves_are_drawn_evenly_over_tasks():
+  items = [_item(9, task) for task in 'aaaaaaaabbc']
+  tasks = [item.task for item in drawn(items, 6, 0)]
+  assert sorted(tasks) == ['a', 'a', 'a', 'b', 'b', 'c']
+  assert len(drawn(items, 100, 0)) == 11
+
+
+def test_nothing_of_later_points_is_in_a_forecast(model):
+  item = _item(30)
+  (seen,) = cut([item], 0.5)
+  spoilt = item._replace(value_T=np.where(item.step_T > 15, 0.1, item.value_T))
+  (other,) = cut([spoilt], 0.5)
+  for method in (
+    lambda cuts: by_network(model, cuts),
+    lambda cuts: by_family('last_value', cuts),
+  ):
+    np.testing.assert_array_equal(
+      method([seen]).median[0], method([other]).median[0]
+    )
+
+
+def test_curves_of_other_lengths_have_their_own_later_points(model):
+  cuts = cut([_item(50), _item(12)], 0.5)
+  together = by_network(model, cuts)
+  for row, each in enumerate(cuts):
+    alone = by_network(model, [each])
+    assert len(together.median[row]) == len(each.later_Q)
+    np.testing.assert_allclose(together.median[row], alone.median[0], atol=1e-4)
+    np.testing.assert_allclose(
+      together.log_density[row], alone.log_density[0], atol=1e-3
+    )
+
+
+def test_densities_are_of_normalised_values(model):
+  item = _item(30)
+  falling = item._replace(
+    value_T=100 * (1 - item.value_T), normalisation=loss_from(80.0)
+  )
+  (seen,) = cut([falling], 0.5)
+  found = by_network(model, [seen])
+  direct = model.predict(
+    [seen.item.value_T[:15]],
+    100,
+    at=seen.item.time_T[seen.later_Q],
+    normalisation=falling.normalisation,
+  )
+  truth_Q = falling.value_T[seen.later_Q]
+  wanted = direct.log_density(truth_Q[None])[0]
+  wanted -= falling.normalisation.log_jacobian(truth_Q)
+  np.testing.assert_allclose(found.log_density[0], wanted, atol=1e-4)
+
+
+def test_the_last_value_has_a_mase_of_one():
+  cuts = cut([_item(40), _item(40, how=error())], 0.3)
+  score_N3 = scores_of(cuts, by_family('last_value', cuts))
+  np.testing.assert_allclose(score_N3[:, 2], 1, atol=1e-3)
+  last, later = 1 - 0.5 / 12, 1 - 0.5 / (cuts[0].later_Q + 1)
+  wanted = np.sqrt(np.mean((last - later) ** 2))
+  np.testing.assert_allclose(score_N3[:, 1], wanted, rtol=1e-3)
+
+
+def test_ranks_share_ties_and_put_failures_last():
+  score_MN = np.array([[1.0, 5.0], [2.0, np.nan], [1.0, 6.0]])
+  assert ranks(score_MN, True).T.tolist() == [[2.5, 1, 2.5], [2, 3, 1]]
+  assert ranks(score_MN, False).T.tolist() == [[1.5, 3, 1.5], [1, 3, 2]]
+
+
+def test_every_cutoff_and_method_has_a_row(model):
+  config = Config(curves=3, families=('last_value',))
+  rows = rows_of(config, model, 'llm')
+  shares = [*map(str, CUTOFFS), 'all']
+  assert [row[1:3] for row in rows] == [
+    [share, method] for share in shares for method in ('lcpfn', 'last_value')
+  ]
+  assert all(len(row) == len(real_curves.HEADERS) for row in rows)
+  # The network's gain over itself is none.
+  assert {row[-3] for row in rows if row[2] == 'lcpfn'} == {'0'}
+
+
+def test_test_tasks_alone_are_scored(tmp_path: Path):
+  (tmp_path / 'taskset').mkdir()
+  tasks = [f'task_{number}' for number in range(6)]
+  loss = (2 - np.arange(51) / 50).tolist()
+  setting = dict.fromkeys(SOURCE.setting, 1)
+  losses = {part: {'loss': loss} for part in ('train', 'valid', 'test')}
+  for task in tasks:
+    runs = [{**losses, 'hp': setting}] * 10
+    (tmp_path / 'taskset' / f'{task}.json').write_text(json.dumps(runs))
+  items = real_curves.taskset(str(tmp_path), 0.1)
+  assert {item.task for item in items} == set(tasks) - validation_tasks(tasks)
+  assert len(items) == 4 and items[0].value_T[0] == pytest.approx(1.98)
+
+
+def test_a_folder_must_be_named(capsys):
+  with pytest.raises(SystemExit) as ended:
+    cli.run(real_curves.main, Config, argv=['real_curves', '--sets=lcdb'])
+  assert ended.value.code == 2
+  assert '--data=FOLDER' in capsys.readouterr().err
