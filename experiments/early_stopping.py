@@ -10,19 +10,22 @@ are not published.
 Here. The same twelve tasks of 1,000 runs each, 50 epochs, and the same rules:
   none      every run to its end
   fine      the forecast after every epoch; coarse: after 10, 20, 40 and 80 %
-  patience  no new best of its own for k epochs, k of 0, 1, 5, 10, 20, 50
+  patience  no new best of its own for more than k epochs, k of 0, 1, 5, 10, 20,
+            50
 in two pools, the tenth of the runs that end best, and all. 40 orders a task.
 Losses become 0..1 by `loss_from` of the loss before training. A run that
-diverges takes the epochs that it has.
+diverges takes the epochs that it has, one at least.
 
 Protocol. Regret: the best loss of the pool at any epoch, less the best found so
-far, both normalised; its mean over orders. Speed-up: whole budget over the
-epochs after which a rule has come to the regret that no stopping has at the end
-('same'); and the epochs that no stopping takes, beyond the budget, to come to
-the rule's regret at the end, over the budget ('as good'). A pool has a limited
-number of runs: where it ends, so does the count. Mean over tasks with a
-bootstrap interval over tasks. Nothing is chosen by these numbers: the network
-was trained on curves of its prior alone, and chance and shares are published.
+far, both normalised; its mean over orders. Speed-up: the epochs that no
+stopping takes to come to a regret over those that a rule takes. The regret is
+the one that no stopping has when the budget is spent ('same'), or the one that
+the rule has then ('as good'), for which no stopping may go on beyond the budget
+until the pool has no run left: that bounds how large a speed-up can be seen,
+and 'capped' counts the tasks in which a rule has used up the pool within the
+budget. Mean over tasks with a bootstrap interval over tasks. Nothing is chosen
+by these numbers: the network was trained on curves of its prior alone, and
+chance and shares are published.
 
 Command:
   python -m experiments.early_stopping --data=FOLDER     2 minutes on two cores
@@ -117,7 +120,7 @@ def upper_bounds(
     part_NT = filled_NT[start : start + ROWS]
     padded_NT = np.pad(part_NT, ((0, ROWS - len(part_NT)), (0, 0)))
     parts.append(np.asarray(upper(padded_NT))[: len(part_NT)])
-  return np.concatenate(parts)
+  return np.minimum(np.concatenate(parts), 1.0)  # Nothing is better than 1.
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
@@ -173,7 +176,7 @@ def _latest_best(value_T: np.ndarray) -> np.ndarray:
 def best_by_epoch(
   rule: str, pool: Pool, order_N: np.ndarray, budget: int | None
 ) -> np.ndarray:
-  """The best value found after each epoch spent, [budget], or all there are."""
+  """The best value found after each epoch until the budget or pool ends."""
   found, spent, best = [], 0, 0.0
   for row in order_N:
     count = length_of(rule, pool, row, best)
@@ -182,34 +185,36 @@ def best_by_epoch(
     best, spent = float(best_T[-1]), spent + count
     if budget is not None and spent >= budget:
       break
-  every = np.concatenate(found)
-  if budget is None:
-    return every
-  return np.pad(every[:budget], (0, max(0, budget - spent)), mode='edge')
+  return np.concatenate(found)[:budget]
 
 
 def regrets(
   rule: str, pool: Pool, orders: Sequence[np.ndarray], budget: int | None
-) -> np.ndarray:
-  """Mean regret over orders, after each epoch."""
+) -> tuple[np.ndarray, bool]:
+  """Mean regret over orders after each epoch, and if the pool has ended."""
   rows = [best_by_epoch(rule, pool, order_N, budget) for order_N in orders]
-  length = max(map(len, rows))
+  length = budget or max(map(len, rows))
+  ended = any(len(row) < length for row in rows)
   padded = [np.pad(row, (0, length - len(row)), mode='edge') for row in rows]
-  return np.nanmax(pool.value_NT) - np.mean(padded, axis=0)
+  return np.nanmax(pool.value_NT) - np.mean(padded, axis=0), ended
 
 
 def speed_ups(pool: Pool, config: Config, seed: int) -> dict[str, list[float]]:
-  """By rule: both speed-ups and the regret at the end."""
+  """By rule: both speed-ups, the regret at the end, and if the pool ended."""
   order = np.random.default_rng(seed)
   orders = [order.permutation(len(pool.value_NT)) for _ in range(config.orders)]
   budget = config.budget * pool.epochs
-  whole = regrets('none', pool, orders, None)
+  whole, _ = regrets('none', pool, orders, None)
+  level = whole[min(budget, len(whole)) - 1]
   found = {}
   for rule in RULES:
-    regret = regrets(rule, pool, orders, budget)
-    same = budget / _first_below(regret, whole[min(budget, len(whole)) - 1])
-    as_good = _first_below(whole, regret[-1]) / budget
-    found[rule] = [same, as_good, float(regret[-1])]
+    regret, ended = regrets(rule, pool, orders, budget)
+    found[rule] = [
+      _first_below(whole, level) / _first_below(regret, level),
+      _first_below(whole, regret[-1]) / _first_below(regret, regret[-1]),
+      float(regret[-1]),
+      float(ended),
+    ]
   return found
 
 
@@ -227,10 +232,11 @@ def pools_of(config: Config) -> Mapping[str, Mapping[str, Pool]]:
   with Progress(len(tasks), 'forecast tasks') as progress:
     for number, task in enumerate(tasks, start=1):
       value_NT = normalised(curves.take(curves.task_N == task))
-      value_NT = value_NT[np.isfinite(value_NT[:, 0])]
+      # What fails in its first epoch has made no progress.
+      value_NT[:, 0] = np.nan_to_num(value_NT[:, 0], nan=0.0)
       upper_NT = upper_bounds(model, value_NT, config.chance)
       pool = Pool(value_NT, upper_NT)
-      last_N = np.nan_to_num(value_NT[:, -1], nan=-1.0)
+      last_N = np.nan_to_num(value_NT[:, -1], nan=-1.0)  # The last of all.
       for name, share in POOLS.items():
         best_N = np.argsort(-last_N, kind='stable')
         found[name][task] = pool.take(best_N[: round(share * len(last_N))])
@@ -239,9 +245,9 @@ def pools_of(config: Config) -> Mapping[str, Mapping[str, Pool]]:
 
 
 HEADERS = [
-  *('pool', 'rule', 'tasks', 'same', 'same_low', 'same_high', 'same_least'),
-  *('same_most', 'as_good', 'as_good_low', 'as_good_high', 'regret'),
-  'regret_over_none',
+  *('pool', 'rule', 'tasks', 'capped', 'same', 'same_low', 'same_high'),
+  *('same_least', 'same_most', 'as_good', 'as_good_low', 'as_good_high'),
+  *('regret', 'regret_over_none'),
 ]
 
 
@@ -253,7 +259,9 @@ def rows_of(config: Config) -> list[list[str]]:
       speed_ups(pool, config, seed) for seed, pool in enumerate(pools.values())
     ]
     for rule in RULES:
-      same, as_good, regret = zip(*(found[rule] for found in each), strict=True)
+      same, as_good, regret, capped = zip(
+        *(found[rule] for found in each), strict=True
+      )
       none = np.mean([found['none'][2] for found in each])
       speed, good = (
         across_replicas(values, method='bootstrap')
@@ -261,8 +269,8 @@ def rows_of(config: Config) -> list[list[str]]:
       )
       numbers = [speed.mean, speed.low, speed.high, min(same), max(same)]
       numbers += [good.mean, good.low, good.high]
-      numbers += [np.mean(regret), np.mean(regret) / none]
-      row = [name, rule, str(len(each))]
+      numbers += [np.mean(regret), np.mean(regret) / none if none else math.nan]
+      row = [name, rule, str(len(each)), f'{sum(capped):.0f}']
       rows.append(row + [f'{number:.4g}' for number in numbers])
   return rows
 

@@ -11,8 +11,9 @@ longest curve; --horizon=200 goes further. --seen=0.3 hides all but the first
 The forecaster is a network that was trained on curves of a prior alone
 (`experiments/lcpfn.py`; LC-PFN, Adriaensen et al. 2023, arXiv 2310.20447). It
 expects curves that approach a limit, noisy or not. Metrics of any range are
-brought to 0..1 first (`extrap/curves/normalise.py`): --kind says how, --low and
---up give bounds where they are known.
+brought to 0..1 first (`extrap/curves/normalise.py`), all curves of a file as
+one kind of metric: --kind says which, --low and --up give bounds where they are
+known. A curve that cannot be forecast is told, and the others are.
 """
 
 import dataclasses
@@ -20,7 +21,6 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from absl import flags
@@ -29,8 +29,13 @@ from extrap import cli
 from extrap.config import option
 from extrap.curves.forecast import Forecast
 from extrap.curves.lcpfn import LCPFN, SHIPPED
-from extrap.curves.normalise import Normalisation, guess
-from extrap.curves.reading import Curve, read_curves
+from extrap.curves.normalise import (
+  Kind,
+  Normalisation,
+  kind_of_all,
+  suited,
+)
+from extrap.curves.reading import MINIMUM, Curve, read_curves
 from extrap.errors import UsageError
 from extrap.reporting.forecasts import SHADES, Drawn, forecast_plot
 from extrap.reporting.tables import text
@@ -50,13 +55,18 @@ class Config:
   metric: str | None = option(
     None, 'which metric or column to read (default: see the readers)'
   )
-  kind: Literal['auto', 'accuracy', 'error', 'loss', 'score'] = option(
-    'auto', 'what the values are'
+  kind: Kind = option(
+    'auto',
+    'what the values are: accuracy or error in 0..1, percent or percent_error '
+    'in 0..100, loss, or without bounds score (more is better) or cost',
   )
   low: float | None = option(None, 'hard lower bound of the metric')
   up: float | None = option(None, 'hard upper bound of the metric')
   horizon: float | None = option(
-    None, 'step to forecast (default: the last of the longest curve)', minimum=1
+    None,
+    'step to forecast (default: the last of the longest curve)',
+    minimum=1,
+    maximum=1e12,
   )
   seen: float = option(
     1.0, 'share of every curve that is shown', minimum=0.0, maximum=1.0
@@ -90,9 +100,14 @@ def main(config: Config, flag_values: flags.FlagValues) -> None:
   """Reads, forecasts, prints and draws."""
   if not config.csv:
     raise UsageError('--csv=FILE: name the file or folder with the curves')
-  curves = read_curves(config.csv, config.metric)
+  curves = read_curves(config.csv, config.metric, minimum=1)
   horizon = config.horizon or max(curve.step_T[-1] for curve in curves)
-  runs = [prepare(config, curve, horizon) for curve in curves]
+  shown = [shown_of(config, curve, horizon) for curve in curves]
+  kind = kind_of(config, curves, shown)
+  runs = [
+    prepare(config, curve, count, horizon, kind)
+    for curve, count in zip(curves, shown, strict=True)
+  ]
   able = [run for run in runs if not run.reason]
   if not able:
     raise UsageError(
@@ -101,7 +116,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> None:
     )
   model = LCPFN.load(config.weights)
   forecasts = [predict(model, run, horizon) for run in able]
-  print(table(config, runs, able, forecasts))
+  print(table(config, runs, able, forecasts, horizon))
   for run in runs:
     if run.reason:
       print(f'not forecast: {run.curve.name} {run.reason}')
@@ -109,38 +124,61 @@ def main(config: Config, flag_values: flags.FlagValues) -> None:
     shown = list(zip(able, forecasts, strict=True))[:DRAWN]
     drawn = [draw(run, found) for run, found in shown]
     path = forecast_plot(drawn, config.plot, f'{Path(config.csv).name}')
-    print(f'figure: {path}')
+    rest = len(able) - len(drawn)
+    print(f'figure: {path}' + f' (the first {DRAWN} curves)' * (rest > 0))
 
 
-def prepare(config: Config, curve: Curve, horizon: float) -> Run:
-  """What is shown of a curve, and whether it can be forecast."""
-  within = int((curve.step_T < horizon).sum())
-  shown = min(within, max(1, math.floor(config.seen * len(curve.step_T))))
-  first = curve.step_T[0]
+def shown_of(config: Config, curve: Curve, horizon: float) -> int:
+  """How many points of a curve are shown."""
   if config.seen == 1 and curve.step_T[-1] >= horizon:
+    return len(curve.step_T)  # It is there already.
+  within = int((curve.step_T < horizon).sum())
+  return min(within, math.floor(config.seen * len(curve.step_T)))
+
+
+def kind_of(
+  config: Config, curves: Sequence[Curve], shown: Sequence[int]
+) -> Kind:
+  """What the metric of a file is, by all that is shown of it."""
+  seen = [
+    curve.value_T[:count]
+    for curve, count in zip(curves, shown, strict=True)
+    if count >= MINIMUM
+  ]
+  return kind_of_all(seen) if config.kind == 'auto' and seen else config.kind
+
+
+def prepare(
+  config: Config, curve: Curve, shown: int, horizon: float, kind: Kind
+) -> Run:
+  """A curve with its normalisation, or with why it cannot be forecast."""
+  run = Run(curve, shown, None)
+  seen_T = run.value_T
+  if curve.step_T[-1] >= horizon and shown == len(curve.step_T):
     reason = f'has come to step {horizon:g} already'
-    return Run(curve, len(curve.step_T), None, reason)
-  if shown < 1:
-    return Run(curve, shown, None, f'begins at step {first:g}, too late')
-  seen_T = curve.value_T[:shown]
-  if shown > 1 and np.ptp(seen_T) == 0:
-    return Run(curve, shown, None, f'is constant, {seen_T[0]:g}')
-  return Run(curve, shown, normalisation(config, curve.name, seen_T))
+  elif shown < MINIMUM:
+    reason = f'shows {shown} points; {MINIMUM} are needed'
+  elif np.ptp(seen_T) == 0:
+    reason = f'is constant, {seen_T[0]:g}'
+  else:
+    try:
+      found = normalisation(config, seen_T, kind)
+      found.check(seen_T, curve.name)
+      return dataclasses.replace(run, normalisation=found)
+    except UsageError as error:
+      reason = f'cannot be normalised: {error}'
+  return dataclasses.replace(run, reason=reason)
 
 
 def normalisation(
-  config: Config, name: str, seen_T: np.ndarray
+  config: Config, seen_T: np.ndarray, kind: Kind
 ) -> Normalisation:
   """How a curve's metric becomes 0..1, with the bounds that are known."""
-  found = guess(seen_T, config.kind)
-  if config.low is None and config.up is None:
-    return found
+  found = suited(seen_T, kind)
   low = found.hard_low if config.low is None else config.low
   up = found.hard_up if config.up is None else config.up
   soft_low, soft_up = max(found.soft_low, low), min(found.soft_up, up)
-  found = Normalisation(found.minimise, low, soft_low, soft_up, up)
-  found.check(seen_T, name)
-  return found
+  return Normalisation(found.minimise, low, soft_low, soft_up, up)
 
 
 def predict(model: LCPFN, run: Run, horizon: float) -> Forecast:
@@ -164,6 +202,7 @@ def table(
   runs: Sequence[Run],
   able: Sequence[Run],
   forecasts: Sequence[Forecast],
+  horizon: float,
 ) -> str:
   """One row a curve, at the horizon."""
   rows = []
@@ -179,10 +218,10 @@ def table(
         f'{found.median()[0, -1]:.4g}',
         *(f'{low[0, -1]:.4g} to {high[0, -1]:.4g}' for low, high in ends),
         better,
-        *_came(run, found),
+        *[came(run, horizon)] * (config.seen < 1),
       ]
     )
-  step = f'{forecasts[0].step_NQ[0, -1]:g}'
+  step = f'{horizon:g}'
   headers = ['curve', 'seen to', 'last', f'at step {step}']
   headers += [f'{share} %' for share in sorted(SHADES)]
   headers += ['P(better)'] + ['came'] * (config.seen < 1)
@@ -205,12 +244,10 @@ def _chance(found: Forecast, beat: float) -> str:
   return f'{100 * share:.3g} % ({beat:.4g})'
 
 
-def _came(run: Run, found: Forecast) -> list[str]:
-  """The value at the horizon, where some of the curve is hidden."""
-  if run.shown == len(run.curve.step_T):
-    return []
-  at = np.flatnonzero(run.curve.step_T == found.step_NQ[0, -1])
-  return [f'{run.curve.value_T[at[0]]:.4g}' if len(at) else '']
+def came(run: Run, horizon: float) -> str:
+  """The value at the horizon, where it is known."""
+  at = np.flatnonzero(run.curve.step_T == horizon)
+  return f'{run.curve.value_T[at[0]]:.4g}' if len(at) else ''
 
 
 def draw(run: Run, found: Forecast) -> Drawn:

@@ -63,13 +63,19 @@ def test_a_bound_is_the_largest_later_quantile(model):
 
 
 def test_a_run_is_stopped_as_the_rules_for_training_loops_do(model):
-  values = 0.05 + 0.4 * np.linspace(0, 1, 20) ** 0.5
+  # The network is next to untrained: its bound follows the running level.
+  values = np.concatenate(
+    [np.linspace(0.6, 0.9, 6), np.linspace(0.8, 0.05, 14)]
+  )
   pool = Pool(values[None], upper_bounds(model, values[None], 0.05))
-  for best in (0.2, 0.46, 0.6, 0.9):
+  lengths = set()
+  for best in (0.2, 0.95, 1.0):
     for name, checks in (('fine', ()), ('coarse', COARSE)):
       rule = Forecasting(model=model, horizon=20, checks=checks)
       wanted = next((n for n in range(1, 21) if rule(values[:n], best)), 20)
       assert length_of(name, pool, 0, best) == wanted
+      lengths.add(wanted)
+  assert any(2 < length < 20 for length in lengths)
   bumpy = np.array([0.1, 0.5, 0.4, 0.5, 0.3, 0.2, 0.6, 0.1, 0.1, 0.1])
   for steps in (0, 1, 5):
     rule = Patience(steps=steps)
@@ -91,9 +97,12 @@ def test_the_best_so_far_goes_on_from_run_to_run():
   np.testing.assert_allclose(found, [0.1, 0.2, 0.2, 0.2, 0.4, 0.6, 0.8, 0.9])
 
 
-def test_a_pool_that_ends_early_keeps_its_best():
+def test_a_pool_that_ends_early_keeps_its_best_and_is_told():
   found = best_by_epoch('none', _pool(GOOD), np.array([0]), 12)
-  assert len(found) == 12 and (found[5:] == 0.9).all()
+  np.testing.assert_allclose(found, GOOD)
+  regret, ended = regrets('none', _pool(GOOD), [np.array([0])], 12)
+  assert ended and len(regret) == 12 and not regret[4:].any()
+  assert not regrets('none', _pool(GOOD), [np.array([0])], 5)[1]
 
 
 def test_a_rule_sees_nothing_of_later_epochs():
@@ -112,15 +121,23 @@ def test_speed_is_that_of_coming_to_the_same_regret():
   config = Config(orders=30, budget=10)
   found = speed_ups(pool, config, 0)
   assert found['none'][2] == pytest.approx(0, abs=1e-9)
-  same, as_good, regret = found['fine']
+  same, as_good, regret, ended = found['fine']
   assert regret == pytest.approx(0, abs=1e-9)
-  assert 1.5 < same / found['none'][0] < 2.6 and as_good <= 1
+  assert 1.5 < same < 2.6 and as_good == pytest.approx(same)
+  assert ended and not found['none'][3]
   assert set(found) == set(RULES)
+
+
+def test_no_stopping_is_as_fast_as_itself_though_it_is_done_early():
+  peaks = [[0.9, 0.1, 0.1, 0.1, 0.1], [0.5, 0.1, 0.1, 0.1, 0.1]]
+  found = speed_ups(_pool(*peaks), Config(orders=5, budget=2), 0)
+  for rule in ('none', 'patience 50'):
+    assert found[rule][:2] == [1, 1]
 
 
 def test_regret_is_a_mean_over_orders():
   orders = [np.array([0, 1]), np.array([1, 0])]
-  found = regrets('none', _pool(BAD, GOOD), orders, 10)
+  found, _ = regrets('none', _pool(BAD, GOOD), orders, 10)
   assert found[0] == pytest.approx(0.9 - 0.15)
   assert found[-1] == pytest.approx(0)
 

@@ -50,8 +50,8 @@ def test_what_cannot_be_followed_is_refused(model):
     (np.ones((2, 0)), 20, 'a row of values'),
     (np.ones(3), 20, 'a row of values'),
     (np.full((1, 2), np.nan), 20, 'not finite'),
-    (CURVES, 12, 'after 12 steps'),
-    (CURVES, 101, 'at most 100'),
+    (CURVES, 13, 'after the 12 seen'),
+    (CURVES, 101, '100 at most'),
   ):
     with pytest.raises(UsageError, match=message):
       Follower(model, values, horizon)
@@ -61,6 +61,8 @@ def test_an_end_is_an_end(model):
   follower = Follower(model, CURVES[:, :10], 12)
   with pytest.raises(UsageError, match='not finite'):
     follower.add(np.array([np.inf, 0.1]))
+  with pytest.raises(UsageError, match='2 curves are followed'):
+    follower.add(CURVES[:1, 10])
   follower.add(CURVES[:, 10])
   with pytest.raises(UsageError, match='nothing is left'):
     follower.add(CURVES[:, 11])

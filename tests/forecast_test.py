@@ -100,6 +100,31 @@ def test_a_constant_curve_is_told_and_the_others_are_forecast(run):
   assert any(line.startswith('short') for line in out.splitlines())
 
 
+def test_what_cannot_be_forecast_does_not_keep_the_others_from_it(run):
+  text = _columns(good=SHORT, high=[0.5, 1.5, 0.6], two=[0.1, 0.2])
+  code, out, _ = run(text, '--horizon=30', '--kind=accuracy')
+  assert code == 0 and any(row.startswith('good') for row in out.splitlines())
+  assert 'not forecast: high cannot be normalised: high, point 2: 1.5' in out
+  assert 'not forecast: two shows 2 points; 3 are needed' in out
+
+
+def test_a_loss_that_rises_among_losses_is_one(run):
+  falling = [2.3, 1.9, 1.5, 1.2, 1.0]
+  text = _columns(a=falling, b=falling, c=[2.3, 2.5, 2.9, 3.1, 3.3])
+  code, out, _ = run(text, '--horizon=30')
+  row = next(row for row in out.splitlines() if row.startswith('c '))
+  # What it has to beat is the least of the others.
+  assert code == 0 and '(1)' in row
+
+
+def test_bounds_that_are_known_are_used(run):
+  text = _columns(a=[120.0, 150.0, 160.0, 165.0])
+  code, out, _ = run(text, '--horizon=30', '--low=0', '--up=200')
+  assert code == 0
+  high = next(row for row in out.splitlines() if row.startswith('a ')).split()
+  assert max(float(cell) for cell in high[3:] if cell[0].isdigit()) <= 200
+
+
 @pytest.mark.parametrize(
   ('text', 'arguments', 'message'),
   [

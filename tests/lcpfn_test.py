@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from extrap.curves import LCPFN, lcpfn, mixtures, weights
-from extrap.curves import forecast as forecasts
 from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
 from extrap.curves.forecast import Forecast
 from extrap.curves.mixtures import Mixture
@@ -109,6 +108,13 @@ def test_a_metric_is_forecast_in_its_own_units(model):
     ({'curves': [[0.1, 0.2]], 'steps': [[0, 2]]}, 'positive and increasing'),
     ({'curves': [CURVE], 'horizon': 8}, 'seen up to step 8'),
     ({'curves': [CURVE], 'at': [60]}, 'beyond the horizon'),
+    ({'curves': [CURVE], 'at': [np.inf], 'horizon': np.inf}, 'beyond the hor'),
+    ({'curves': [0.1, 0.2]}, 'curve 1 is not a row'),
+    ({'curves': [CURVE], 'at': []}, 'not that of a row'),
+    ({'curves': [CURVE], 'at': [[9], [9]]}, 'a row for each of 1 curves'),
+    ({'curves': [CURVE], 'normalisation': [unit()] * 2}, '2 normalisations'),
+    ({'curves': [[55, 60]]}, 'give a normalisation'),
+    ({'curves': [[-1, 2]], 'normalisation': loss_from(3)}, 'curve 1, point 1'),
   ],
 )
 def test_what_cannot_be_forecast_is_refused(model, arguments, message: str):
@@ -133,9 +139,11 @@ def test_a_file_that_is_no_network_is_one_clear_line(tmp_path: Path):
       path.write_bytes(content)
     with pytest.raises(ExtrapError, match='holds no network'):
       LCPFN.load(path)
-  np.savez(tmp_path / 'other.npz', a=np.ones(3))
-  with pytest.raises(ExtrapError, match='holds no network'):
-    LCPFN.load(tmp_path / 'other.npz')
+  config = np.array('{"width": 8, "heads": 1}')
+  for arrays in ({'a': np.ones(3)}, {'config': config, 'a': np.ones(3)}):
+    np.savez(tmp_path / 'other.npz', **arrays)
+    with pytest.raises(ExtrapError, match='holds no network'):
+      LCPFN.load(tmp_path / 'other.npz')
 
 
 MIXTURE = Mixture(
@@ -179,4 +187,6 @@ def test_noise_beyond_the_bounds_counts_as_the_bound():
   wide = Mixture(jnp.zeros((1, 1, 1)), jnp.ones((1, 1, 1)), jnp.ones((1, 1, 1)))
   found = Forecast(np.array([[9.0]]), wide, [unit()])
   assert found.quantile(0.9)[0, 0] == 1
-  assert forecasts.MEAN_OF == 200 and found.mean()[0, 0] < 1
+  assert found.mean()[0, 0] < 1
+  assert found.probability_better(1.0)[0, 0] == 0
+  assert found.probability_better(0.99)[0, 0] > 0.4

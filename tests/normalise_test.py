@@ -126,22 +126,33 @@ def test_huge_losses_are_told_apart():
     ([5.0, 1.0, -7.0], 'auto', normalise.score_in(-7.0, 5.0, True)),
     ([120.0, 120.0], 'auto', normalise.score_in(120.0, 121.0)),
     ([0.9, 0.5, 0.3], 'accuracy', normalise.unit()),
-    ([90.0, 50.0], 'accuracy', normalise.percent()),
+    ([90.0, 50.0], 'percent', normalise.percent()),
+    ([0.5, 0.7], 'percent', normalise.percent()),
     ([0.1, 0.4], 'error', normalise.error()),
-    ([10.0, 4.0], 'error', normalise.percent_error()),
+    ([10.0, 4.0], 'percent_error', normalise.percent_error()),
     ([0.1, 0.4], 'loss', normalise.loss_from(0.1)),
     ([0.0, 0.4], 'loss', normalise.loss_from(0.4)),
     ([0.1, 0.4], 'score', normalise.score_in(0.1, 0.4)),
+    ([0.1, 0.4], 'cost', normalise.score_in(0.1, 0.4, True)),
   ],
 )
 def test_guesses(seen, kind, expected):
   assert guess(seen, kind) == expected
 
 
+def test_the_kind_of_a_file_is_that_of_most_of_its_curves():
+  falling, diverging = np.array([2.3, 1.9, 0.8]), np.array([2.3, 2.5, 2.9])
+  kind = normalise.kind_of_all([falling, diverging, falling])
+  assert kind == 'loss'
+  assert normalise.suited(diverging, kind) == normalise.loss_from(2.3)
+  low, high = np.array([0.4, 0.8]), np.array([20.0, 55.0])
+  assert normalise.kind_of_all([low, high]) == 'percent'
+
+
 @pytest.mark.parametrize(
   ('wrong', 'message'),
   [
-    (lambda: guess([1, 150], 'accuracy'), r'point 2: 150 is outside 0\.\.100'),
+    (lambda: guess([1, 150], 'percent'), r'point 2: 150 is outside 0\.\.100'),
     (lambda: guess([0.5, -0.1], 'error'), r'point 2: -0\.1 is outside 0\.\.1'),
     (
       lambda: guess([-0.5, -1.0], 'loss'),

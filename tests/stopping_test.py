@@ -21,8 +21,10 @@ class Rising:
     curves: list[np.ndarray],
     horizon: float,
     at: np.ndarray,
+    steps: list[np.ndarray],
     normalisation: Normalisation,
   ) -> Forecast:
+    assert len(steps[0]) == len(curves[0])
     self.asked.append((len(curves[0]), at.tolist(), horizon))
     last = float(normalisation.forward(curves[0][-1]))
     later = np.minimum(last + 0.1 * np.arange(1, len(at) + 1), self.limit)
@@ -86,6 +88,24 @@ def test_patience_ends_with_the_steps_since_the_best():
   assert not Patience(steps=0)(rising[:2], None)
   assert not Patience(steps=0, minimise=True)([0.5, 0.4], None)
   assert Patience(steps=0, minimise=True)([0.4, 0.5], None)
+
+
+def test_a_run_that_has_failed_is_stopped():
+  for rule in (_rule(limit=0.9), Patience(steps=5)):
+    assert rule([0.2, np.nan], best=0.5)
+    assert not rule([], best=0.5)
+
+
+def test_a_nan_in_between_is_no_best():
+  rising = [0.1, np.nan, 0.2, 0.3, 0.4]
+  assert not Patience(steps=1)(rising, None)
+  rule = _rule(limit=0.9)
+  assert not rule(rising, best=np.nan)
+  assert rule.model.asked[0][0] == 4
+
+
+def test_a_perfect_run_is_stopped():
+  assert _rule(limit=1.2)([0.9, 1.0], best=None)
 
 
 def test_the_default_metric_rises_from_0_to_1():

@@ -36,13 +36,10 @@ PyTorch is no requirement of this project: install it beside
 Command: python -m experiments.benchmarks.units
 """
 
-import contextlib
 import dataclasses
 import itertools
-import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import jax
@@ -51,6 +48,7 @@ import numpy as np
 from absl import flags
 
 from experiments.benchmarks.table import publish
+from experiments.benchmarks.timing import median_seconds, one_core
 from experiments.nalu import HEADLINE
 from experiments.nalu_settings import two_layer_arm
 from extrap import cli
@@ -126,30 +124,6 @@ def peer_type() -> Callable[..., Peer]:
       'install torch --index-url https://download.pytorch.org/whl/cpu'
     ) from error
   return Run
-
-
-@contextlib.contextmanager
-def one_core() -> Iterator[None]:
-  """Threads that start in here stay on one core, where the system lets them."""
-  if not hasattr(os, 'sched_setaffinity'):
-    yield
-    return
-  before = os.sched_getaffinity(0)
-  os.sched_setaffinity(0, {max(before)})
-  try:
-    yield
-  finally:
-    os.sched_setaffinity(0, before)
-
-
-def median_seconds(call: Callable[[], object], repeats: int) -> float:
-  """Median CPU time of a call."""
-  times = []
-  for _ in range(repeats):
-    began = time.process_time()
-    call()
-    times.append(time.process_time() - began)
-  return float(np.median(times))
 
 
 def make(cells: Cells, seeds: int) -> Trainer:

@@ -36,7 +36,8 @@ class Bars:
   def of_equal_mass(cls, value_N: np.ndarray, count: int) -> 'Bars':
     """Bins that hold equally many of some values; repeated ones count once."""
     value_N = np.unique(np.asarray(value_N, np.float32))
-    return cls(np.quantile(value_N, np.linspace(0, 1, count + 1)))
+    edge_K1 = np.quantile(value_N, np.linspace(0, 1, count + 1))
+    return cls(edge_K1.astype(np.float32))
 
   def log_density(self, logits: jax.Array, value: jax.Array) -> jax.Array:
     """Log density [...] at values [...], anywhere."""

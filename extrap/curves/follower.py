@@ -48,10 +48,10 @@ class Follower:
       raise UsageError('what is followed has a row of values a curve')
     if not np.isfinite(values_NT).all():
       raise UsageError('what is followed has a value that is not finite')
-    if not values_NT.shape[1] < horizon <= MOST:
+    if not values_NT.shape[1] + 1 < horizon <= MOST:
       raise UsageError(
-        f'--horizon={horizon}: after {values_NT.shape[1]} steps and at most '
-        f'{MOST}'
+        f'a horizon of {horizon}: more than one step after the '
+        f'{values_NT.shape[1]} seen, and {MOST} at most'
       )
     self.horizon, self.steps = horizon, values_NT.shape[1]
     self._model, self._normalisation = model, normalisation or unit()
@@ -71,18 +71,20 @@ class Follower:
       raise UsageError(
         f'after step {self.steps + 1} nothing is left to forecast'
       )
-    value_N = np.asarray(value_N, float)
+    value_N, count = np.asarray(value_N, float), len(self._memory.latest)
+    if value_N.shape != (count,):
+      raise UsageError(f'{count} curves are followed: give a value of each')
     if not np.isfinite(value_N).all():
       raise UsageError(f'a value of step {self.steps + 1} is not finite')
-    self.steps += 1
     seen_N = self._normalisation.forward(value_N).astype(np.float32)
     self._memory, mixture = _go_on(
       self._model.model,
       self._model.params,
       self._memory,
-      np.float32(self.steps),
+      np.float32(self.steps + 1),
       seen_N,
     )
+    self.steps += 1
     left = slice(self.steps, self.horizon)
     mixture = jax.tree.map(lambda leaf: leaf[:, left], mixture)
     step_Q = np.arange(self.steps + 1, self.horizon + 1, dtype=float)

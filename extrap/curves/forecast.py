@@ -57,10 +57,14 @@ class Forecast:
     the metric counts as being at them.
     """
     p_S = (np.arange(MEAN_OF) + 0.5) / MEAN_OF
-    return np.mean([self.quantile(float(p)) for p in p_S], axis=0)
+    value_SNQ = _quantiles(self.mixture, jnp.asarray(p_S, jnp.float32))
+    return np.mean([self._inverse(value_NQ) for value_NQ in value_SNQ], axis=0)
 
   def log_density(self, value_NQ: np.ndarray) -> np.ndarray:
-    """Log density [N, Q] at values of the metric, per unit of it."""
+    """Log density [N, Q] at values of the metric, per unit of it.
+
+    Before anything is cut off at bounds: what lies beyond them has a share.
+    """
     normalised_NQ = self._forward(value_NQ)
     log_density_NQ = mixtures.log_density(self.mixture, normalised_NQ)
     return np.asarray(log_density_NQ) + self._of_rows(
@@ -68,13 +72,18 @@ class Forecast:
     )
 
   def probability_better(self, value: np.ndarray | float) -> np.ndarray:
-    """Probability [N, Q] of a better value than one given, or than [N, Q]."""
+    """Probability [N, Q] of a better value than one given, or than [N, Q].
+
+    None is better than the best bound of the metric.
+    """
     value_NQ = np.broadcast_to(np.asarray(value, float), self.step_NQ.shape)
-    return np.asarray(_above(self.mixture, self._forward(value_NQ)))
+    normalised_NQ = self._forward(value_NQ)
+    above_NQ = np.asarray(_above(self.mixture, normalised_NQ))
+    return np.where(normalised_NQ >= 1, 0.0, above_NQ)
 
   def sample(self, key: jax.Array, count: int) -> np.ndarray:
     """Values [S, N, Q]; those of one curve are drawn independently."""
-    drawn_SNQ = mixtures.sample(key, self.mixture, (count,))
+    drawn_SNQ = np.asarray(mixtures.sample(key, self.mixture, (count,)))
     return np.stack([self._inverse(drawn_NQ) for drawn_NQ in drawn_SNQ])
 
   def _forward(self, value_NQ: np.ndarray) -> jax.Array:
@@ -95,4 +104,5 @@ class Forecast:
 
 
 _quantile = jax.jit(mixtures.quantile)
+_quantiles = jax.jit(jax.vmap(mixtures.quantile, in_axes=(None, 0)))
 _above = jax.jit(mixtures.probability_above)

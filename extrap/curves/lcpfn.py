@@ -78,15 +78,15 @@ class LCPFN:
       Distributions [N, Q] of noisy values, each by itself.
 
     Raises:
-      UsageError: a curve is empty, not finite, or goes beyond the steps asked
-        for, in one line that names it.
+      UsageError: a curve is empty, not finite, outside the hard bounds of its
+        metric, or goes beyond the steps asked for, in one line that names it.
     """
     value_N = [np.asarray(curve, float) for curve in curves]
+    _check_rows(value_N)
     step_N = _steps(value_N, steps)
     asked_NQ = _asked(len(value_N), horizon if at is None else at)
     _check(value_N, step_N, asked_NQ, horizon)
-    if normalisation is None or isinstance(normalisation, Normalisation):
-      normalisation = [normalisation or unit()] * len(value_N)
+    normalisation = _of_each(value_N, normalisation)
     scale = LAST / max(horizon, LAST)
     seen = [
       _thinned(scale * step_T, np.asarray(each.forward(value_T)))
@@ -104,6 +104,44 @@ class LCPFN:
     return Forecast(asked_NQ, mixture, normalisation)
 
 
+def _check_rows(value_N: Sequence[np.ndarray]) -> None:
+  """Refuses what are no rows of values."""
+  if not value_N:
+    raise UsageError('there is no curve to forecast')
+  for number, value_T in enumerate(value_N, start=1):
+    if value_T.ndim != 1 or not len(value_T):
+      raise UsageError(f'curve {number} is not a row of at least one value')
+
+
+def _of_each(
+  value_N: Sequence[np.ndarray],
+  normalisation: Normalisation | Sequence[Normalisation] | None,
+) -> list[Normalisation]:
+  """The normalisation of every curve, whose bounds its values are within.
+
+  Without one, noise may leave 0..1, but not by more than that range.
+  """
+  if normalisation is None:
+    for number, value_T in enumerate(value_N, start=1):
+      if value_T.min() < -1 or value_T.max() > 2:
+        raise UsageError(
+          f'curve {number} is not in 0..1: give a normalisation, '
+          'normalise.guess(values) for instance'
+        )
+    return [unit()] * len(value_N)
+  if isinstance(normalisation, Normalisation):
+    normalisation = [normalisation] * len(value_N)
+  if len(normalisation) != len(value_N):
+    raise UsageError(
+      f'{len(value_N)} curves, but {len(normalisation)} normalisations'
+    )
+  for number, (value_T, each) in enumerate(
+    zip(value_N, normalisation, strict=True), start=1
+  ):
+    each.check(value_T, f'curve {number}')
+  return list(normalisation)
+
+
 def _steps(
   value_N: Sequence[np.ndarray], steps: Sequence[Values] | None
 ) -> list[np.ndarray]:
@@ -118,6 +156,11 @@ def _steps(
 def _asked(count: int, at: Values | Sequence[Values] | float) -> np.ndarray:
   """Steps asked for, [N, Q]."""
   asked = np.atleast_1d(np.asarray(at, float))
+  if not asked.size or asked.ndim > 2 or asked.shape[:-1] not in ((), (count,)):
+    raise UsageError(
+      f'steps to forecast have the shape {asked.shape}, not that of a row, or '
+      f'of a row for each of {count} curves'
+    )
   return np.broadcast_to(asked, (count, asked.shape[-1]))
 
 
@@ -128,9 +171,7 @@ def _check(
   horizon: float,
 ) -> None:
   """Refuses what cannot be forecast."""
-  if not value_N:
-    raise UsageError('there is no curve to forecast')
-  if not np.all(asked_NQ <= horizon):
+  if not np.all(asked_NQ <= horizon) or not np.isfinite(horizon):
     raise UsageError(
       f'step {asked_NQ.max():g} is asked for, beyond the horizon, {horizon:g}'
     )
@@ -138,8 +179,6 @@ def _check(
     zip(value_N, step_N, asked_NQ, strict=True), start=1
   ):
     where = f'curve {number}'
-    if value_T.ndim != 1 or not len(value_T):
-      raise UsageError(f'{where} is not a row of at least one value')
     if len(value_T) != len(step_T):
       raise UsageError(
         f'{where} has {len(value_T)} values at {len(step_T)} steps'

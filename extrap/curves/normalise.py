@@ -25,7 +25,16 @@ import numpy as np
 from extrap.errors import UsageError
 
 Array = np.ndarray | jax.Array
-Kind = Literal['auto', 'accuracy', 'error', 'loss', 'score']
+Kind = Literal[
+  'auto',
+  'accuracy',
+  'error',
+  'percent',
+  'percent_error',
+  'loss',
+  'score',
+  'cost',
+]
 
 LOW_ERROR = 0.1  # Below this, 1 - y has no room to show progress.
 
@@ -185,39 +194,55 @@ def guess(
 ) -> Normalisation:
   """The normalisation that suits what is seen of a curve.
 
-  'auto' goes by the values and by whether they rise: in 0..1 they are an
-  accuracy, or an error if they fall and some are 0.1 or more; rising in 0..100
-  a percentage; falling and not negative, a loss; anything else, a score.
-
   Args:
     values: what is seen, at least one; never what is to be forecast.
-    kind: 'accuracy' or 'error', in 0..1 or else in 0..100; 'loss', at least 0;
-      'score', without bounds, better in the direction in which it goes.
+    kind: 'accuracy' or 'error', in 0..1; 'percent' or 'percent_error', the same
+      in 0..100; 'loss', at least 0 and smaller is better; 'score' and 'cost',
+      without bounds, larger or smaller is better; 'auto' goes by the values,
+      see `kind_of_all`.
 
   Raises:
     UsageError: no value, an unknown kind, or values that are outside its
       bounds.
   """
-  sample = np.asarray(values, float)
-  if not len(sample) or not np.isfinite(sample).all():
-    raise UsageError('a normalisation is chosen by at least one finite value')
-  kinds = {'auto': _auto, **_KINDS}
-  if kind not in kinds:
-    raise UsageError(f'{kind!r} is no kind of metric: {", ".join(kinds)}')
-  found = kinds[kind](sample)
-  found.check(sample)
+  found = suited(values, kind)
+  found.check(values)
   return found
 
 
-def _auto(sample: np.ndarray) -> Normalisation:
-  low, up, falls = sample.min(), sample.max(), _falls(sample)
-  if low >= 0 and up <= 1 and not falls:
-    return unit()
-  if low >= 0 and LOW_ERROR <= up <= 1:
-    return error()
-  if low >= 0 and falls:
-    return _loss(sample)
-  return percent() if low >= 0 and up <= 100 else _score(sample)
+def suited(
+  values: Sequence[float] | np.ndarray, kind: Kind = 'auto'
+) -> Normalisation:
+  """As `guess`, though the values may be outside the bounds of the kind."""
+  sample = np.asarray(values, float)
+  if not len(sample) or not np.isfinite(sample).all():
+    raise UsageError('a normalisation is chosen by at least one finite value')
+  if kind == 'auto':
+    kind = kind_of_all([sample])
+  if kind not in _KINDS:
+    kinds = ', '.join(('auto', *_KINDS))
+    raise UsageError(f'{kind!r} is no kind of metric: {kinds}')
+  return _KINDS[kind](sample)
+
+
+def kind_of_all(curves: Sequence[np.ndarray]) -> Kind:
+  """What the metric of some curves is, by all of their values.
+
+  Where most of the curves fall: in 0..1, some value 0.1 or more, an error; not
+  negative, a loss; else a cost. Where they do not: in 0..1 an accuracy, in
+  0..100 a percentage, else a score.
+
+  Args:
+    curves: what is seen of each, at least one value.
+  """
+  low, up = min(map(np.min, curves)), max(map(np.max, curves))
+  if 2 * sum(map(_falls, curves)) > len(curves):
+    if low < 0:
+      return 'cost'
+    return 'error' if LOW_ERROR <= up <= 1 else 'loss'
+  if low < 0 or up > 100:
+    return 'score'
+  return 'accuracy' if up <= 1 else 'percent'
 
 
 def _falls(sample: np.ndarray) -> bool:
@@ -232,16 +257,19 @@ def _loss(sample: np.ndarray) -> Normalisation:
   return loss_from(float(positive[0]) if len(positive) else 1.0)
 
 
-def _score(sample: np.ndarray) -> Normalisation:
+def _score(sample: np.ndarray, minimise: bool) -> Normalisation:
   low, up = float(sample.min()), float(sample.max())
-  return score_in(low, up if up > low else low + 1.0, _falls(sample))
+  return score_in(low, up if up > low else low + 1.0, minimise)
 
 
 _KINDS: dict[str, Callable[[np.ndarray], Normalisation]] = {
-  'accuracy': lambda sample: unit() if sample.max() <= 1 else percent(),
-  'error': lambda sample: error() if sample.max() <= 1 else percent_error(),
+  'accuracy': lambda sample: unit(),
+  'error': lambda sample: error(),
+  'percent': lambda sample: percent(),
+  'percent_error': lambda sample: percent_error(),
   'loss': _loss,
-  'score': _score,
+  'score': lambda sample: _score(sample, minimise=False),
+  'cost': lambda sample: _score(sample, minimise=True),
 }
 
 

@@ -40,9 +40,9 @@ class Examples(NamedTuple):
 class CurveProblem:
   """The mean negative log density of later points, over all cutoffs.
 
-  A network that is asked about curves of ten points, or of points that lie
-  unevenly, must have met some: a share of the curves is thinned to fewer
-  points, evenly spaced over all times, 4 to 100 of them, log-uniform.
+  A network that is asked about curves of ten points must have met some: a share
+  of the curves is thinned to fewer points, evenly spaced over all times, 4 to
+  100 of them, log-uniform.
 
   Attributes:
     model: the network.

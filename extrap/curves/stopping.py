@@ -5,7 +5,8 @@
     break
 
 Rules see the values of one run so far, in the units of the metric, one a step,
-and the best value of the runs before it; `None` where there is none.
+and the best value of the runs before it; `None` where there is none. A run
+whose last value is not finite has failed, and is stopped by all of them.
 
 Shape key: T steps so far, Q steps to come.
 """
@@ -56,13 +57,20 @@ class Forecasting:
   def __call__(self, values: Sequence[float], best: float | None) -> bool:
     """Whether to stop; one pass of the network, or none."""
     seen_T = np.asarray(values, float)
+    if failed(seen_T):
+      return True
     if not self._asks(len(seen_T)):
       return False
-    own = better(seen_T, self.normalisation.minimise)
-    target = own if best is None else better([own, best], self.minimise)
+    known = seen_T if best is None else np.append(seen_T, best)
+    target = better(known, self.minimise)
     at_Q = np.arange(len(seen_T) + 1, self.horizon + 1)
+    there_T = np.isfinite(seen_T)  # What came back from a nan goes on.
     forecast = self.model.predict(
-      [seen_T], self.horizon, at=at_Q, normalisation=self.normalisation
+      [seen_T[there_T]],
+      self.horizon,
+      at=at_Q,
+      steps=[np.flatnonzero(there_T) + 1.0],
+      normalisation=self.normalisation,
     )
     return bool(forecast.probability_better(target).max() <= self.chance)
 
@@ -81,10 +89,11 @@ class Forecasting:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Patience:
-  """Stops a run that has not got better for so many steps.
+  """Stops a run that has not got better for more than so many steps.
 
   Attributes:
-    steps: without a new best of its own; 0 stops after the first that is none.
+    steps: without a new best of its own that are borne; 0 stops after the first
+      that is none.
     minimise: whether smaller is better.
   """
 
@@ -95,10 +104,19 @@ class Patience:
     """Whether to stop; other runs do not matter."""
     del best
     seen_T = np.asarray(values, float)
-    at = np.argmin(seen_T) if self.minimise else np.argmax(seen_T)
+    if failed(seen_T):
+      return True
+    if not len(seen_T):
+      return False
+    at = np.nanargmin(seen_T) if self.minimise else np.nanargmax(seen_T)
     return len(seen_T) - 1 - int(at) > self.steps
 
 
+def failed(value_T: np.ndarray) -> bool:
+  """Whether the last value, if there is one, is not finite."""
+  return bool(len(value_T)) and not np.isfinite(value_T[-1])
+
+
 def better(values: Sequence[float] | np.ndarray, minimise: bool) -> float:
-  """The best of some values."""
-  return float(np.min(values) if minimise else np.max(values))
+  """The best of some values, of which one at least is no nan."""
+  return float(np.nanmin(values) if minimise else np.nanmax(values))

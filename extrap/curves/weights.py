@@ -5,11 +5,14 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from extrap.curves.causal_pfn import CausalPFNConfig
+from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
 from extrap.errors import ExtrapError
 from extrap.evaluation.results import write_bytes
 from extrap.training.problem import Params
@@ -23,6 +26,7 @@ FAILURES = (
   KeyError,
   TypeError,
   zipfile.BadZipFile,
+  zlib.error,
 )
 
 
@@ -46,9 +50,20 @@ def load(path: str | os.PathLike[str]) -> tuple[CausalPFNConfig, Params]:
     with np.load(path, allow_pickle=False) as archive:
       arrays = {name: archive[name] for name in archive.files}
     config = CausalPFNConfig(**json.loads(str(arrays.pop(CONFIG))))
+    params = _nested(arrays)
+    if jax.tree.map(np.shape, params) != _shapes(config):
+      raise ValueError('its arrays are not those of its sizes')
   except FAILURES as error:
     raise ExtrapError(f'{path} holds no network: {error}') from error
-  return config, _nested(arrays)
+  return config, params
+
+
+def _shapes(config: CausalPFNConfig) -> dict:
+  """Of every parameter of a network."""
+  time_12 = jnp.ones((1, 2))
+  given = time_12, time_12, time_12[..., None]
+  made = jax.eval_shape(CausalPFN(config).init, jax.random.key(0), *given)
+  return jax.tree.map(lambda leaf: leaf.shape, made['params'])
 
 
 def _flat(params: Params, above: str = '') -> dict[str, np.ndarray]:

@@ -44,24 +44,18 @@ class Drawn(NamedTuple):
 
 
 def forecast_plot(
-  curves: Sequence[Drawn],
-  path: str | os.PathLike[str],
-  title: str,
-  log: bool = False,
+  curves: Sequence[Drawn], path: str | os.PathLike[str], title: str
 ) -> Path:
   """Writes `forecast_figure`; arguments as there."""
-  return save(forecast_figure(curves, title, log), path)
+  return save(forecast_figure(curves, title), path)
 
 
-def forecast_figure(
-  curves: Sequence[Drawn], title: str, log: bool = False
-) -> 'Figure':
+def forecast_figure(curves: Sequence[Drawn], title: str) -> 'Figure':
   """One panel a curve.
 
   Args:
     curves: at least one.
     title: the title.
-    log: whether steps are on a logarithmic axis.
   """
   from matplotlib.figure import Figure
 
@@ -71,7 +65,7 @@ def forecast_figure(
   figure = Figure((width, 2.4 * rows + 0.9), layout='constrained')
   grid = figure.subplots(rows, columns, squeeze=False).ravel()
   for axes, curve in zip(grid, curves, strict=False):
-    _panel(axes, curve, log)
+    _panel(axes, curve)
   for axes in grid[len(curves) :]:
     axes.set_axis_off()
   figure.suptitle(title, fontweight='bold')
@@ -83,7 +77,7 @@ def forecast_figure(
   return figure
 
 
-def _panel(axes: 'Axes', curve: Drawn, log: bool) -> None:
+def _panel(axes: 'Axes', curve: Drawn) -> None:
   axes.spines[['top', 'right']].set_visible(False)
   for share, (low_Q, high_Q) in curve.bands.items():
     axes.fill_between(
@@ -97,7 +91,5 @@ def _panel(axes: 'Axes', curve: Drawn, log: bool) -> None:
   axes.plot(curve.step_Q, curve.median_Q, color=COLOURS[0], linewidth=1.4)
   axes.plot(curve.step_T, curve.value_T, '.', color='#444444', markersize=3)
   axes.plot(curve.step_U, curve.value_U, 'x', color=COLOURS[1], markersize=3)
-  if log:
-    axes.set_xscale('log')
   axes.set_title(curve.name, fontsize='small')
   axes.tick_params(labelsize='small')
