@@ -153,7 +153,7 @@ def bins(count: int) -> Bars:
   return Bars.of_equal_mass(np.ravel(curves.noisy_NT), count)
 
 
-def test_curves(count: int) -> np.ndarray:
+def held_out_curves(count: int) -> np.ndarray:
   """Noisy curves [N, T] that no arm is trained on; the first are the same."""
   key = named(jax.random.key(0), 'test curves')
   parts = [
@@ -168,7 +168,7 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   problem, folder = make_problem(config, name), kept.run.path / 'arms' / name
   trained = train_arm(problem, config, kept.run, name, kept.stop, folder)
   source = source_of(config, name, problem, trained, folder)
-  value_NT, rows = test_curves(config.curves), []
+  value_NT, rows = held_out_curves(config.curves), []
   for replica in range(config.replicas):
     params = of_replica(trained.params, replica)
     if name == 'causal' and distributed.is_first():

@@ -27,6 +27,7 @@ from experiments.addition_report import (
   on_diagonal,
 )
 from experiments.erosion_tables import all_tables
+from experiments.lcpfn import coverage_table, log_density_table
 from experiments.nalu_single_tables import (
   as_elsewhere,
   detail_table,
@@ -68,6 +69,16 @@ from extrap.reporting.tables import (
 
 ROOT = Path(__file__).parents[1]
 REGISTERS = ('status_registers', 'status_registers_wide')
+# Columns of tables that have more in their files.
+STOPPING = (
+  *('pool', 'rule', 'same', 'same_low', 'same_high', 'same_least'),
+  *('same_most', 'as_good', 'capped', 'regret_over_none'),
+)
+REAL = (
+  *('set', 'method', 'tasks', 'log_density', 'log_density_low'),
+  *('log_density_high', 'rank_log_density', 'rmse', 'rank_rmse', 'mase'),
+)
+SCALING = ('domain', 'method', 'curves', 'rmsle', 'low', 'high', 'log_density')
 
 
 @functools.cache
@@ -120,6 +131,14 @@ def tables() -> dict[str, str]:
     'faults': _csv('faults.csv', 'lll'),
     'checkpoints': _csv('checkpoints.csv'),
     'attention': _csv('attention.csv', 'rllrrrrr', _longest),
+    'lcpfn': _lcpfn(*_read('lcpfn')),
+    'early_stopping': _csv('early_stopping.csv', columns=STOPPING),
+    'real_curves': _csv(
+      'real_curves.csv', 'lllrr', lambda row: row['cutoff'] == 'all', REAL
+    ),
+    'scaling_benchmark': _csv(
+      'scaling_benchmark.csv', 'llrr', _whole_domain, SCALING
+    ),
   }
 
 
@@ -283,6 +302,16 @@ def _right(results: list[Result]) -> str:
   return f'{sum(r.successes for r in results)}/{sum(r.n for r in results)}'
 
 
+def _lcpfn(results: list[Result], comments: list[str]) -> str:
+  """Log density by cutoff beside what is published, and coverage."""
+  return _shown([log_density_table(results), coverage_table(results)], comments)
+
+
+def _whole_domain(row: dict[str, str]) -> bool:
+  """Of scaling curves: the groups of which something is published."""
+  return row['domain'] in ('IC', 'language and nano', 'DD')
+
+
 def _longest(row: dict[str, str]) -> bool:
   """Of attention: memory at the longest length, time at the longest timed."""
   return row['tokens'] == '16384' or bool(row['ms'] and row['tokens'] == '4096')
@@ -292,12 +321,15 @@ def _csv(
   name: str,
   align: str | None = None,
   keep: Callable[[dict[str, str]], bool] = lambda row: True,
+  columns: Sequence[str] = (),
 ) -> str:
-  """A benchmark's CSV, hardware below."""
+  """A benchmark's CSV, or some of its rows and columns; hardware below."""
   lines = (RESULTS / name).read_text(encoding='utf-8').splitlines()
   comments = [line[2:] for line in lines if line.startswith('# ')]
   headers, *rows = csv.reader(line for line in lines if line[:1] != '#')
-  rows = [row for row in rows if keep(dict(zip(headers, row, strict=True)))]
+  found = [dict(zip(headers, row, strict=True)) for row in rows]
+  headers = list(columns or headers)
+  rows = [[row[name] for name in headers] for row in found if keep(row)]
   return f'{markdown(headers, rows, align)}\n\n{_origin(comments)}'
 
 

@@ -1,0 +1,117 @@
+"""Tests of the study that trains the networks of curves, at tiny sizes."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import lcpfn
+from experiments.lcpfn import CUTOFFS, Config, bins, held_out_curves
+from extrap import cli
+from extrap.curves import LCPFN, prior, scores
+from extrap.curves.prior import PUBLISHED
+from extrap.evaluation.results import read_csv, select
+from extrap.randomness import named
+
+TINY = (
+  *('--steps=4', '--curves=12', '--batch_size=4', '--replicas=2'),
+  *('--train.steps_per_dispatch=2', '--model.width=8', '--model.heads=1'),
+  *('--model.layers=1', '--model.readout=8', '--model.components=2'),
+  *('--published.width=8', '--published.layers=1', '--published.bins=20'),
+)
+
+
+def _run(*arguments: str) -> int:
+  with pytest.raises(SystemExit) as ended:
+    cli.run(lcpfn.main, Config, argv=['lcpfn', *TINY, *arguments])
+  return ended.value.code
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+  path = tmp_path_factory.mktemp('runs') / 'lcpfn'
+  assert _run(f'--workdir={path}', '--arms=causal,published') == 0
+  return path
+
+
+def test_every_arm_seed_and_cutoff_has_a_log_density(folder: Path):
+  results, _ = read_csv(folder / 'results.csv')
+  rows = select(results, metric='log_density')
+  assert {(row.arm, row.seed, int(row.size)) for row in rows} == {
+    (arm, seed, cutoff)
+    for arm in ('causal', 'published')
+    for seed in (0, 1)
+    for cutoff in CUTOFFS
+  }
+  assert all(row.n == 12 and row.samples == 16 for row in rows)
+  assert len({row.value for row in rows}) == len(rows)
+
+
+def test_a_network_is_kept_that_scores_as_its_rows_say(folder: Path):
+  results, _ = read_csv(folder / 'results.csv')
+  model = LCPFN.load(folder / 'arms' / 'causal' / 'weights_1.npz')
+  value_NT = held_out_curves(12)
+  found = model.predict(value_NT[:, :20], 100, at=np.arange(21, 101))
+  wanted = select(
+    results, arm='causal', replica=1, size='20', metric='log_density'
+  )[0].value
+  log_density_NQ = found.log_density(value_NT[:, 20:])
+  assert log_density_NQ.mean() == pytest.approx(wanted, abs=1e-3)
+  inside = select(
+    results, arm='causal', replica=1, size='20', metric='coverage_80'
+  )[0].value
+  low, high = (
+    found._forward(np.clip(end, 0, 1)) for end in found.interval(0.8)
+  )
+  later = value_NT[:, 20:]
+  # Where neither end is cut off at a bound both say the same.
+  free = (np.asarray(low) > 0) & (np.asarray(high) < 1)
+  share = ((later >= low) & (later <= high))[free].mean()
+  assert share == pytest.approx(inside, abs=0.15)
+
+
+def test_the_report_has_what_is_published_beside(folder: Path):
+  report = (folder / 'report.md').read_text()
+  assert '12 x 512, 10M curves' in report and '2.133' in report
+  assert 'causal, seed 1' in report and 'Coverage' in report
+
+
+def test_test_curves_are_not_those_of_training():
+  value_NT = held_out_curves(30)
+  assert value_NT.shape == (30, 100)
+  np.testing.assert_array_equal(value_NT[:12], held_out_curves(12))
+  for seed in range(2):
+    key = named(jax.random.key(seed), 'sample', 0)
+    trained = prior.sample(PUBLISHED, key, 30).noisy_NT
+    assert not np.isin(value_NT[:, 0], np.asarray(trained)[:, 0]).any()
+
+
+def test_a_share_of_points_falls_in_every_bin():
+  bars = bins(20)
+  counts, _ = np.histogram(held_out_curves(1000), bars.edge_K1)
+  assert 0.03 < counts.min() / counts.sum() < counts.max() / counts.sum() < 0.07
+
+
+def test_scores_of_a_cutoff_do_not_see_what_follows(folder: Path):
+  model = LCPFN.load(folder / 'arms' / 'causal' / 'weights_0.npz')
+  value_NT = held_out_curves(6)
+  usual = scores.score_causal(model.model, model.params, value_NT, 40)
+  assert usual.log_density_NQ.shape == usual.cdf_NQ.shape == (6, 60)
+  spoilt = value_NT.copy()
+  spoilt[:, 60:] += 0.2
+  other = scores.score_causal(model.model, model.params, spoilt, 40)
+  np.testing.assert_array_equal(
+    usual.log_density_NQ[:, :20], other.log_density_NQ[:, :20]
+  )
+  assert (usual.log_density_NQ[:, 20:] != other.log_density_NQ[:, 20:]).all()
+
+
+def test_what_would_fail_later_is_refused(tmp_path, capsys):
+  for flag, message in (
+    ('--arms=other', 'name each once, of causal, published'),
+    ('--model.heads=3', 'does not divide'),
+  ):
+    assert _run(f'--workdir={tmp_path / "none"}', flag) == 2
+    assert message in capsys.readouterr().err
+  assert not (tmp_path / 'none').exists()
