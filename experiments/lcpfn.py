@@ -13,12 +13,18 @@ Here. The same prior (`extrap/curves/prior.py`) and measure. Arms:
              each (`extrap/curves/causal_pfn.py`); a mixture of normals
   published  the published network and training (`extrap/curves/pfn.py`): one
              cutoff a batch, post-norm, dropout, 1000 bins
+  mcmc       walkers, as in the paper's first row: 100 of 2,000 steps
+             (`extrap/curves/ensemble.py`); the first 250 curves
+  posterior  as exact as can be had: a bank of a million curves of the prior
+             with importance weights, tempered where it is thin
+             (`extrap/curves/smc.py`); the first 1,000 curves
 
 Protocol. Every training curve is fresh; the 10,000 test curves are the same for
 all. Log density is of the noisy points, averaged over those that follow the
 cutoff, then over curves; beside it how often a point lies within the central
-50, 80 and 95 %. What differs in the published arm: its learning rate follows
-steps here, not epochs of a hundred, the first of which was at a rate of 0.
+50, 80 and 95 %. How far an arm is from the posterior is paired by curve. What
+differs in the published arm: its learning rate follows steps here, not epochs
+of a hundred, the first of which was at a rate of 0.
 
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.lcpfn                   the causal network
@@ -31,6 +37,7 @@ import dataclasses
 import functools
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -38,20 +45,37 @@ import jax
 import numpy as np
 from absl import flags
 
+from experiments.lcpfn_tables import (
+  CUTOFFS,
+  LEVELS,
+  coverage_table,
+  gap_table,
+  log_density_table,
+)
 from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option
-from extrap.curves import prior, weights
+from extrap.curves import bank as banks
+from extrap.curves import ensemble, prior, smc, weights
+from extrap.curves.bank import CHUNK
 from extrap.curves.bars import Bars
 from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
 from extrap.curves.pfn import PFN, PFNConfig
 from extrap.curves.pfn_problem import CurveProblem, PublishedProblem
-from extrap.curves.scores import Scores, score_bars, score_causal
-from extrap.evaluation.results import Provenance, Result, select
+from extrap.curves.prior import PUBLISHED
+from extrap.curves.scores import (
+  Posterior,
+  Scores,
+  score_bars,
+  score_causal,
+  score_posterior,
+)
+from extrap.errors import UsageError
+from extrap.evaluation.results import Provenance, Result
 from extrap.kept import Kept, provenance
 from extrap.randomness import named
+from extrap.reporting.progress import Progress
 from extrap.reporting.report import bullets, write_tables
-from extrap.reporting.tables import Table
 from extrap.study import StudyConfig
 from extrap.study_training import train_arm, training_seconds
 from extrap.training import distributed
@@ -64,18 +88,11 @@ STUDY = 'lcpfn'
 CLAIM = 'LC-PFN retrained: every cutoff of a curve in one pass'
 TIME = '100 minutes on two CPU cores'
 
-CUTOFFS = (10, 20, 40, 80)
-LEVELS = (50, 80, 95)  # Percent, central.
+TRAINED = ('causal', 'published')
+# What is computed, and the flag that says of how many curves.
+TABLES = {'mcmc': 'chains', 'posterior': 'posteriors'}
+ARMS = (*TRAINED, *TABLES)
 BINS_FROM = 10_000  # Curves whose values make the bins.
-# Mean log density at the cutoffs, as published.
-ELSEWHERE = {
-  'published, 3 x 128, 1M curves': (1.528, 1.894, 2.159, 2.279),
-  'published, 12 x 128, 1M curves': (1.621, 1.982, 2.223, 2.326),
-  'published, 3 x 128, 10M curves': (1.585, 1.989, 2.282, 2.431),
-  'published, 12 x 128, 10M curves': (1.717, 2.094, 2.377, 2.498),
-  'published, 12 x 512, 10M curves': (1.758, 2.133, 2.403, 2.519),
-  'published, best MCMC': (1.642, 1.956, 2.285, 2.486),
-}
 
 Problem = CurveProblem | PublishedProblem
 
@@ -85,7 +102,7 @@ class Config(StudyConfig):
   """Flags of this study."""
 
   arms: tuple[str, ...] = option(
-    ('causal',), 'arms to train: causal, published', identity=False
+    ('causal',), f'arms, of {", ".join(ARMS)}', identity=False
   )
   replicas: int = option(1, 'seeds trained side by side', minimum=1)
   steps: int = option(
@@ -95,6 +112,18 @@ class Config(StudyConfig):
   model: CausalPFNConfig = option(CausalPFNConfig(), 'the causal network')
   published: PFNConfig = option(PFNConfig(), 'the published network')
   curves: int = option(10_000, 'test curves', minimum=2, identity=False)
+  posteriors: int = option(
+    1000, 'of them, the first, for posterior', minimum=2, identity=False
+  )
+  chains: int = option(
+    250, 'of them, the first, for mcmc', minimum=2, identity=False
+  )
+  bank: int = option(
+    1_000_000,
+    f'curves of the bank, a multiple of {CHUNK}',
+    minimum=CHUNK,
+    identity=False,
+  )
   train: TrainConfig = option(
     TrainConfig(
       optimizer='muon',
@@ -115,7 +144,10 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
     flag_values,
     check=check,
     names=lambda config: config.arms,
-    identity=lambda config: (config.steps, config.curves),
+    identity=lambda config: (
+      *(config.steps, config.curves, config.posteriors, config.chains),
+      config.bank,
+    ),
     make=study_of,
     report=write_report_of,
   )
@@ -124,13 +156,18 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
 def check(config: Config) -> None:
   """Refuses what would only fail after training."""
   check_scratch(config)
-  check_names('arms', config.arms, ('causal', 'published'))
+  check_names('arms', config.arms, ARMS)
+  if config.bank % CHUNK:
+    raise UsageError(f'--bank={config.bank}: a multiple of {CHUNK}')
   config.model.check()
 
 
 def problem(config: Config) -> Problem:
-  """The first arm; by this name `launch.plan` finds what a study trains."""
-  return make_problem(config, config.arms[0])
+  """The first that is trained; by this name `launch.plan` finds it."""
+  trained = [name for name in config.arms if name in TRAINED]
+  if not trained:
+    raise UsageError(f'--arms={",".join(config.arms)}: none of them is trained')
+  return make_problem(config, trained[0])
 
 
 def make_problem(config: Config, name: str) -> Problem:
@@ -164,20 +201,80 @@ def held_out_curves(count: int) -> np.ndarray:
 
 
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
-  """Log density and coverage of every replica of an arm at every cutoff."""
+  """Log density and coverage of an arm at every cutoff."""
+  return (trained if name in TRAINED else computed)(config, kept, name)
+
+
+def trained(config: Config, kept: Kept, name: str) -> list[Result]:
+  """Of every replica of a network."""
   problem, folder = make_problem(config, name), kept.run.path / 'arms' / name
-  trained = train_arm(problem, config, kept.run, name, kept.stop, folder)
-  source = source_of(config, name, problem, trained, folder)
+  made = train_arm(problem, config, kept.run, name, kept.stop, folder)
+  source = source_of(config, name, problem, made, folder)
   value_NT, rows = held_out_curves(config.curves), []
   for replica in range(config.replicas):
-    params = of_replica(trained.params, replica)
+    params, by_curve = of_replica(made.params, replica), {}
     if name == 'causal' and distributed.is_first():
       weights.save(folder / f'weights_{replica}.npz', config.model, params)
     for cutoff in CUTOFFS:
       kept.check()
       scores = scorer(problem, params)(value_NT, cutoff)
+      by_curve[str(cutoff)] = scores.log_density_NQ.mean(1)
       rows += rows_of(source, replica, cutoff, scores)
+    keep_by_curve(folder, replica, by_curve)
   return rows
+
+
+def keep_by_curve(
+  folder: Path, replica: int, by_curve: Mapping[str, np.ndarray]
+) -> None:
+  """Log densities of curves, for what is paired."""
+  if distributed.is_first():
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / f'log_density_{replica}.npz', **by_curve)
+
+
+def computed(config: Config, kept: Kept, name: str) -> list[Result]:
+  """Of what needs no training, one cutoff after the other."""
+  count = min(config.curves, getattr(config, TABLES[name]))
+  value_NT, by_curve, rows = held_out_curves(count), {}, []
+  find, key = finder(config, name), named(jax.random.key(config.seed), name)
+  for cutoff in CUTOFFS:
+    kept.check()
+    label = f'{name} after {cutoff}'
+    with Progress(count, label, unit='curves') as progress:
+      began = time.process_time()
+      scores = score_posterior(
+        *(PUBLISHED, find, jax.random.fold_in(key, cutoff)),
+        *(value_NT, cutoff, progress.update),
+      )
+      seconds = (time.process_time() - began) / count
+    by_curve[str(cutoff)] = scores.log_density_NQ.mean(1)
+    rows += rows_of(closed_source(config, name, seconds), 0, cutoff, scores)
+  keep_by_curve(kept.run.path / 'arms' / name, 0, by_curve)
+  return rows
+
+
+def finder(config: Config, name: str) -> Posterior:
+  """What finds a posterior."""
+  if name == 'mcmc':
+    return functools.partial(ensemble.posterior_ensemble, PUBLISHED)
+  bank = banks.build(PUBLISHED, named(jax.random.key(0), 'bank'), config.bank)
+  return lambda *given: smc.reference(PUBLISHED, bank, *given)[0]
+
+
+def closed_source(config: Config, name: str, seconds: float) -> Provenance:
+  """Of rows without training; seconds are CPU time of a curve."""
+  return Provenance(
+    study=STUDY,
+    arm=name,
+    rung='exact prior',
+    seeds=(config.seed,),
+    steps=(0,),
+    samples=(0,),
+    flops=(0.0,),
+    seconds=seconds,
+    hparams=json.dumps({'parameters': 0}),
+  )
 
 
 def of_replica(params: Params, replica: int) -> Params:
@@ -243,59 +340,12 @@ def write_report_of(
   """report.md; returns the tables."""
   tables = {
     'Log density': log_density_table(results),
+    'Short of the posterior': gap_table(folder),
     'Coverage': coverage_table(results),
   }
+  tables = {name: table for name, table in tables.items() if table.rows}
   made = ('How it was made', bullets(provenance()))
   return write_tables(folder / 'report.md', 'LC-PFN', tables, [made])
-
-
-def log_density_table(results: Sequence[Result]) -> Table:
-  """Every replica, with what is published."""
-  rows = []
-  for row in select(results, metric='log_density', size=str(CUTOFFS[0])):
-    found = _cells(results, row, 'log_density')
-    error = _cells(results, row, 'log_density_error')
-    rows.append(
-      [
-        f'{row.arm}, seed {row.seed}',
-        f'{json.loads(row.hparams)["parameters"]:,}',
-        f'{row.samples:,}',
-        f'{row.seconds:,.0f}',
-        *(f'{found[at].value:.3f} ± {error[at].value:.3f}' for at in CUTOFFS),
-      ]
-    )
-  for name, values in ELSEWHERE.items():
-    rows.append([name, '', '', '', *(f'{value:.3f}' for value in values)])
-  return Table(
-    ['arm', 'parameters', 'curves', 'seconds', *map(str, CUTOFFS)],
-    rows,
-    'Mean log density of an unseen noisy point, in nats, by how many of 100 '
-    'points are seen; with the standard error over test curves.',
-  )
-
-
-def coverage_table(results: Sequence[Result]) -> Table:
-  """How often points lie within central intervals."""
-  rows = []
-  for row in select(results, metric='log_density', size=str(CUTOFFS[0])):
-    for level in LEVELS:
-      found = _cells(results, row, f'coverage_{level}')
-      shares = (f'{100 * found[at].value:.1f} %' for at in CUTOFFS)
-      rows.append([f'{row.arm}, seed {row.seed}', f'{level} %', *shares])
-  return Table(
-    ['arm', 'interval', *map(str, CUTOFFS)],
-    rows,
-    'Share of unseen points within the central interval, by how many of 100 '
-    'points are seen.',
-  )
-
-
-def _cells(
-  results: Sequence[Result], row: Result, metric: str
-) -> Mapping[int, Result]:
-  """Rows of the same replica by cutoff."""
-  same = select(results, arm=row.arm, replica=row.replica, metric=metric)
-  return {int(each.size): each for each in same}
 
 
 if __name__ == '__main__':

@@ -27,7 +27,7 @@ from experiments.addition_report import (
   on_diagonal,
 )
 from experiments.erosion_tables import all_tables
-from experiments.lcpfn import coverage_table, log_density_table
+from experiments.lcpfn_tables import coverage_table, log_density_table
 from experiments.nalu_single_tables import (
   as_elsewhere,
   detail_table,
@@ -71,12 +71,12 @@ ROOT = Path(__file__).parents[1]
 REGISTERS = ('status_registers', 'status_registers_wide')
 # Columns of tables that have more in their files.
 STOPPING = (
-  *('pool', 'rule', 'same', 'same_low', 'same_high', 'same_least'),
-  *('same_most', 'as_good', 'capped', 'regret_over_none'),
+  *('pool', 'rule', 'tasks', 'same', 'same_least', 'same_most', 'as_good'),
+  *('capped', 'regret_over_none'),
 )
 REAL = (
-  *('set', 'method', 'tasks', 'log_density', 'log_density_low'),
-  *('log_density_high', 'rank_log_density', 'rmse', 'rank_rmse', 'mase'),
+  *('set', 'method', 'tasks', 'curves', 'log_density', 'gain'),
+  *('rank_log_density', 'rmse', 'rank_rmse', 'mase'),
 )
 SCALING = ('domain', 'method', 'curves', 'rmsle', 'low', 'high', 'log_density')
 
@@ -134,10 +134,10 @@ def tables() -> dict[str, str]:
     'lcpfn': _lcpfn(*_read('lcpfn')),
     'early_stopping': _csv('early_stopping.csv', columns=STOPPING),
     'real_curves': _csv(
-      'real_curves.csv', 'lllrr', lambda row: row['cutoff'] == 'all', REAL
+      'real_curves.csv', 'llrrrrrrrr', lambda row: row['cutoff'] == 'all', REAL
     ),
     'scaling_benchmark': _csv(
-      'scaling_benchmark.csv', 'llrr', _whole_domain, SCALING
+      'scaling_benchmark.csv', 'llrrrrr', _whole_domain, SCALING
     ),
   }
 
@@ -329,8 +329,14 @@ def _csv(
   headers, *rows = csv.reader(line for line in lines if line[:1] != '#')
   found = [dict(zip(headers, row, strict=True)) for row in rows]
   headers = list(columns or headers)
-  rows = [[row[name] for name in headers] for row in found if keep(row)]
+  rows = [[_cell(row, name) for name in headers] for row in found if keep(row)]
   return f'{markdown(headers, rows, align)}\n\n{_origin(comments)}'
+
+
+def _cell(row: dict[str, str], name: str) -> str:
+  """A value, with the limits that other columns have for it."""
+  limits = [row.get(f'{name}_{end}') for end in ('low', 'high')]
+  return f'{row[name]} ({"..".join(limits)})' if all(limits) else row[name]
 
 
 def readme(text: str) -> str:

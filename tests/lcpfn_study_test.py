@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import lcpfn
-from experiments.lcpfn import CUTOFFS, Config, bins, held_out_curves
+from experiments.lcpfn import Config, bins, held_out_curves
+from experiments.lcpfn_tables import CUTOFFS, gap_table
 from extrap import cli
 from extrap.curves import LCPFN, prior, scores
 from extrap.curves.prior import PUBLISHED
@@ -107,9 +108,41 @@ def test_scores_of_a_cutoff_do_not_see_what_follows(folder: Path):
   assert (usual.log_density_NQ[:, 20:] != other.log_density_NQ[:, 20:]).all()
 
 
+@pytest.mark.slow
+def test_posteriors_are_scored_on_the_first_curves(folder: Path):
+  arguments = '--posteriors=3', '--chains=2', '--bank=8000'
+  arms = '--arms=causal,published,mcmc,posterior'
+  assert _run(f'--workdir={folder}', arms, *arguments) == 0
+  results, _ = read_csv(folder / 'results.csv')
+  for arm, count in (('mcmc', 2), ('posterior', 3)):
+    rows = select(results, arm=arm, metric='log_density')
+    assert [row.n for row in rows] == [count] * len(CUTOFFS)
+    # Networks that have learned next to nothing are far behind.
+    fresh = select(results, arm='causal', metric='log_density')
+    assert min(row.value for row in rows) > max(row.value for row in fresh)
+  assert [row[0] for row in gap_table(folder).rows] == [
+    *('causal, replica 0', 'causal, replica 1', 'mcmc, replica 0'),
+    *('published, replica 0', 'published, replica 1'),
+  ]
+
+
+def test_a_gap_is_paired_by_curve(tmp_path: Path):
+  for arm, shift in (('posterior', 0.5), ('causal', 0.2)):
+    path = tmp_path / 'arms' / arm
+    path.mkdir(parents=True)
+    count = 4 if arm == 'causal' else 3
+    values = shift + np.array([1.0, 5.0, 9.0, 100.0])[:count]
+    np.savez(
+      path / 'log_density_0.npz', **dict.fromkeys(map(str, CUTOFFS), values)
+    )
+  (row,) = gap_table(tmp_path).rows
+  assert row == ['causal, replica 0', *['0.300 ± 0.000'] * len(CUTOFFS)]
+
+
 def test_what_would_fail_later_is_refused(tmp_path, capsys):
   for flag, message in (
-    ('--arms=other', 'name each once, of causal, published'),
+    ('--arms=other', 'name each once, of causal, published, mcmc, posterior'),
+    ('--bank=8001', 'a multiple of 8000'),
     ('--model.heads=3', 'does not divide'),
   ):
     assert _run(f'--workdir={tmp_path / "none"}', flag) == 2

@@ -1,10 +1,11 @@
 """How good forecasts are: log density of what came, and where it fell.
 
-Shape key: N curves, T times, Q times after a cutoff.
+Shape key: N curves, B of them at a time, T times, Q times after a cutoff, P
+numbers of a curve.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -15,9 +16,16 @@ from extrap.curves import mixtures
 from extrap.curves.bars import Bars
 from extrap.curves.causal_pfn import CausalPFN
 from extrap.curves.pfn import PFN
+from extrap.curves.posterior import Particles, predictive
+from extrap.curves.prior import Prior
 from extrap.training.problem import Params
 
 CURVES = 250  # Scored at a time.
+POSTERIORS = 16  # Likewise, where each has thousands of particles.
+PARTICLES = 4096  # Of a posterior, drawn from those of equal weight.
+
+# The posterior of curves [B, T] of which the first [B] points are seen.
+Posterior = Callable[[jax.Array, np.ndarray, jax.Array], Particles]
 
 
 class Scores(NamedTuple):
@@ -50,6 +58,67 @@ def score_bars(
     score(params, part_NT, jnp.int32(cutoff)) for part_NT in _parts(value_NT)
   )
   return Scores(*(found_NT[:, cutoff:] for found_NT in found))
+
+
+def score_posterior(
+  prior: Prior,
+  find: Posterior,
+  key: jax.Array,
+  value_NT: np.ndarray,
+  cutoff: int,
+  done: Callable[[int], None] = lambda count: None,
+) -> Scores:
+  """Of curves of the prior, of which the first `cutoff` are seen.
+
+  Args:
+    prior: of the curves.
+    find: the posterior, from a key, curves [B, T] and how many points are seen
+      [B]; its particles have leading axes [B, K].
+    key: of all choices; every batch has its own.
+    value_NT: the curves.
+    cutoff: how many points are seen.
+    done: called after each batch with how many curves are.
+  """
+  parts, seen_B = [], jnp.full(POSTERIORS, cutoff)
+  for start in range(0, len(value_NT), POSTERIORS):
+    part_BT = value_NT[start : start + POSTERIORS]
+    spare = POSTERIORS - len(part_BT)
+    padded_BT = np.pad(part_BT, ((0, spare), (0, 0)), mode='edge')
+    own_key = jax.random.fold_in(key, start)
+    particles = find(own_key, padded_BT, seen_B)
+    found = _particles(prior, cutoff, _some(own_key, particles), padded_BT)
+    parts.append(tuple(each[: len(part_BT)] for each in found))
+    done(start + len(part_BT))
+  return _joined(iter(parts))
+
+
+def _some(key: jax.Array, particles: Particles) -> Particles:
+  """So many of them by chance, where there are more; equal weights remain."""
+  count = particles.log_weight_N.shape[-1]
+  if count <= PARTICLES:
+    return particles
+  kept = jax.random.choice(key, count, (PARTICLES,), replace=False)
+  log_weight = jnp.full((POSTERIORS, PARTICLES), -jnp.log(PARTICLES))
+  return particles._replace(
+    theta_NP=particles.theta_NP[:, kept], log_weight_N=log_weight
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _particles(
+  prior: Prior, cutoff: int, particles: Particles, value_BT: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Log density and cdf, [B, Q], of the points after the cutoff."""
+  time_Q = jnp.asarray(prior.time_T[cutoff:])
+
+  def one(given: tuple[Particles, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    mixture = predictive(given[0], time_Q)
+    later_Q = given[1][cutoff:]
+    return mixtures.log_density(mixture, later_Q), mixtures.cdf(
+      mixture, later_Q
+    )
+
+  return jax.lax.map(one, (particles, value_BT))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
