@@ -65,8 +65,10 @@ class LCPFN:
 
     Args:
       curves: what is seen, one row a curve; they may differ in length.
-      horizon: the step at which training is to end, at most 100 or scaled to
-        that: the network knows curves of 100 steps.
+      horizon: the step at which training is to end. Up to 100 steps are the
+        network's own times, more are scaled to that. To stretch fewer would be
+        worse on the best runs of Taskset's tasks for choices, though a little
+        better on all runs.
       at: steps to forecast, [Q] or a row for each curve, [N, Q], after what is
         seen of it; the horizon by default.
       steps: positive and increasing, those of the values seen; 1, 2, ... by
