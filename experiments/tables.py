@@ -75,8 +75,8 @@ STOPPING = (
   *('capped', 'regret_over_none'),
 )
 REAL = (
-  *('set', 'method', 'tasks', 'curves', 'log_density', 'gain'),
-  *('rank_log_density', 'rmse', 'rank_rmse', 'mase'),
+  *('set', 'method', 'tasks', 'rank_log_density', 'lead', 'rank_rmse'),
+  *('median_log_density', 'log_density', 'rmse', 'mase'),
 )
 SCALING = ('domain', 'method', 'curves', 'rmsle', 'low', 'high', 'log_density')
 

@@ -12,11 +12,13 @@ from experiments import real_curves
 from experiments.real_curves import (
   CUTOFFS,
   Config,
+  Found,
   Item,
   by_family,
   by_network,
   cut,
   drawn,
+  guarded,
   ranks,
   rows_of,
   scores_of,
@@ -109,13 +111,13 @@ def test_densities_are_of_normalised_values(model):
   np.testing.assert_allclose(found.log_density[0], wanted, atol=1e-4)
 
 
-def test_the_last_value_has_a_mase_of_one():
+def test_the_last_value_has_the_error_that_others_are_over():
   cuts = cut([_item(40), _item(40, how=error())], 0.3)
-  score_N3 = scores_of(cuts, by_family('last_value', cuts))
-  np.testing.assert_allclose(score_N3[:, 2], 1, atol=1e-3)
+  score_N4 = scores_of(cuts, by_family('last_value', cuts))
+  np.testing.assert_allclose(score_N4[:, 2], score_N4[:, 3], rtol=1e-3)
   last, later = 1 - 0.5 / 12, 1 - 0.5 / (cuts[0].later_Q + 1)
   wanted = np.sqrt(np.mean((last - later) ** 2))
-  np.testing.assert_allclose(score_N3[:, 1], wanted, rtol=1e-3)
+  np.testing.assert_allclose(score_N4[:, 1], wanted, rtol=1e-3)
 
 
 def test_ranks_share_ties_and_put_failures_last():
@@ -129,11 +131,24 @@ def test_every_cutoff_and_method_has_a_row(model):
   rows = rows_of(config, model, 'llm')
   shares = [*map(str, CUTOFFS), 'all']
   assert [row[1:3] for row in rows] == [
-    [share, method] for share in shares for method in ('lcpfn', 'last_value')
+    [share, method]
+    for share in shares
+    for method in ('lcpfn', 'lcpfn_guarded', 'last_value')
   ]
   assert all(len(row) == len(real_curves.HEADERS) for row in rows)
-  # The network's gain over itself is none.
-  assert {row[-3] for row in rows if row[2] == 'lcpfn'} == {'0'}
+  lead = real_curves.HEADERS.index('lead')
+  assert {row[lead] for row in rows if row[2] == 'lcpfn'} == {'0'}
+  mase = real_curves.HEADERS.index('mase')
+  of_last = [float(row[mase]) for row in rows if row[2] == 'last_value']
+  np.testing.assert_allclose(of_last, 1, atol=1e-3)
+
+
+def test_a_guard_bounds_how_wrong_a_forecast_can_be():
+  found = Found([np.zeros(2)], [np.array([-500.0, 3.0])])
+  (log_Q,) = guarded(found).log_density
+  np.testing.assert_allclose(
+    log_Q, [np.log(0.01), np.log(0.99 * np.exp(3) + 0.01)]
+  )
 
 
 def test_test_tasks_alone_are_scored(tmp_path: Path):
