@@ -27,6 +27,17 @@ budget. Mean over tasks with a bootstrap interval over tasks. Nothing is chosen
 by these numbers: the network was trained on curves of its prior alone, and
 chance and shares are published.
 
+Measured (`results/early_stopping.csv`, the network that comes along,
+`results/lcpfn.csv`). In the best tenth the rule after every epoch is as fast as
+claimed: 3.30 times (2.91 to 3.72; on single tasks 2.27 to 4.77) as no stopping,
+with a quarter of its regret at the end, though in all tasks it has no run left
+by then; after four epochs alone 2.81 (2.51 to 3.13). Patience is at best 1.06
+times as fast, and with 0 or 1 epochs it loses runs that would have been best.
+Among all runs, of which most are flat or diverge, forecasts are 2.03 times as
+fast (1.91 to 2.16), and patience with 0 epochs 4.31 (3.23 to 5.39), 1 epoch
+3.94: who gives up at the first epoch without a new best needs no forecast
+there. The paper shows the best tenth.
+
 Command:
   python -m experiments.early_stopping --data=FOLDER     2 minutes on two cores
 where FOLDER holds the sources of `extrap.datasets.real_curves`.

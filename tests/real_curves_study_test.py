@@ -19,6 +19,7 @@ from experiments.real_curves import (
   cut,
   drawn,
   guarded,
+  ranked,
   ranks,
   rows_of,
   scores_of,
@@ -122,8 +123,13 @@ def test_the_last_value_has_the_error_that_others_are_over():
 
 def test_ranks_share_ties_and_put_failures_last():
   score_MN = np.array([[1.0, 5.0], [2.0, np.nan], [1.0, 6.0]])
-  assert ranks(score_MN, True).T.tolist() == [[2.5, 1, 2.5], [2, 3, 1]]
-  assert ranks(score_MN, False).T.tolist() == [[1.5, 3, 1.5], [1, 3, 2]]
+  assert ranked(score_MN, True).T.tolist() == [[2.5, 1, 2.5], [2, 3, 1]]
+  assert ranked(score_MN, False).T.tolist() == [[1.5, 3, 1.5], [1, 3, 2]]
+
+
+def test_the_network_counts_once_in_ranks():
+  score_MN = np.array([[5.0], [4.0], [4.5], [1.0]])
+  assert ranks(score_MN, True).ravel().tolist() == [1, 2, 2, 3]
 
 
 def test_every_cutoff_and_method_has_a_row(model):

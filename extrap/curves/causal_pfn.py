@@ -38,10 +38,10 @@ LEAST_LOG_DEVIATION = -8.0
 class CausalPFNConfig:
   """Sizes of the network."""
 
-  width: int = option(128, 'of the states', minimum=8)
+  width: int = option(96, 'of the states', minimum=8)
   layers: int = option(4, 'of the transformer', minimum=1)
   heads: int = option(4, 'of each layer; they divide the width', minimum=1)
-  readout: int = option(256, 'hidden units that forecast', minimum=8)
+  readout: int = option(192, 'hidden units that forecast', minimum=8)
   components: int = option(16, 'normals of a forecast', minimum=1)
 
   def check(self) -> None:
