@@ -33,17 +33,19 @@ def log_density_table(results: Sequence[Result]) -> Table:
         f'{row.arm}, seed {row.seed}',
         f'{json.loads(row.hparams)["parameters"]:,}',
         f'{row.samples:,}',
-        f'{row.seconds:,.0f}',
+        f'{row.seconds:,.3g}' if row.seconds < 10 else f'{row.seconds:,.0f}',
+        f'{row.n:,}',
         *(f'{found[at].value:.3f} ± {error[at].value:.3f}' for at in CUTOFFS),
       ]
     )
   for name, values in ELSEWHERE.items():
-    rows.append([name, '', '', '', *(f'{value:.3f}' for value in values)])
+    rows.append([name, '', '', '', '', *(f'{value:.3f}' for value in values)])
   return Table(
-    ['arm', 'parameters', 'curves', 'seconds', *map(str, CUTOFFS)],
+    ['arm', 'parameters', 'curves', 'seconds', 'tested', *map(str, CUTOFFS)],
     rows,
     'Mean log density of an unseen noisy point, in nats, by how many of 100 '
-    'points are seen; with the standard error over test curves.',
+    'points are seen; with the standard error over the curves tested. Curves '
+    'and seconds of training; where there is none, CPU seconds of a curve.',
   )
 
 
