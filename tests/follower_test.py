@@ -28,13 +28,20 @@ def test_step_by_step_is_as_good_as_all_at_once(model):
   follower = Follower(model, CURVES[:, :4], 20)
   for count in range(5, 13):
     found = follower.add(CURVES[:, count - 1])
-    at = np.arange(count + 1, 21)
+    at = np.linspace(20, count + 1, 15)[::-1].round()
     wanted = model.predict(CURVES[:, :count], 20, at=at)
     np.testing.assert_array_equal(found.step_NQ, wanted.step_NQ)
     np.testing.assert_allclose(found.median(), wanted.median(), atol=1e-4)
     np.testing.assert_allclose(
       found.interval(0.8)[0], wanted.interval(0.8)[0], atol=1e-4
     )
+
+
+def test_few_steps_are_spread_over_those_left(model):
+  follower = Follower(model, CURVES[:, :4], 20, most=3)
+  assert follower.add(CURVES[:, 4]).step_NQ.tolist() == [[6, 13, 20]] * 2
+  only = Follower(model, CURVES[:, :4], 20, most=1)
+  assert only.add(CURVES[:, 4]).step_NQ.tolist() == [[20]] * 2
 
 
 def test_a_metric_is_followed_in_its_own_units(model):

@@ -68,13 +68,13 @@ class Memory(NamedTuple):
   """What is kept of points that were seen, to go on from.
 
   Attributes:
-    keys, values: [layers, B, S, H, D].
+    keys, values: of each layer, [B, S, H, D].
     weighted: [B, 3], sums behind the running means; weight: [B, 3].
     latest: [B], the last value; count: int32 scalar, points so far.
   """
 
-  keys: jax.Array
-  values: jax.Array
+  keys: tuple[jax.Array, ...]
+  values: tuple[jax.Array, ...]
   weighted: jax.Array
   weight: jax.Array
   latest: jax.Array
@@ -224,9 +224,10 @@ class CausalPFN(nn.Module):
       query, key, value = layer.project(x_BTE)
       kept.append((key, value))
       x_BTE = layer.finish(x_BTE, query, key, value, past_TT)
-    spare = ((0, 0), (0, 0), (0, room - count), (0, 0), (0, 0))
+    spare = ((0, 0), (0, room - count), (0, 0), (0, 0))
     keys, values = (
-      jnp.pad(jnp.stack(part), spare) for part in zip(*kept, strict=True)
+      tuple(jnp.pad(each, spare) for each in part)
+      for part in zip(*kept, strict=True)
     )
     power = np.arange(count)[::-1, None]
     share = (np.array(DECAYS) ** power).astype(np.float32)
@@ -251,7 +252,7 @@ class CausalPFN(nn.Module):
     seen = _points(time_B[:, None], value_B[:, None], before_B1, means)
     x_B1E = self.embed(seen.feature_BTF)
     at = memory.count
-    seen_1S = (jnp.arange(memory.keys.shape[2]) <= at)[None]
+    seen_1S = (jnp.arange(memory.keys[0].shape[1]) <= at)[None]
     keys, values = [], []
     for index, layer in enumerate(self.layers):
       query, key, value = layer.project(x_B1E)
@@ -261,9 +262,7 @@ class CausalPFN(nn.Module):
       x_B1E = layer.finish(x_B1E, query, key, value, seen_1S)
       keys.append(key)
       values.append(value)
-    kept = Memory(
-      jnp.stack(keys), jnp.stack(values), weighted, weight, value_B, at + 1
-    )
+    kept = Memory(tuple(keys), tuple(values), weighted, weight, value_B, at + 1)
     return kept, self.norm(x_B1E)[:, 0], seen.level_BT[:, 0]
 
   def forecast(

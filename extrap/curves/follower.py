@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extrap.curves.causal_pfn import LAST, CausalPFN, Memory
+from extrap.curves.causal_pfn import CausalPFN, Memory
 from extrap.curves.forecast import Forecast
 from extrap.curves.lcpfn import LCPFN, MOST
 from extrap.curves.mixtures import Mixture
@@ -30,6 +30,7 @@ class Follower:
     values_NT: np.ndarray,
     horizon: int,
     normalisation: Normalisation | None = None,
+    most: int = MOST,
   ) -> None:
     """Begins with what is seen so far.
 
@@ -38,6 +39,8 @@ class Follower:
       values_NT: of each curve at steps 1..T, at least one.
       horizon: the step at which training is to end, 100 at most.
       normalisation: of the metric; by default values lie in 0..1 and rise.
+      most: steps that are forecast at most, evenly over those that are left,
+        the horizon included; more take longer.
 
     Raises:
       UsageError: there are no values, one is not finite, or there are too many
@@ -54,6 +57,7 @@ class Follower:
         f'{values_NT.shape[1]} seen, and {MOST} at most'
       )
     self.horizon, self.steps = horizon, values_NT.shape[1]
+    self._asked = min(horizon - self.steps - 1, max(most, 1))
     self._model, self._normalisation = model, normalisation or unit()
     seen_NT = self._normalisation.forward(values_NT).astype(np.float32)
     time_NT = np.broadcast_to(np.arange(1, self.steps + 1), seen_NT.shape)
@@ -62,7 +66,10 @@ class Follower:
     )
 
   def add(self, value_N: np.ndarray) -> Forecast:
-    """One more value each; forecasts of all steps left, [N, Q].
+    """One more value each; forecasts of steps that are left, [N, Q].
+
+    In time there are fewer steps than Q, and some are there more than once: all
+    forecasts have one shape, and programs that read them are compiled once.
 
     Raises:
       UsageError: a value is not finite, or no step is left to forecast.
@@ -77,18 +84,20 @@ class Follower:
     if not np.isfinite(value_N).all():
       raise UsageError(f'a value of step {self.steps + 1} is not finite')
     seen_N = self._normalisation.forward(value_N).astype(np.float32)
+    # Backwards, so that a single one is the horizon.
+    step_Q = np.linspace(self.horizon, self.steps + 2, self._asked)[
+      ::-1
+    ].round()
     self._memory, mixture = _go_on(
       self._model.model,
       self._model.params,
       self._memory,
       np.float32(self.steps + 1),
       seen_N,
+      step_Q.astype(np.float32),
     )
     self.steps += 1
-    left = slice(self.steps, self.horizon)
-    mixture = jax.tree.map(lambda leaf: leaf[:, left], mixture)
-    step_Q = np.arange(self.steps + 1, self.horizon + 1, dtype=float)
-    step_NQ = np.broadcast_to(step_Q, (len(value_N), len(step_Q)))
+    step_NQ = np.broadcast_to(step_Q, (count, self._asked))
     return Forecast(step_NQ, mixture, [self._normalisation] * len(value_N))
 
 
@@ -108,14 +117,11 @@ def _go_on(
   memory: Memory,
   step: jax.Array,
   value_N: jax.Array,
+  asked_Q: jax.Array,
 ) -> tuple[Memory, Mixture]:
-  """What is kept now, and mixtures of every time; those up to now mean nothing.
-
-  All times, so that there is one program.
-  """
+  """What is kept now, and mixtures of the steps asked for."""
   bound = model.bind({'params': params})
   time_N = jnp.full(value_N.shape, step)
   memory, state_NE, level_N = bound.append(memory, time_N, value_N)
-  asked_T = jnp.maximum(jnp.arange(1.0, LAST + 1), step + 1)
-  asked_NT = jnp.broadcast_to(asked_T, (len(value_N), len(asked_T)))
-  return memory, bound.forecast(state_NE, level_N, time_N, asked_NT)
+  asked_NQ = jnp.broadcast_to(asked_Q, (len(value_N), len(asked_Q)))
+  return memory, bound.forecast(state_NE, level_N, time_N, asked_NQ)

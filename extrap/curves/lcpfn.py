@@ -42,7 +42,7 @@ class LCPFN:
 
   def __init__(self, config: CausalPFNConfig, params: Params) -> None:
     self.model = CausalPFN(config)
-    self.params = params
+    self.params = jax.device_put(params)
 
   @classmethod
   def load(cls, path: str | os.PathLike[str] = SHIPPED) -> Self:
