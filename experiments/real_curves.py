@@ -32,8 +32,18 @@ over curves stands beside it, and the network with a uniform distribution over
 takes the place of the network, so that none counts twice). The lead is a
 method's rank by log density less the network's.
 
+Measured (`results/real_curves.csv`, 400 curves a set, five minutes of one
+core). By the rank of log density the network is first on three of four sets: on
+taskset best 3.18 against 3.63 of the next, BNSL (8 tasks); on lcdb 2.98 against
+3.54, M4 (pow4 has 4.06, unlike in the thesis); on llm 3.18 against 3.48, M4. On
+taskset all, where most runs hardly move, it is last: fits that call a curve
+flat have smaller errors. By squared error it is level with M4 and BNSL. Its
+mean log density on lcdb is -91: some curves jump where it is sure that they do
+not. One per cent anywhere in 0..1 makes that 1.9, and costs next to nothing on
+the other sets.
+
 Command:
-  python -m experiments.real_curves --data=FOLDER
+  python -m experiments.real_curves --data=FOLDER --curves=400
 where FOLDER holds the sources of `extrap.datasets.real_curves`.
 """
 
@@ -61,7 +71,7 @@ from extrap.reporting.progress import Progress
 from extrap.reporting.tables import text
 
 CLAIM = 'real learning curves, forecast by a network and by classical fits'
-TIME = '20 minutes on two CPU cores (estimated)'
+TIME = '5 minutes on a CPU core for 400 curves a set'
 
 CUTOFFS = tuple(percent / 100 for percent in range(10, 100, 10))
 LEAST_SEEN = 5  # Points.
