@@ -17,7 +17,9 @@ from extrap.models.positions import POSITIONS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
-SNIPPETS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+FORECAST, LIBRARY, *CUSTOM = re.findall(
+  r'```python\n(.*?)```', README, re.DOTALL
+)
 
 
 def test_tables_are_what_the_results_give():
@@ -107,15 +109,24 @@ def test_studies_are_listed_with_claim_command_and_time():
   assert all({'CLAIM', 'TIME'} <= set(c) for c in found.values())
 
 
+def test_forecast_snippet_runs(capsys):
+  exec(compile(FORECAST, 'README', 'exec'), {})
+  median, stops = capsys.readouterr().out.strip().splitlines()
+  numbers = [float(each) for each in re.findall(r'0\.\d+', median)]
+  assert len(numbers) == 3 and numbers[1] < numbers[0] < numbers[2] < 0.55
+  # Falling from .9 to .55, a run will hardly have come to .2 by step 50.
+  assert stops in ('True', 'False')
+
+
 def test_library_snippet_runs(capsys):
-  """The first snippet, with fewer steps and shorter sums."""
-  code = SNIPPETS[0].replace('steps=500', 'steps=4').replace('200', '12')
+  """The library's snippet, with fewer steps and shorter sums."""
+  code = LIBRARY.replace('steps=500', 'steps=4').replace('200', '12')
   exec(compile(code, 'README', 'exec'), {})
   right = capsys.readouterr().out.strip()
   assert re.fullmatch(r'\[\d+ \d+ \d+ \d+\]', right)
 
 
-@pytest.mark.parametrize('snippet', SNIPPETS[1:], ids=['encoding', 'task'])
+@pytest.mark.parametrize('snippet', CUSTOM, ids=['encoding', 'task'])
 def test_custom_snippets_are_short(snippet):
   assert len(snippet.strip().splitlines()) <= 25
 
@@ -127,7 +138,7 @@ def test_custom_encoding_trains_and_becomes_a_flag_value():
 
   names = {}
   try:
-    exec(compile(SNIPPETS[1], 'README', 'exec'), names)
+    exec(compile(CUSTOM[0], 'README', 'exec'), names)
     slope = names['Slope']()
     assert POSITIONS.get('slope') is names['Slope']
     task = Addition()
@@ -150,7 +161,7 @@ def test_custom_task_copies():
   import jax.numpy as jnp
 
   names = {}
-  exec(compile(SNIPPETS[2], 'README', 'exec'), names)
+  exec(compile(CUSTOM[1], 'README', 'exec'), names)
   task = names['Copy']()
   sizes = jnp.array([[1], [3], [5]])
   sample = jax.jit(task.sample, static_argnames='max_size')
