@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -115,7 +116,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> None:
       f'{runs[0].reason}; see --horizon and --seen'
     )
   model = LCPFN.load(config.weights)
-  forecasts = [predict(model, run, horizon) for run in able]
+  forecasts = predict(model, able, horizon)
   print(table(config, runs, able, forecasts, horizon))
   for run in runs:
     if run.reason:
@@ -181,20 +182,31 @@ def normalisation(
   return Normalisation(found.minimise, low, soft_low, soft_up, up)
 
 
-def predict(model: LCPFN, run: Run, horizon: float) -> Forecast:
-  """Of the steps from what is seen to the horizon, the last being that."""
+def predict(
+  model: LCPFN, runs: Sequence[Run], horizon: float
+) -> list[Forecast]:
+  """Of each, from what is seen to the horizon, the last step being that."""
   # The network counts from 1, and a first step may be 0.
-  offset = max(0.0, 1.0 - run.step_T[0])
-  start = run.step_T[-1] + offset
-  at_Q = np.linspace(start, horizon + offset, ASKED + 1)[1:]
-  found = model.predict(
-    [run.value_T],
-    horizon + offset,
-    at=at_Q,
-    steps=[run.step_T + offset],
-    normalisation=run.normalisation,
+  offset = max(0.0, 1.0 - min(run.step_T[0] for run in runs))
+  later_NQ = np.stack(
+    [np.linspace(run.step_T[-1], horizon, ASKED + 1)[1:] for run in runs]
   )
-  return dataclasses.replace(found, step_NQ=found.step_NQ - offset)
+  found = model.predict(
+    [run.value_T for run in runs],
+    horizon + offset,
+    at=later_NQ + offset,
+    steps=[run.step_T + offset for run in runs],
+    normalisation=[run.normalisation for run in runs],
+  )
+  mixture = jax.device_get(found.mixture)
+  return [
+    Forecast(
+      later_NQ[row : row + 1],
+      jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], mixture),
+      [run.normalisation],
+    )
+    for row, run in enumerate(runs)
+  ]
 
 
 def table(

@@ -10,6 +10,11 @@ weights, which their speed does not depend on. A training step of the published
 network is one cutoff of 100 curves; one of the causal network is all cutoffs of
 32.
 
+Measured (`results/curves.csv`): 238,000 curves of the prior a second, training
+on 116 curves of the published network and on 145 of the causal one, all cutoffs
+of each; a forecast in 1.1 milliseconds, 0.8 in batches at 8 steps, one more
+step in 0.43, where 0.3 is the aim; MCMC of 100 x 2000 in 0.08 seconds a curve.
+
 Command: python -m experiments.benchmarks.curves
 """
 
@@ -39,7 +44,7 @@ from extrap.training.problem import Problem
 from extrap.training.trainer import make_trainer
 
 CLAIM = 'forecasts of curves in milliseconds, and what they are trained on'
-TIME = 'three minutes on a CPU core'
+TIME = 'two minutes on a CPU core'
 
 STEPS = 20  # Of a dispatch of training.
 
