@@ -104,7 +104,12 @@ from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, Result, arms_of
+from extrap.evaluation.results import (
+  Provenance,
+  Result,
+  arms_of,
+  untrained,
+)
 from extrap.kept import Kept, provenance
 from extrap.reporting.curves import curves_grid
 from extrap.reporting.report import bullets, picture, write_tables
@@ -206,7 +211,10 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   folder = kept.run.path / 'arms' / name
   if isinstance(arm, Computed):
     found_RT = computed(config, arm, signals)
-    sources = [closed_source(config, name, place) for place in places(config)]
+    sources = [
+      untrained(STUDY, name, arm.given, seeds_of(config, place))
+      for place in places(config)
+    ]
   else:
     found_RT, sources = learned(config, kept, name, signals)
   if distributed.is_first():
@@ -235,22 +243,6 @@ def computed(config: Config, arm: Computed, signals: Signals) -> np.ndarray:
       arm.answer(config.task, form, float(frequency), value_T[seen_T])
       for form, frequency, value_T in rows
     ]
-  )
-
-
-def closed_source(config: Config, name: str, place: int) -> Provenance:
-  """Of rows that no training was needed for."""
-  zeros = (0,) * config.replicas
-  return Provenance(
-    study=STUDY,
-    arm=name,
-    rung=ARMS[name].given,
-    seeds=seeds_of(config, place),
-    steps=zeros,
-    samples=zeros,
-    flops=tuple(map(float, zeros)),
-    seconds=0.0,
-    hparams=json.dumps({'parameters': 0}),
   )
 
 

@@ -76,7 +76,7 @@ from extrap.arms import check_names
 from extrap.config import option
 from extrap.curves import least_squares, residual_bootstrap
 from extrap.curves.families import FAMILIES, family
-from extrap.curves.least_squares import WIDTH, Points, Settings
+from extrap.curves.least_squares import Points, Settings
 from extrap.curves.residual_bootstrap import Draws
 from extrap.datasets.scaling_benchmark import GROUPS, Curve, load
 from extrap.evaluation.statistics import across_replicas
@@ -274,9 +274,7 @@ def by_length(curves: Sequence[Curve]) -> Iterator[list[int]]:
   """Indices of curves that are padded to one width, shortest first."""
   widths: dict[int, list[int]] = {}
   for index, curve in enumerate(curves):
-    width = WIDTH
-    while width < curve.fit_T.sum():
-      width *= 4
+    width = least_squares.width_of(int(curve.fit_T.sum()))
     widths.setdefault(width, []).append(index)
   yield from (indices for _, indices in sorted(widths.items()))
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,7 +21,7 @@ from experiments.early_stopping import (
 )
 from extrap import cli
 from extrap.curves import weights
-from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.causal_pfn import CausalPFNConfig, fresh
 from extrap.curves.lcpfn import LCPFN
 from extrap.curves.normalise import loss_from
 from extrap.curves.stopping import COARSE, Forecasting, Patience
@@ -33,11 +32,8 @@ SIZES = CausalPFNConfig(width=8, layers=1, heads=1, readout=8, components=2)
 
 @pytest.fixture(scope='module')
 def model() -> LCPFN:
-  time_12 = jnp.ones((1, 2))
-  made = CausalPFN(SIZES).init(
-    jax.random.key(0), time_12, time_12, time_12[..., None]
-  )
-  return LCPFN(SIZES, jax.tree.map(lambda leaf: leaf + 0.02, made['params']))
+  made = fresh(SIZES, jax.random.key(0))
+  return LCPFN(SIZES, jax.tree.map(lambda leaf: leaf + 0.02, made))
 
 
 def _pool(*rows: list[float], upper: list[list[float]] | None = None) -> Pool:

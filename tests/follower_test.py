@@ -1,11 +1,10 @@
 """Tests of forecasts that are renewed step by step."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.causal_pfn import CausalPFNConfig, fresh
 from extrap.curves.follower import Follower
 from extrap.curves.lcpfn import LCPFN
 from extrap.curves.normalise import error
@@ -17,11 +16,8 @@ CURVES = np.stack([np.linspace(0.2, 0.6, 12), np.linspace(0.5, 0.55, 12)])
 
 @pytest.fixture(scope='module')
 def model() -> LCPFN:
-  time_12 = jnp.ones((1, 2))
-  made = CausalPFN(SIZES).init(
-    jax.random.key(0), time_12, time_12, time_12[..., None]
-  )
-  return LCPFN(SIZES, jax.tree.map(lambda leaf: leaf + 0.03, made['params']))
+  made = fresh(SIZES, jax.random.key(0))
+  return LCPFN(SIZES, jax.tree.map(lambda leaf: leaf + 0.03, made))
 
 
 def test_step_by_step_is_as_good_as_all_at_once(model):

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import forecast
 from extrap import cli
 from extrap.curves import weights
-from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.causal_pfn import CausalPFNConfig, fresh
 
 SIZES = CausalPFNConfig(width=8, layers=1, heads=1, readout=8, components=2)
 PNG = b'\x89PNG'
@@ -18,12 +17,8 @@ PNG = b'\x89PNG'
 
 @pytest.fixture(scope='module')
 def network(tmp_path_factory) -> Path:
-  time_12 = jnp.ones((1, 2))
-  made = CausalPFN(SIZES).init(
-    jax.random.key(0), time_12, time_12, time_12[..., None]
-  )
   path = tmp_path_factory.mktemp('network') / 'net.npz'
-  return weights.save(path, SIZES, made['params'])
+  return weights.save(path, SIZES, fresh(SIZES, jax.random.key(0)))
 
 
 @pytest.fixture

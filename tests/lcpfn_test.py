@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from extrap.curves import LCPFN, lcpfn, mixtures, weights
-from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.causal_pfn import CausalPFNConfig, fresh
 from extrap.curves.forecast import Forecast
 from extrap.curves.mixtures import Mixture
 from extrap.curves.normalise import error, loss_from, percent, unit
@@ -20,11 +20,8 @@ CURVE = np.linspace(0.2, 0.6, 8)
 
 @pytest.fixture(scope='module')
 def model() -> LCPFN:
-  time_12 = jnp.ones((1, 2))
-  made = CausalPFN(SIZES).init(
-    jax.random.key(0), time_12, time_12, time_12[..., None]
-  )
-  return LCPFN(SIZES, jax.tree.map(lambda leaf: leaf + 0.03, made['params']))
+  made = fresh(SIZES, jax.random.key(0))
+  return LCPFN(SIZES, jax.tree.map(lambda leaf: leaf + 0.03, made))
 
 
 def _direct(model: LCPFN, value_T, horizon: float, at: float) -> Mixture:

@@ -20,7 +20,12 @@ from experiments.periodic_tables import (
 )
 from extrap import cli
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.evaluation.results import (
+  Provenance,
+  read_csv,
+  select,
+  untrained,
+)
 from extrap.reporting.curves import curves_figure
 from extrap.tasks.periodic_signals import PeriodicSignals
 
@@ -215,7 +220,7 @@ def test_a_replica_that_is_not_finite_has_no_value_and_is_not_solved():
   signals = periodic_training.draw_signals(config, 2, 0)
   found_RT = signals.value_RT.copy()
   found_RT[1] = math.nan
-  source = periodic.closed_source(config, 'zero', 0)
+  source = untrained('periodic', 'zero', 'nothing', (0, 1))
   made = periodic.rows_of(config, [source], signals, found_RT)
   outside = select(made, size='3', metric='mse')
   assert [row.value for row in outside] == [0.0, None]

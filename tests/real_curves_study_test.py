@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,7 +24,7 @@ from experiments.real_curves import (
   scores_of,
 )
 from extrap import cli
-from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.causal_pfn import CausalPFNConfig, fresh
 from extrap.curves.lcpfn import LCPFN
 from extrap.curves.normalise import error, loss_from, unit
 from extrap.datasets.curve_set import validation_tasks
@@ -36,11 +35,7 @@ SIZES = CausalPFNConfig(width=8, layers=1, heads=1, readout=8, components=2)
 
 @pytest.fixture(scope='module')
 def model() -> LCPFN:
-  time_12 = jnp.ones((1, 2))
-  made = CausalPFN(SIZES).init(
-    jax.random.key(0), time_12, time_12, time_12[..., None]
-  )
-  return LCPFN(SIZES, made['params'])
+  return LCPFN(SIZES, fresh(SIZES, jax.random.key(0)))
 
 
 def _item(count: int, task: str = 'a', how=None) -> Item:

@@ -3,8 +3,9 @@
 The names below are imported when they are first used.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from extrap.lazy import getter
 
 if TYPE_CHECKING:
   from extrap.curves.forecast import Forecast
@@ -21,7 +22,4 @@ _HOMES = {
 __all__ = ['LCPFN', 'Curve', 'Forecast', 'read_curves']
 
 
-def __getattr__(name: str) -> object:
-  if name not in _HOMES:
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = getter(__name__, _HOMES)

@@ -28,6 +28,7 @@ from extrap.curves.dense import Dense
 from extrap.curves.mixtures import Mixture
 from extrap.errors import UsageError
 from extrap.models.product import product
+from extrap.training.problem import Params
 
 LAST = 100.0  # The time that curves of the prior end at.
 DECAYS = (0.5, 0.8, 0.95)  # Of the running means that a point sees.
@@ -205,25 +206,27 @@ class CausalPFN(nn.Module):
   ) -> tuple[jax.Array, jax.Array]:
     """What is known after each point: states, and the level [B, T]."""
     seen = points(time_BT, value_BT)
-    x_BTE = self.embed(seen.feature_BTF)
+    x_BTE, _ = self._pass(seen)
+    return self.norm(x_BTE), seen.level_BT
+
+  def _pass(
+    self, seen: Points
+  ) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
+    """States behind the last layer, and keys and values of each."""
+    x_BTE, kept = self.embed(seen.feature_BTF), []
     past_TT = jnp.tril(jnp.ones((x_BTE.shape[1],) * 2, bool))
     for layer in self.layers:
-      x_BTE = layer.finish(x_BTE, *layer.project(x_BTE), past_TT)
-    return self.norm(x_BTE), seen.level_BT
+      query, key, value = layer.project(x_BTE)
+      kept.append((key, value))
+      x_BTE = layer.finish(x_BTE, query, key, value, past_TT)
+    return x_BTE, kept
 
   def remember(
     self, time_BT: jax.Array, value_BT: jax.Array, room: int
   ) -> Memory:
     """What is kept of points, with room for so many in all."""
     batch, count = value_BT.shape
-    seen = points(time_BT, value_BT)
-    x_BTE = self.embed(seen.feature_BTF)
-    past_TT = jnp.tril(jnp.ones((count, count), bool))
-    kept = []
-    for layer in self.layers:
-      query, key, value = layer.project(x_BTE)
-      kept.append((key, value))
-      x_BTE = layer.finish(x_BTE, query, key, value, past_TT)
+    _, kept = self._pass(points(time_BT, value_BT))
     spare = ((0, 0), (0, room - count), (0, 0), (0, 0))
     keys, values = (
       tuple(jnp.pad(each, spare) for each in part)
@@ -287,3 +290,10 @@ class CausalPFN(nn.Module):
       level[..., None, None] + shift + apart,
       jnp.exp(jnp.maximum(log_deviation - 2.5, LEAST_LOG_DEVIATION)),
     )
+
+
+def fresh(config: CausalPFNConfig, key: jax.Array) -> Params:
+  """Parameters before training."""
+  time_12 = jnp.ones((1, 2))
+  made = CausalPFN(config).init(key, time_12, time_12, time_12[..., None])
+  return made['params']

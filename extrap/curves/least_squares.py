@@ -250,12 +250,17 @@ def scaled(seen: Points) -> tuple[Points, np.ndarray, np.ndarray]:
   return padded, first_B, high_B
 
 
+def width_of(count: int) -> int:
+  """The columns that so many points are padded to."""
+  width = WIDTH
+  while width < count:
+    width *= 4
+  return width
+
+
 def widen(array_BT: np.ndarray, filler: float) -> np.ndarray:
   """The array with more columns, so that there are few widths."""
-  width = WIDTH
-  while width < array_BT.shape[1]:
-    width *= 4
-  more = width - array_BT.shape[1]
+  more = width_of(array_BT.shape[1]) - array_BT.shape[1]
   return np.pad(array_BT, ((0, 0), (0, more)), constant_values=filler)
 
 

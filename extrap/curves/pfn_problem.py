@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from extrap.curves import mixtures
 from extrap.curves.bars import Bars
-from extrap.curves.causal_pfn import LAST, CausalPFN
+from extrap.curves.causal_pfn import LAST, CausalPFN, fresh
 from extrap.curves.pfn import PFN
 from extrap.curves.prior import PUBLISHED, Prior
 from extrap.training.problem import Context, Metrics, Params
@@ -60,8 +60,7 @@ class CurveProblem:
 
   def init(self, key: jax.Array) -> Params:
     """Fresh parameters."""
-    time_12 = jnp.ones((1, 2))
-    return self.model.init(key, time_12, time_12, time_12[..., None])['params']
+    return fresh(self.model.config, key)
 
   def sample(self, ctx: Context) -> Examples:
     """Curves that nothing else has seen."""

@@ -9,10 +9,9 @@ import zlib
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.causal_pfn import CausalPFNConfig, fresh
 from extrap.errors import ExtrapError
 from extrap.evaluation.results import write_bytes
 from extrap.training.problem import Params
@@ -60,10 +59,8 @@ def load(path: str | os.PathLike[str]) -> tuple[CausalPFNConfig, Params]:
 
 def _shapes(config: CausalPFNConfig) -> dict:
   """Of every parameter of a network."""
-  time_12 = jnp.ones((1, 2))
-  given = time_12, time_12, time_12[..., None]
-  made = jax.eval_shape(CausalPFN(config).init, jax.random.key(0), *given)
-  return jax.tree.map(lambda leaf: leaf.shape, made['params'])
+  made = jax.eval_shape(lambda: fresh(config, jax.random.key(0)))
+  return jax.tree.map(lambda leaf: leaf.shape, made)
 
 
 def _flat(params: Params, above: str = '') -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from extrap.errors import ExtrapError
+from extrap.evaluation.results import write_bytes
 
 SECONDS = 30  # To wait for an answer.
 RAW = 'https://raw.githubusercontent.com'
@@ -125,7 +126,7 @@ def download(source: Source, folder: str | os.PathLike[str]) -> Path:
     content = _read(f'{source.url}/{name}')
     if _checksum(content) != checksum:
       raise ExtrapError(f'{source.url}/{name}: is not whole, try again')
-    _write(path / name, content)
+    write_bytes(path / name, content)
   return verify(source, folder)
 
 
@@ -136,17 +137,6 @@ def _read(url: str) -> bytes:
   except (OSError, ValueError, HTTPException) as error:
     reason = ' '.join(str(error).split())
     raise ExtrapError(f'{url}: cannot be downloaded: {reason}') from error
-
-
-def _write(path: Path, content: bytes) -> None:
-  """Writes a file at once or not at all."""
-  part = path.with_name(f'{path.name}.part')
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part.write_bytes(content)
-    part.replace(path)
-  except OSError as error:
-    raise ExtrapError(f'{path}: cannot be written: {error.strerror}') from error
 
 
 def _checksum(content: bytes) -> str:

@@ -133,6 +133,24 @@ class Provenance:
     ]
 
 
+def untrained(
+  study: str, arm: str, rung: str, seeds: Sequence[int], seconds: float = 0.0
+) -> Provenance:
+  """Of rows that no training was needed for."""
+  zeros = (0,) * len(seeds)
+  return Provenance(
+    study=study,
+    arm=arm,
+    rung=rung,
+    seeds=tuple(seeds),
+    steps=zeros,
+    samples=zeros,
+    flops=tuple(map(float, zeros)),
+    seconds=seconds,
+    hparams=json.dumps({'parameters': 0}),
+  )
+
+
 COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
 
 _PARSERS = {
