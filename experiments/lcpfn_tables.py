@@ -9,6 +9,8 @@ import numpy as np
 from extrap.evaluation.results import Result, select
 from extrap.reporting.tables import Table
 
+Rows = list[list[str]]
+
 CUTOFFS = (10, 20, 40, 80)
 LEVELS = (50, 80, 95)  # Percent, central.
 # Mean log density at the cutoffs, as published.
@@ -49,29 +51,54 @@ def log_density_table(results: Sequence[Result]) -> Table:
   )
 
 
-def gap_table(folder: Path) -> Table:
-  """The posterior's log density less that of others, on the same curves."""
-  rows, exact = [], folder / 'arms' / 'posterior' / 'log_density_0.npz'
-  others = sorted((folder / 'arms').glob('*/log_density_*.npz'))
-  for path in others if exact.exists() else ():
+def paired(folder: Path) -> Rows:
+  """Log densities by cutoff and curve, of the posterior and of other arms.
+
+  The header, then a row a curve that the posterior has been found of; empty
+  where another arm was not scored on it. Nothing without a posterior.
+  """
+  exact = folder / 'arms' / 'posterior' / 'log_density_0.npz'
+  if not exact.exists():
+    return []
+  found = {'posterior': np.load(exact)}
+  for path in sorted((folder / 'arms').glob('*/log_density_*.npz')):
     if path != exact:
-      gaps = [_gap(exact, path, str(cutoff)) for cutoff in CUTOFFS]
-      seed = path.stem.rpartition('_')[2]
-      rows.append([f'{path.parent.name}, replica {seed}', *gaps])
+      replica = path.stem.rpartition('_')[2]
+      found[f'{path.parent.name}, replica {replica}'] = np.load(path)
+  rows = [['cutoff', 'curve', *found]]
+  for cutoff in map(str, CUTOFFS):
+    columns = [values[cutoff] for values in found.values()]
+    for curve in range(len(columns[0])):
+      cells = [f'{c[curve]:.6g}' if curve < len(c) else '' for c in columns]
+      rows.append([cutoff, str(curve), *cells])
+  return rows
+
+
+def gap_table(rows: Rows) -> Table:
+  """The posterior's log density less that of others, from `paired`."""
+  names = rows[0][3:] if rows else ()
+  shown = [
+    [name, *(_gap(rows, column, str(cutoff)) for cutoff in CUTOFFS)]
+    for column, name in enumerate(names, start=3)
+  ]
   return Table(
     ['arm', *map(str, CUTOFFS)],
-    rows,
+    shown,
     'Log density of the posterior less that of the arm, mean over the curves '
     'that both have, paired, with its standard error.',
   )
 
 
-def _gap(exact: Path, other: Path, cutoff: str) -> str:
+def _gap(rows: Rows, column: int, cutoff: str) -> str:
   """The mean difference of two arms on the curves that both have."""
-  with np.load(exact) as one, np.load(other) as two:
-    count = min(len(one[cutoff]), len(two[cutoff]))
-    gap_N = one[cutoff][:count] - two[cutoff][:count]
-  error = gap_N.std(ddof=1) / np.sqrt(count)
+  gap_N = np.array(
+    [
+      float(row[2]) - float(row[column])
+      for row in rows[1:]
+      if row[0] == cutoff and row[column]
+    ]
+  )
+  error = gap_N.std(ddof=1) / np.sqrt(len(gap_N))
   return f'{gap_N.mean():.3f} ± {error:.3f}'
 
 

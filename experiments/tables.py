@@ -27,7 +27,11 @@ from experiments.addition_report import (
   on_diagonal,
 )
 from experiments.erosion_tables import all_tables
-from experiments.lcpfn_tables import coverage_table, log_density_table
+from experiments.lcpfn_tables import (
+  coverage_table,
+  gap_table,
+  log_density_table,
+)
 from experiments.nalu_single_tables import (
   as_elsewhere,
   detail_table,
@@ -304,7 +308,9 @@ def _right(results: list[Result]) -> str:
 
 def _lcpfn(results: list[Result], comments: list[str]) -> str:
   """Log density by cutoff beside what is published, and coverage."""
-  return _shown([log_density_table(results), coverage_table(results)], comments)
+  rows = list(csv.reader(_lines('lcpfn_by_curve.csv')[1]))
+  shown = [log_density_table(results), gap_table(rows), coverage_table(results)]
+  return _shown(shown, comments)
 
 
 def _whole_domain(row: dict[str, str]) -> bool:
@@ -317,6 +323,13 @@ def _longest(row: dict[str, str]) -> bool:
   return row['tokens'] == '16384' or bool(row['ms'] and row['tokens'] == '4096')
 
 
+def _lines(name: str) -> tuple[list[str], list[str]]:
+  """Comments of a results file without their '# ', and its other lines."""
+  lines = (RESULTS / name).read_text(encoding='utf-8').splitlines()
+  comments = [line[2:] for line in lines if line.startswith('# ')]
+  return comments, [line for line in lines if line[:1] != '#']
+
+
 def _csv(
   name: str,
   align: str | None = None,
@@ -324,9 +337,8 @@ def _csv(
   columns: Sequence[str] = (),
 ) -> str:
   """A benchmark's CSV, or some of its rows and columns; hardware below."""
-  lines = (RESULTS / name).read_text(encoding='utf-8').splitlines()
-  comments = [line[2:] for line in lines if line.startswith('# ')]
-  headers, *rows = csv.reader(line for line in lines if line[:1] != '#')
+  comments, lines = _lines(name)
+  headers, *rows = csv.reader(lines)
   found = [dict(zip(headers, row, strict=True)) for row in rows]
   headers = list(columns or headers)
   rows = [[_cell(row, name) for name in headers] for row in found if keep(row)]

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import lcpfn
 from experiments.lcpfn import Config, bins, held_out_curves
-from experiments.lcpfn_tables import CUTOFFS, gap_table
+from experiments.lcpfn_tables import CUTOFFS, gap_table, paired
 from extrap import cli
 from extrap.curves import LCPFN, prior, scores
 from extrap.curves.prior import PUBLISHED
@@ -120,7 +120,7 @@ def test_posteriors_are_scored_on_the_first_curves(folder: Path):
     # Networks that have learned next to nothing are far behind.
     fresh = select(results, arm='causal', metric='log_density')
     assert min(row.value for row in rows) > max(row.value for row in fresh)
-  assert [row[0] for row in gap_table(folder).rows] == [
+  assert [row[0] for row in gap_table(paired(folder)).rows] == [
     *('causal, replica 0', 'causal, replica 1', 'mcmc, replica 0'),
     *('published, replica 0', 'published, replica 1'),
   ]
@@ -135,7 +135,8 @@ def test_a_gap_is_paired_by_curve(tmp_path: Path):
     np.savez(
       path / 'log_density_0.npz', **dict.fromkeys(map(str, CUTOFFS), values)
     )
-  (row,) = gap_table(tmp_path).rows
+  (row,) = gap_table(paired(tmp_path)).rows
+  assert gap_table([]).rows == []
   assert row == ['causal, replica 0', *['0.300 ± 0.000'] * len(CUTOFFS)]
 
 
