@@ -40,6 +40,7 @@ from extrap.models.positions import (
   Position,
   Rotary,
 )
+from extrap.models.positions.position import Pairs
 from extrap.tasks.addition import Addition
 from extrap.tasks.task import Structure
 from extrap.training.flops import count_flops
@@ -72,8 +73,8 @@ class Everything(FIRE):
 class OwnRule(Position):
   """Replaces attention by a mean."""
 
-  def attend(self, query_BQHD, key, value, bias, mask, scale):
-    return query_BQHD * 0 + value.mean(axis=1, keepdims=True)
+  def attend(self, pairs, param):
+    return pairs.query * 0 + pairs.value.mean(axis=1, keepdims=True)
 
 
 @functools.cache
@@ -181,7 +182,9 @@ def dense(position, query_ids, key_ids, params, query_BQHD, key, value, bias):
     bias_BHQK += pairs
   mask = (offered.index <= asking.index) & position.visible(asking, offered)
   one = jnp.ones((1, 1, 1, 1))
-  return position.attend(query_BQHD, key, value, bias_BHQK, mask, one)
+  return position.attend(
+    Pairs(query_BQHD, key, value, bias_BHQK, mask, one, asking, offered), None
+  )
 
 
 def with_gradient(attend, *args):

@@ -27,6 +27,7 @@ from extrap.config import option
 from extrap.models.attention import declare_pairs
 from extrap.models.backends import PairRule, blockwise
 from extrap.models.positions import FIRE, ALiBi, NoPosition, PlaceBias, Position
+from extrap.models.positions.position import Pairs
 from extrap.tasks.task import Structure
 
 CLAIM = 'at 16,384 tokens, a twentieth of the dense temporaries or less'
@@ -76,7 +77,10 @@ def dense(
   bias = position.pair_bias(query, key, lambda name, *_: params[name], HEADS)
   mask = (key.index <= query.index) & position.visible(query, key)
   scale = jnp.full((1, 1, 1, 1), WIDTH**-0.5)
-  return position.attend(*qkv_3BTHD, bias, mask, scale)
+  return position.attend(
+    Pairs(*qkv_3BTHD, bias, mask, scale, query, key),
+    lambda name, *_: params[name],
+  )
 
 
 def in_blocks(

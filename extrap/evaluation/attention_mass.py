@@ -32,12 +32,12 @@ def attention_weights(
   class Watched(type(position)):
     """The same encoding, which notes what it is asked for."""
 
-    def attend(self, query, key, value, bias, mask, scale):
-      weights = self.weights(query, key, bias, mask, scale)
+    def weights(self, pairs, param):
+      weights = super().weights(pairs, param)
       # Flax also traces the initialiser, to check the parameters' shapes.
       if not isinstance(weights, jax.core.Tracer):
         seen.append(weights)
-      return super().attend(query, key, value, bias, mask, scale)
+      return weights
 
   fields = dataclasses.fields(position)
   watched = Watched(**{f.name: getattr(position, f.name) for f in fields})

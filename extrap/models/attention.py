@@ -4,6 +4,8 @@ Shape key: B examples, T tokens, Q queries, K keys, W neighbours, H heads,
 D head width, E model width.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -11,7 +13,7 @@ from flax import struct
 
 from extrap.models.backends import KERNELS, PairRule, blockwise
 from extrap.models.config import TransformerConfig
-from extrap.models.positions.position import Param, Position
+from extrap.models.positions.position import Gate, Pairs, Param, Position
 from extrap.models.product import product
 from extrap.tasks.task import Structure
 
@@ -49,11 +51,11 @@ class View:
 
 @struct.dataclass
 class Cache:
-  """Keys, values and gates of the tokens read so far, [B, K, H, ...]."""
+  """Keys, values [B, K, H, ...] and gates [B, K, ...] of the tokens so far."""
 
   key: jax.Array
   value: jax.Array
-  gate: jax.Array | None
+  gate: Gate
 
   def write(self, new: 'Cache', index_BQ: jax.Array) -> 'Cache':
     """Stores what the tokens at index_BQ contribute."""
@@ -115,98 +117,85 @@ class Attention(nn.Module):
       What each query read, [B, Q, E], and the cache with the queries in it.
     """
     config, position = self.config, self.config.position
+    position.check(config.heads, config.head_width)
+    param = self._param(shared or {})
     keys = view.queries if cache is not None else view.ids
-    query_BQHD = self._heads('query', x_BQE)
-    key_BKHD = self._heads('key', source_BKE)
+    query = self._heads('query', x_BQE)
+    key = self._heads('key', source_BKE)
     if config.qk_norm:
-      query_BQHD = nn.RMSNorm(name='query_norm', dtype=x_BQE.dtype)(query_BQHD)
-      key_BKHD = nn.RMSNorm(name='key_norm', dtype=x_BQE.dtype)(key_BKHD)
-    query_BQHD = position.rotate(query_BQHD, view.queries)
+      query = nn.RMSNorm(name='query_norm', dtype=x_BQE.dtype)(query)
+      key = nn.RMSNorm(name='key_norm', dtype=x_BQE.dtype)(key)
+    query = position.query_map(query, view.queries, param)
+    if not position.late:
+      key = position.key_map(key, keys, param)
     read = Cache(
-      key=position.rotate(key_BKHD, keys),
+      key=key,
       value=self._heads('value', source_BKE),
-      gate=position.gate(source_BKE, self._param, config.heads),
+      gate=position.gate(source_BKE, param, config.heads),
     )
     if cache is not None:
       read = cache = cache.write(read, view.queries.index)
-    out_BQHD = self._read(query_BQHD, read, view, shared)
+    if position.late:
+      read = read.replace(key=position.key_map(read.key, view.ids, param))
+    out_BQHD = self._read(query, read, view, param)
     out_BQE = self._project_out(out_BQHD)
     return out_BQE, cache
 
   def _read(
-    self,
-    query_BQHD: jax.Array,
-    read: Cache,
-    view: View,
-    shared: Shared | None,
+    self, query: jax.Array, read: Cache, view: View, param: Param
   ) -> jax.Array:
     """What the queries read, by the view's backend."""
     if view.backend in ('dense', 'gathered'):
-      return self._read_pairs(query_BQHD, read, view, shared)
-    scale_BQH1 = self._scale(view.queries.expand(1, 3)).swapaxes(1, 2)
-    query_BQHD = (query_BQHD * scale_BQH1).astype(query_BQHD.dtype)
+      return self._read_pairs(query, read, view, param)
+    scale = self._scale(view.queries.expand(1, 3)).swapaxes(1, 2)
+    scale = jnp.expand_dims(scale, tuple(range(4, query.ndim)))
+    query = (query * scale).astype(query.dtype)
     if view.backend == 'blockwise':
-      return self._read_blocks(query_BQHD, read, view, shared)
-    return KERNELS[view.backend](query_BQHD, read.key, read.value)
+      return self._read_blocks(query, read, view, param)
+    return KERNELS[view.backend](query, read.key, read.value)
 
   def _read_blocks(
-    self,
-    query_BQHD: jax.Array,
-    read: Cache,
-    view: View,
-    shared: Shared | None,
+    self, query: jax.Array, read: Cache, view: View, param: Param
   ) -> jax.Array:
     """Attention a block at a time, of queries that are scaled already."""
     position, heads = self.config.position, self.config.heads
-    if shared is None:
-      shared = declare_pairs(position, view.ids, self._param, heads)
-    bias_BKH = None
-    if read.gate is not None:
-      bias_BKH = position.key_bias(view.ids, read.gate)
     return blockwise(
       PairRule(position, heads),
-      shared,
-      query_BQHD,
+      declare_pairs(position, view.ids, param, heads),
+      query,
       read.key,
       read.value,
-      bias_BKH,
+      position.key_bias(view.ids, read.gate),
       view.queries,
       view.ids,
       in_order=view.in_order,
     )
 
   def _read_pairs(
-    self,
-    query_BQHD: jax.Array,
-    read: Cache,
-    view: View,
-    shared: Shared | None,
+    self, query: jax.Array, read: Cache, view: View, param: Param
   ) -> jax.Array:
     """Bias, mask and attention, over all keys or over gathered ones."""
     position, index = self.config.position, view.neighbours
-    key, value, gate = read.key, read.value, read.gate
     query_ids = view.queries.expand(1, 3)
+    bias_BKH = position.key_bias(view.ids, read.gate)
     if index is None:
       key_ids, present = view.ids.expand(1, 2), True
     else:
-      present = (index < key.shape[1])[:, None]
-      key, value = gather(key, index), gather(value, index)
+      present = (index < read.key.shape[1])[:, None]
+      read = jax.tree.map(lambda x: gather(x, index), read)
       key_ids = view.ids.take(index).expand(1)
     mask = key_ids.index <= query_ids.index
     mask &= position.visible(query_ids, key_ids) & present
-    param = self._param
-    if shared is not None:
-      param = lambda name, init, shape: shared[name]  # noqa: E731
     bias = position.pair_bias(query_ids, key_ids, param, self.config.heads)
-    if gate is not None:
-      bias_BKH = position.key_bias(view.ids, gate)
-      if index is None:
-        bias_BHQK = bias_BKH.swapaxes(1, 2)[:, :, None]
-      else:
-        bias_BHQK = jnp.moveaxis(gather(bias_BKH, index), -1, 1)
+    if bias_BKH is not None:
+      bias_BHQK = _of_keys(bias_BKH, index)
       bias = bias_BHQK if bias is None else bias + bias_BHQK
     scale = self._scale(query_ids)
-    return position.attend(query_BQHD, key, value, bias, mask, scale)
+    pairs = Pairs(
+      *(query, read.key, read.value, bias, mask, scale, query_ids, key_ids),
+      gate=read.gate,
+    )
+    return position.attend(pairs, param)
 
   def _scale(self, query_ids: Structure) -> jax.Array:
     """Factor of the logits, broadcastable to [B, H, Q, K]."""
@@ -241,20 +230,50 @@ class Attention(nn.Module):
     kernel_HDE = self.param('out', init, shape).astype(x_BQHD.dtype)
     return product(x_BQHD, kernel_HDE, 2)
 
-  def _param(
-    self,
-    name: str,
-    init: nn.initializers.Initializer,
-    shape: tuple[int, ...],
-  ) -> jax.Array:
-    return self.param(f'position_{name}', init, shape)
+  def _param(self, shared: Shared) -> Param:
+    """Parameters of the encoding: shared by all layers, or its own."""
+
+    def param(
+      name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+    ) -> jax.Array:
+      if name in shared:
+        return shared[name]
+      return self.param(f'position_{name}', init, shape)
+
+    return param
+
+
+def _of_keys(bias_BKH: jax.Array, index: jax.Array | None) -> jax.Array:
+  """Bias of keys for each query, [B, H, Q or 1, K or W]."""
+  if index is None:
+    return bias_BKH.swapaxes(1, 2)[:, :, None]
+  return jnp.moveaxis(gather(bias_BKH, index), -1, 1)
 
 
 def empty_cache(
-  config: TransformerConfig, examples: int, keys: int, gated: bool
+  config: TransformerConfig, applied: Sequence[int], size: Sequence[int]
 ) -> Cache:
-  """A cache for every layer application, leading axes [recurrences, depth]."""
-  shape = (config.recurrences, config.depth, examples, keys, config.heads)
-  zeros = jnp.zeros((*shape, config.head_width), config.dtype)
-  gate = jnp.zeros(shape, config.dtype) if gated else None
-  return Cache(zeros, zeros, gate)
+  """A cache with axes of applied layers, examples and tokens, then the rest."""
+  position, heads, width = config.position, config.heads, config.head_width
+  key_shape = (width,) if position.late else position.key_shape(width)
+
+  def zeros(shape: Sequence[int], dtype: str = config.dtype) -> jax.Array:
+    return jnp.zeros((*applied, *size, *shape), dtype)
+
+  gate = jax.eval_shape(
+    lambda x_BTE: position.gate(x_BTE, _no_param, heads),
+    jax.ShapeDtypeStruct((*size, config.width), config.dtype),
+  )
+  return Cache(
+    zeros((heads, *key_shape)),
+    zeros((heads, width)),
+    jax.tree.map(lambda x: zeros(x.shape[2:], x.dtype), gate),
+  )
+
+
+def _no_param(
+  name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+) -> jax.Array:
+  """Stands for parameters where only shapes matter."""
+  del name, init
+  return jnp.zeros(shape)

@@ -98,6 +98,17 @@ class TransformerConfig:
         f'--model.loops={self.loops} does not go with --model.recurrences='
         f'{self.recurrences}: the number of loops follows from the length'
       )
+    period = len(self.position.layers)
+    if self.depth % period:
+      raise UsageError(
+        f'--model.depth={self.depth} is no multiple of the {period} layers '
+        f'after which --model.position={self.position.name} repeats'
+      )
+    if self.loops != 'fixed' and period > 1:
+      raise UsageError(
+        f'--model.position={self.position.name} does not go with --model.loops='
+        f'{self.loops}: its layers differ'
+      )
     if self.loops == 'doubling' and 'stride' not in self.position.reads:
       raise UsageError(
         '--model.loops=doubling needs an encoding whose window can be '

@@ -6,6 +6,10 @@ Shape key: B examples, T tokens, Q queries, E model width, F feed-forward
 width, V vocabulary, L layers, R recurrences.
 """
 
+import dataclasses
+import functools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -36,6 +40,7 @@ from extrap.tasks.task import Structure
 
 Params = dict[str, 'jax.Array | Params']
 Loops = tuple[jax.Array, jax.Array]
+Caches = tuple[Cache, ...]  # one for each layer of a period
 
 
 def spread(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -175,11 +180,11 @@ class Transformer(nn.Module):
     tokens_BT: jax.Array,
     structure: Structure,
     queries_BQ: jax.Array | None = None,
-    cache: Cache | None = None,
+    cache: Caches | None = None,
     key: jax.Array | None = None,
     train: bool = False,
     loops: Loops | None = None,
-  ) -> jax.Array | tuple[jax.Array, Cache]:
+  ) -> jax.Array | tuple[jax.Array, Caches]:
     """Predicts the token after each query.
 
     The last layer's queries, its feed-forward and the logits are computed at
@@ -198,44 +203,66 @@ class Transformer(nn.Module):
     Returns:
       Logits [B, Q, V] in float32 at least, and the cache if one was given.
     """
-    config, position = self.config, self.config.position
-    shift_key = None if key is None else named(key, 'position')
-    ids = position.prepare(structure, shift_key, train)
-    view = self._view(ids)
+    config = self.config
+    read_BQ = structure.index
     if cache is not None:
-      if queries_BQ is None:
-        queries_BQ = structure.index
-      view = View(ids, ids.take(queries_BQ))
-      tokens_BT, queries_BQ = gather(tokens_BT, queries_BQ), None
-    x_BTE = self._embed(tokens_BT, view.queries)
+      read_BQ = read_BQ if queries_BQ is None else queries_BQ
+      tokens_BT, queries_BQ = gather(tokens_BT, read_BQ), None
+    shift_key = None if key is None else named(key, 'position')
+    structure = self._measured(structure, read_BQ)
+    views = []
+    for position in config.position.layers:
+      ids = position.prepare(structure, shift_key, train)
+      if cache is None:
+        views.append(self._view(position, ids))
+      else:
+        views.append(View(ids, ids.take(read_BQ)))
+    x_BTE = self._embed(tokens_BT, views[0].queries)
     if config.loops == 'fixed':
-      x_BQE, cache = self._layers(x_BTE, view, cache, queries_BQ, loops)
+      x_BQE, cache = self._layers(x_BTE, views, cache, queries_BQ, loops)
     else:
       noise_key = named(key, 'carry') if train else None
-      x_BQE = self._growing(x_BTE, view.ids, queries_BQ, noise_key)
+      x_BQE = self._growing(x_BTE, views[0].ids, queries_BQ, noise_key)
     x_BQE = final_norm(config)(x_BQE)
     logits_BQV = _dense('logits', self.vocab_size, ('embed', 'vocab'))(x_BQE)
     logits_BQV = spread(logits_BQV, 'batch', None, 'vocab')
     logits_BQV = logits_BQV.astype(jnp.promote_types(config.dtype, 'float32'))
     return logits_BQV if cache is None else (logits_BQV, cache)
 
-  def empty_cache(self, examples: int, tokens: int) -> Cache:
+  def empty_cache(self, examples: int, tokens: int) -> Caches:
     """A cache with room for `tokens` tokens.
 
     Raises:
       UsageError: the number of loops, each with a cache, is not fixed.
     """
-    if self.config.loops != 'fixed':
+    config = self.config
+    if config.loops != 'fixed':
       raise UsageError(
-        f'--model.loops={self.config.loops}: loops that grow have no cache'
+        f'--model.loops={config.loops}: loops that grow have no cache'
       )
-    gated = type(self.config.position).gate is not Position.gate
-    return empty_cache(self.config, examples, tokens, gated)
+    configs = self._configs()
+    applied = (config.recurrences, config.depth // len(configs))
+    return tuple(empty_cache(c, applied, (examples, tokens)) for c in configs)
 
-  def _view(self, ids: Structure) -> View:
+  def _configs(self) -> list[TransformerConfig]:
+    """The settings of the layers of one period: encodings may differ."""
+    return [
+      dataclasses.replace(self.config, position=position, depth=1)
+      for position in self.config.position.layers
+    ]
+
+  def _measured(self, structure: Structure, read_BQ: jax.Array) -> Structure:
+    """With the number of tokens read so far, for encodings that ask for it."""
+    if all('length' not in p.reads for p in self.config.position.layers):
+      return structure
+    length_B1 = jnp.max(read_BQ, axis=1, keepdims=True) + 1
+    shape = structure.index.shape
+    return structure.replace(length=jnp.broadcast_to(length_B1, shape))
+
+  def _view(self, position: Position, ids: Structure) -> View:
     """Every token looks at all keys that it may see."""
-    config, tokens = self.config, ids.index.shape[1]
-    neighbours = config.position.neighbours(ids)
+    tokens, neighbours = ids.index.shape[1], position.neighbours(ids)
+    config = dataclasses.replace(self.config, position=position, depth=1)
     windowed = neighbours is not None
     backend = choose(config, hardware(), tokens, windowed=windowed)
     if backend != 'gathered':
@@ -263,30 +290,44 @@ class Transformer(nn.Module):
   ) -> jax.Array:
     return self.param(f'position_{name}', init, shape)
 
-  def _shared(self, ids: Structure) -> Shared | None:
-    """Pairwise parameters of all layers, declared on a single pair."""
+  def _shared(self, position: Position, ids: Structure, nth: int = 0) -> Shared:
+    """What all layers with the nth encoding of a period read."""
     config = self.config
-    if not config.share_position:
-      return None
-    return declare_pairs(config.position, ids, self._param, config.heads)
+    prefix = f'{nth}_' if nth else ''
+
+    def param(
+      name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+    ) -> jax.Array:
+      return self._param(prefix + name, init, shape)
+
+    shared = position.common(ids, param, config.head_width)
+    if config.share_position:
+      shared |= declare_pairs(position, ids, param, config.heads)
+    return shared
 
   def _layers(
     self,
     x_BTE: jax.Array,
-    view: View,
-    cache: Cache | None,
+    views: Sequence[View],
+    caches: Caches | None,
     queries_BQ: jax.Array | None,
     loops: Loops | None,
-  ) -> tuple[jax.Array, Cache | None]:
-    """Applies `depth` layers `recurrences` times.
+  ) -> tuple[jax.Array, Caches | None]:
+    """Applies `depth` layers `recurrences` times, a period in each step.
 
     The very last application stands alone, so that it computes the queries
     only; the others are scanned.
     """
-    config, shared = self.config, self._shared(view.ids)
-    layer = Layer(config, parent=None)
+    config, configs = self.config, self._configs()
+    period = len(configs)
+    layers = [Layer(c, parent=None) for c in configs]
+    shared = [
+      self._shared(c.position, view.ids, nth)
+      for nth, (c, view) in enumerate(zip(configs, views, strict=True))
+    ]
 
     def apply(
+      nth: int,
       x_BTE: jax.Array,
       params: Params,
       index: jax.Array | int,
@@ -294,46 +335,54 @@ class Transformer(nn.Module):
       queries_BQ: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache | None]:
       x_BTE = self._inject(x_BTE, input_BTE, index)
-      return layer.apply(
-        {'params': params}, x_BTE, view, cache, shared, queries_BQ
+      return layers[nth].apply(
+        {'params': params}, x_BTE, views[nth], cache, shared[nth], queries_BQ
       )
 
     input_BTE = x_BTE
     if config.inject_every:
       x_BTE = jnp.zeros_like(x_BTE)
-    apply = jax.checkpoint(apply) if config.remat else apply
-    params_L = self.param('layers', self._init_layers, layer, view.ids, shared)
+    remat = jax.checkpoint if config.remat else lambda apply: apply
+    applies = [remat(functools.partial(apply, nth)) for nth in range(period)]
+    params_PL = self._layer_params(layers, views, shared)
+
+    def once(
+      x_BTE: jax.Array, step: tuple[list[Params], Caches | None, jax.Array]
+    ) -> tuple[jax.Array, Caches | None]:
+      params_P, caches_P, index = step
+      caches = []
+      for nth in range(period):
+        old = caches_P[nth] if caches_P else None
+        x_BTE, cache = applies[nth](x_BTE, params_P[nth], index + nth, old)
+        caches.append(cache)
+      return x_BTE, tuple(caches) if caches_P else None
 
     def stack(
-      x_BTE: jax.Array, cache_L: Cache | None, first: int, last: int
-    ) -> tuple[jax.Array, Cache | None]:
-      part = jax.tree.map(lambda p: p[first:last], (params_L, cache_L))
-      steps = jnp.arange(first, last)
-      return jax.lax.scan(
-        lambda x, step: apply(x, step[0][0], step[1], step[0][1]),
-        x_BTE,
-        (part, steps),
-      )
+      x_BTE: jax.Array, caches: Caches | None, periods: int
+    ) -> tuple[jax.Array, Caches | None]:
+      part = jax.tree.map(lambda p: p[:periods], (params_PL, caches))
+      return jax.lax.scan(once, x_BTE, (*part, jnp.arange(periods) * period))
 
     def once_more(x_BTE: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
-      new_BTE, _ = stack(x_BTE, None, 0, depth)
+      new_BTE, _ = stack(x_BTE, None, periods)
       return _counted(x_BTE, new_BTE, index, loops), None
 
-    depth, last = config.depth, config.recurrences - 1
-    if cache is not None:
-      return jax.lax.scan(
-        lambda x, cache_L: stack(x, cache_L, 0, depth), x_BTE, cache
-      )
+    periods, last = config.depth // period, config.recurrences - 1
+    if caches is not None:
+      return jax.lax.scan(lambda x, c: stack(x, c, periods), x_BTE, caches)
     if last:
       x_BTE, _ = jax.lax.scan(once_more, x_BTE, jnp.arange(last))
     before_BQE = x_BTE
     if loops is not None and queries_BQ is not None:
       before_BQE = gather(x_BTE, queries_BQ)
-    if depth > 1:
-      x_BTE, _ = stack(x_BTE, None, 0, depth - 1)
-    final = jax.tree.map(lambda p: p[-1], params_L)
-    x_BQE, _ = apply(x_BTE, final, depth - 1, None, queries_BQ)
-    return _counted(before_BQE, x_BQE, last, loops), None
+    if periods > 1:
+      x_BTE, _ = stack(x_BTE, None, periods - 1)
+    final_P = jax.tree.map(lambda p: p[-1], params_PL)
+    for nth in range(period):
+      asked_BQ = queries_BQ if nth == period - 1 else None
+      index = config.depth - period + nth
+      x_BTE, _ = applies[nth](x_BTE, final_P[nth], index, None, asked_BQ)
+    return _counted(before_BQE, x_BTE, last, loops), None
 
   def _growing(
     self,
@@ -343,13 +392,14 @@ class Transformer(nn.Module):
     key: jax.Array | None,
   ) -> jax.Array:
     """Applies `depth` layers as often as the place of each token asks."""
-    config, shared = self.config, self._shared(ids)
-    layer = Layer(config, parent=None)
-    params_L = self.param('layers', self._init_layers, layer, ids, shared)
+    config, position = self.config, self.config.position
+    shared = self._shared(position, ids)
+    layer, view = Layer(config, parent=None), View(ids, ids)
+    (params_L,) = self._layer_params([layer], [view], [shared])
     input_BTE, index_L = x_BTE, jnp.arange(config.depth)
 
     def loop(x_BTE: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
-      view = self._view(neighbours_of(config.loops, ids, number))
+      view = self._view(position, neighbours_of(config.loops, ids, number))
 
       def apply(
         x_BTE: jax.Array, step: tuple[Params, jax.Array]
@@ -379,15 +429,38 @@ class Transformer(nn.Module):
       return x_BTE
     return x_BTE + jnp.where(index % every == 0, input_BTE, 0)
 
-  def _init_layers(
-    self, key: jax.Array, layer: Layer, ids: Structure, shared: Shared | None
+  def _layer_params(
+    self,
+    layers: Sequence[Layer],
+    views: Sequence[View],
+    shared: Sequence[Shared],
+  ) -> list[Params]:
+    """Parameters of the layers of a period, each stacked over periods."""
+
+    def init(key: jax.Array) -> Params:
+      keys = jax.random.split(key, len(layers)) if len(layers) > 1 else [key]
+      made = zip(keys, layers, views, shared, strict=True)
+      params_P = [self._init_layer(*parts) for parts in made]
+      if len(layers) == 1:
+        return params_P[0]
+      return {str(nth): params for nth, params in enumerate(params_P)}
+
+    params = self.param('layers', init)
+    if len(layers) == 1:
+      return [params]
+    return [params[str(nth)] for nth in range(len(layers))]
+
+  def _init_layer(
+    self, key: jax.Array, layer: Layer, view: View, shared: Shared
   ) -> Params:
-    """Independent parameters for each layer, stacked on a leading axis."""
+    """Independent parameters of a layer in each period, stacked."""
+    ids = view.ids
     one = ids.take(jnp.zeros((ids.index.shape[0], 1), jnp.int32))
     x_BTE = jnp.zeros((*one.index.shape, self.config.width), self.config.dtype)
 
     def init(key: jax.Array) -> Params:
       return layer.init(key, x_BTE, View(one, one), None, shared)['params']
 
-    params_L = jax.vmap(init)(jax.random.split(key, self.config.depth))
+    periods = self.config.depth // len(self.config.position.layers)
+    params_L = jax.vmap(init)(jax.random.split(key, periods))
     return nn.meta.add_axis(params_L, 0, {nn.PARTITION_NAME: 'layers'})

@@ -40,29 +40,33 @@ class PairRule:
 
   def logits(
     self,
-    product_BHQK: jax.Array,
+    score: jax.Array,
     params: PairParams,
     key_bias_BHK: jax.Array | None,
     query_ids: Structure,
     key_ids: Structure,
   ) -> jax.Array:
-    """Products with their bias, -inf where a query does not see a key."""
+    """Logits [B, H, Q, K], -inf where a query does not see a key.
+
+    Scores are products [B, H, Q, K], or [V, B, H, Q, K] of V kinds.
+    """
     query, key = query_ids.expand(1, 3), key_ids.expand(1, 2)
+    logits_BHQK = self.position.combine(score, query, key)
     bias = self.position.pair_bias(
       query, key, lambda name, init, shape: params[name], self.heads
     )
     if bias is not None:
-      product_BHQK += bias
+      logits_BHQK += bias
     if key_bias_BHK is not None:
-      product_BHQK += key_bias_BHK[:, :, None]
+      logits_BHQK += key_bias_BHK[:, :, None]
     seen = key.index <= query.index
     seen &= self.position.visible(query, key)
-    return jnp.where(seen, product_BHQK, -jnp.inf)
+    return jnp.where(seen, logits_BHQK, -jnp.inf)
 
 
 @struct.dataclass
 class _Queries:
-  """Blocks of queries: states [N, B, H, Q, D] and structure [N, B, Q]."""
+  """Blocks of queries: states [N, B, H, Q, ..] and structure [N, B, Q]."""
 
   query: jax.Array
   ids: Structure
@@ -70,7 +74,7 @@ class _Queries:
 
 @struct.dataclass
 class _Keys:
-  """Blocks of keys: states [N, B, H, K, D], structure and bias [N, B, H, K]."""
+  """Blocks of keys: states [N, B, H, K, ..], structure, bias [N, B, H, K]."""
 
   key: jax.Array
   value: jax.Array
@@ -90,8 +94,8 @@ class _Running:
 def blockwise(
   rule: PairRule,
   params: PairParams,
-  query_BQHD: jax.Array,
-  key_BKHD: jax.Array,
+  query: jax.Array,
+  key: jax.Array,
   value_BKHD: jax.Array,
   key_bias_BKH: jax.Array | None,
   query_ids: Structure,
@@ -109,8 +113,9 @@ def blockwise(
   Args:
     rule: bias and visibility of pairs.
     params: parameters of the pairwise bias; they have gradients.
-    query_BQHD: queries, multiplied by the scale of the logits.
-    key_BKHD: keys, in token order.
+    query: queries, multiplied by the scale of the logits, [B, Q, H, D], or
+      [B, Q, H, V, D] for V kinds of scores; D may differ from that of values.
+    key: keys, in token order, likewise.
     value_BKHD: values.
     key_bias_BKH: bias of each key whatever the query.
     query_ids: structure of the queries, [B, Q].
@@ -122,13 +127,13 @@ def blockwise(
   Returns:
     [B, Q, H, D].
   """
-  queries = _Queries(_heads(query_BQHD, block), _tokens(query_ids, block))
+  queries = _Queries(_heads(query, block), _tokens(query_ids, block))
   if key_bias_BKH is not None:
     key_bias_BKH = key_bias_BKH.astype(_exact(key_bias_BKH))
     key_bias_BKH = _heads(key_bias_BKH[..., None], block)[..., 0]
   length = key_ids.index.shape[1]
   keys = _Keys(
-    _heads(key_BKHD, block),
+    _heads(key, block),
     _heads(value_BKHD, block),
     key_bias_BKH,
     _tokens(key_ids, block, fill=length),
@@ -137,7 +142,7 @@ def blockwise(
   out_BNQHD = out_NBHQD.transpose(1, 0, 3, 2, 4)
   examples, _, _, *trailing = out_BNQHD.shape
   out_BTHD = out_BNQHD.reshape(examples, -1, *trailing)
-  return out_BTHD[:, : query_BQHD.shape[1]]
+  return out_BTHD[:, : query.shape[1]]
 
 
 def _split(x_BTX: jax.Array, block: int) -> jax.Array:
@@ -152,8 +157,9 @@ def _split(x_BTX: jax.Array, block: int) -> jax.Array:
 
 
 def _heads(x_BTHD: jax.Array, block: int) -> jax.Array:
-  """Blocks [N, B, H, T / N, D] of states."""
-  return _split(x_BTHD, block).transpose(1, 0, 3, 2, 4)
+  """Blocks [N, B, H, T / N, ..] of states."""
+  split = _split(x_BTHD, block)
+  return split.transpose(1, 0, 3, 2, *range(4, split.ndim))
 
 
 def _tokens(ids: Structure, block: int, fill: int | None = None) -> Structure:
@@ -170,9 +176,9 @@ def _tokens(ids: Structure, block: int, fill: int | None = None) -> Structure:
 
 def _pairs(queries: _Queries, keys: _Keys, in_order: bool) -> jax.Array:
   """Which block of queries meets which block of keys, [pairs, 2]."""
-  (rows, *_, height, _), (columns, *_, width, _) = (
-    queries.query.shape,
-    keys.key.shape,
+  (rows, *_, height), (columns, *_, width) = (
+    queries.ids.index.shape,
+    keys.ids.index.shape,
   )
   return jnp.array(
     [
@@ -241,14 +247,15 @@ def _forward(
   def step(running: _Running, pair: jax.Array) -> tuple[_Running, None]:
     row, column = pair
     asking, offered = _at(queries, row), _at(keys, column)
-    product_BHQK = _product('BHQD,BHKD->BHQK', asking.query, offered.key)
+    score = _product('BHQ...D,BHK...D->...BHQK', asking.query, offered.key)
     logits_BHQK = rule.logits(
-      product_BHQK, params, offered.bias, asking.ids, offered.ids
+      score, params, offered.bias, asking.ids, offered.ids
     )
     new = _update(_at(running, row), logits_BHQK, offered.value)
     return _put(running, row, new), None
 
-  out_NBHQD = jnp.zeros(queries.query.shape, _exact(queries.query))
+  shape = (*queries.query.shape[:4], keys.value.shape[-1])
+  out_NBHQD = jnp.zeros(shape, _exact(queries.query))
   none_NBHQ1 = jnp.zeros_like(out_NBHQD[..., :1])
   running = _Running(none_NBHQ1 - jnp.inf, none_NBHQ1, out_NBHQD)
   running, _ = lax.scan(step, running, _pairs(queries, keys, in_order))
@@ -348,21 +355,19 @@ def _block_gradients(
   asking, grad_BHQD, log_total_BHQ1, drift_BHQ1 = rows
   logits_BHQK, pull = jax.vjp(
     lambda *args: rule.logits(*args, asking.ids, offered.ids),
-    _product('BHQD,BHKD->BHQK', asking.query, offered.key),
+    _product('BHQ...D,BHK...D->...BHQK', asking.query, offered.key),
     params,
     offered.bias,
   )
   weight_BHQK = jnp.exp(logits_BHQK - log_total_BHQ1)
   change_BHQK = _product('BHQD,BHKD->BHQK', grad_BHQD, offered.value)
-  product_BHQK, params, bias_BHK = pull(
-    weight_BHQK * (change_BHQK - drift_BHQ1)
-  )
-  product_BHQK = product_BHQK.astype(asking.query.dtype)
+  score, params, bias_BHK = pull(weight_BHQK * (change_BHQK - drift_BHQ1))
+  score = score.astype(asking.query.dtype)
   weight_BHQK = weight_BHQK.astype(grad_BHQD.dtype)
   return _Gradients(
     params,
-    _product('BHQK,BHKD->BHQD', product_BHQK, offered.key),
-    _product('BHQK,BHQD->BHKD', product_BHQK, asking.query),
+    _product('...BHQK,BHK...D->BHQ...D', score, offered.key),
+    _product('...BHQK,BHQ...D->BHK...D', score, asking.query),
     _product('BHQK,BHQD->BHKD', weight_BHQK, grad_BHQD),
     bias_BHK,
   )

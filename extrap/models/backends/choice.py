@@ -4,9 +4,9 @@ import dataclasses
 
 import jax
 
-from extrap.errors import ExtrapError, UsageError
+from extrap.errors import UsageError
 from extrap.models.config import TransformerConfig
-from extrap.models.positions import POSITIONS, Position
+from extrap.models.positions import Position
 
 # Tokens from which `auto` takes each. The first two are measured on a CPU
 # (experiments/benchmarks/attention.py); the kernels' is a guess.
@@ -16,7 +16,9 @@ KERNEL_FROM = 512
 
 BACKENDS = ('dense', 'blockwise', 'gathered', 'fused', 'splash')
 # Hooks that act on pairs of tokens; the kernels know the causal mask alone.
-PAIR_HOOKS = ('attend', 'pair_bias', 'visible', 'gate')
+PAIR_HOOKS = ('pair_bias', 'visible', 'key_bias', 'combine')
+# Hooks that see all pairs at once, which only the dense path has.
+ALL_PAIRS = ('attend', 'weights', 'scores')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def choose(
   if asked not in serve:
     raise UsageError(
       f'--model.attention={asked} with --model.position='
-      f'{_name(config.position)}: {obstacle(asked, config, on, windowed)}; '
+      f'{config.position.name}: {obstacle(asked, config, on, windowed)}; '
       f'possible here: {", ".join(["auto", *serve])}'
     )
   return asked
@@ -89,12 +91,16 @@ def obstacle(
   position = config.position
   if backend == 'gathered' and not windowed:
     return 'it needs a hard window, such as that of place_window'
-  if backend == 'blockwise' and _replaces(position, 'attend'):
+  if backend in ('dense', 'gathered'):
+    return None
+  if any(_replaces(position, hook) for hook in ALL_PAIRS):
     return 'this encoding has a rule of its own for attention'
-  if backend not in ('fused', 'splash'):
+  if backend == 'blockwise':
     return None
   if any(_replaces(position, hook) for hook in PAIR_HOOKS):
     return 'it takes the causal mask alone, and this encoding acts on pairs'
+  if position.key_shape(config.head_width) != (config.head_width,):
+    return 'its keys are wider than its values with this encoding'
   if config.dtype != 'bfloat16':
     return f'it needs --model.dtype=bfloat16, not {config.dtype}'
   return {'fused': _no_cudnn, 'splash': _no_splash}[backend](config, on)
@@ -125,10 +131,3 @@ def _no_splash(config: TransformerConfig, on: Hardware) -> str | None:
 
 def _replaces(position: Position, hook: str) -> bool:
   return getattr(type(position), hook) is not getattr(Position, hook)
-
-
-def _name(position: Position) -> str:
-  try:
-    return POSITIONS.name_of(position)
-  except ExtrapError:  # A library user need not register an encoding.
-    return type(position).__name__

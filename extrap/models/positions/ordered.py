@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from extrap.config import option
-from extrap.models.positions.position import Param, Position, lookup
+from extrap.models.positions.position import (
+  Pairs,
+  Param,
+  Position,
+  lookup,
+)
 from extrap.tasks.task import Structure
 
 
@@ -59,24 +64,15 @@ class Ordered(Recency):
   gain: float = option(2.0, 'gain of the first head that compares', minimum=0.0)
   steep: float = option(4.0, 'slope below over slope above', minimum=1.0)
 
-  def attend(
-    self,
-    query_BQHD: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    bias: jax.Array | None,
-    mask: jax.Array,
-    scale: jax.Array,
-  ) -> jax.Array:
-    heads = query_BQHD.shape[2]
+  def scores(self, pairs: Pairs, param: Param) -> jax.Array:
+    heads = pairs.query.shape[2]
     rank_H = jnp.arange(heads) - heads // 2
     gain_H = jnp.where(rank_H >= 0, self.gain * 4.0**rank_H, 0.0)
-    query_BHQ1 = jnp.moveaxis(query_BQHD[..., -1], -1, 1)[..., None]
-    above = jnp.moveaxis(key[..., -1], -1, 1)
-    above = (above[:, :, None] if key.ndim == 4 else above) - query_BHQ1
+    query_BHQ1 = jnp.moveaxis(pairs.query[..., -1], -1, 1)[..., None]
+    above = jnp.moveaxis(pairs.key[..., -1], -1, 1)
+    above = (above if pairs.gathered else above[:, :, None]) - query_BHQ1
     order = jnp.minimum(-above, self.steep * above)
     order *= gain_H[None, :, None, None]
-    bias = order if bias is None else bias + order
     # What is compared is not multiplied, too.
-    query_BQHD = query_BQHD.at[..., -1].set(0)
-    return super().attend(query_BQHD, key, value, bias, mask, scale)
+    query_BQHD = pairs.query.at[..., -1].set(0)
+    return super().scores(pairs.replace(query=query_BQHD), param) + order

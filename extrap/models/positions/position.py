@@ -2,14 +2,20 @@
 
 An encoding is a frozen dataclass of settings with pure hooks; every hook has a
 neutral default, so a new encoding writes only what it changes. Parameters are
-declared where they are used, through `param(name, initializer, shape)`.
+declared where they are used, through `param(name, initializer, shape)`, which
+also gives what `common` has computed for all layers.
 
 Shape key: B examples, T tokens, Q queries, K keys, W neighbours, H heads,
-D head width, E model width. In the pairwise hooks (`pair_bias`, `visible`) the
-structures' fields are rank 4, [B, 1, Q, 1] against [B, 1, 1, K] (dense) or
-[B, 1, Q, W] (gathered): write them elementwise and they serve both, blocks of
-queries and keys, and cached decoding too. Parameters of `pair_bias` are then
-declared on a single pair: their shapes do not depend on the number of tokens.
+D head width, V kinds of scores, E model width. In the pairwise hooks
+(`pair_bias`, `combine`, `visible`) the structures' fields are rank 4,
+[B, 1, Q, 1] against [B, 1, 1, K] (dense) or [B, 1, Q, W] (gathered): write them
+elementwise and they serve both, blocks of queries and keys, and cached decoding
+too. Parameters of `pair_bias` are then declared on a single pair: their shapes
+do not depend on the number of tokens.
+
+What a rule costs: maps of queries and keys (`query_map`, `key_map`) and biases
+of keys are as fast as none; pairwise hooks run in every block of pairs; who
+replaces `scores`, `weights` or `attend` has all pairs in memory.
 """
 
 import dataclasses
@@ -18,13 +24,17 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from extrap.config import Registry
+from extrap.errors import ExtrapError
 from extrap.tasks.task import Structure
 
 Param = Callable[
   [str, jax.nn.initializers.Initializer, tuple[int, ...]], jax.Array
 ]
+
+Gate = jax.Array | dict[str, jax.Array] | None
 
 POSITIONS = Registry('position')
 
@@ -45,6 +55,39 @@ class Limit(NamedTuple):
   option: str = 'max_size'
 
 
+@struct.dataclass
+class Pairs:
+  """Queries and the keys that they may read, as `Position.attend` finds them.
+
+  Attributes:
+    query: mapped queries [B, Q, H, D]; [B, Q, H, V, D] of V kinds of scores.
+    key: [B, K, H, D], or [B, Q, W, H, D] when gathered; V as above.
+    value: [B, K, H, D], or [B, Q, W, H, D].
+    bias: added to the logits, broadcastable to [B, H, Q, K or W], or None.
+    mask: which pairs count, broadcastable likewise.
+    scale: factor of the logits, broadcastable likewise.
+    query_ids: structure of the queries, fields [B, 1, Q, 1].
+    key_ids: structure of the keys, fields [B, 1, 1, K] or [B, 1, Q, W].
+    gate: what the key tokens contribute beside key and value, [B, K, ...] or
+      [B, Q, W, ...].
+  """
+
+  query: jax.Array
+  key: jax.Array
+  value: jax.Array
+  bias: jax.Array | None
+  mask: jax.Array
+  scale: jax.Array
+  query_ids: Structure
+  key_ids: Structure
+  gate: Gate = None
+
+  @property
+  def gathered(self) -> bool:
+    """Whether each query has keys of its own."""
+    return self.value.ndim == 5
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Position:
   """Base of all encodings; by itself, no encoding at all.
@@ -53,11 +96,27 @@ class Position:
     reads: structure fields that it uses (beside the causal order).
     rung: how much of the alignment it gives away, the structure ladder's name.
     table: the structure field that indexes its table, if it has one.
+    late: keys are cached as they are and mapped whenever they are read, as
+      what they become depends on how much has been read since.
   """
 
   reads: ClassVar[tuple[str, ...]] = ()
   rung: ClassVar[str] = 'L0 none'
   table: ClassVar[str | None] = None
+  late: ClassVar[bool] = False
+
+  @property
+  def name(self) -> str:
+    """Its name as a flag's value, or that of its class."""
+    try:
+      return POSITIONS.name_of(self)
+    except ExtrapError:  # A library user need not register an encoding.
+      return type(self).__name__
+
+  @property
+  def layers(self) -> tuple['Position', ...]:
+    """The encodings of a period of layers; by default all have this one."""
+    return (self,)
 
   @property
   def max_id(self) -> int | None:
@@ -81,6 +140,13 @@ class Position:
     """Places (behind, ahead) that a query sees, if it sees no others."""
     return None
 
+  def check(self, heads: int, head_width: int) -> None:
+    """Refuses heads that it cannot serve, with a UsageError."""
+
+  def key_shape(self, head_width: int) -> tuple[int, ...]:
+    """Shape of a mapped key of one head: (D,), or (V, D)."""
+    return (head_width,)
+
   def prepare(
     self, ids: Structure, key: jax.Array | None, train: bool
   ) -> Structure:
@@ -93,22 +159,41 @@ class Position:
     del ids, param, width
     return None
 
+  def common(
+    self, ids: Structure, param: Param, head_width: int
+  ) -> dict[str, jax.Array]:
+    """What all layers read by `param(name, ..)`, once a forward pass."""
+    del ids, param, head_width
+    return {}
+
   def rotate(self, x_BTHD: jax.Array, ids: Structure) -> jax.Array:
     """Maps queries and keys alike."""
     del ids
     return x_BTHD
 
-  def gate(
-    self, x_BTE: jax.Array, param: Param, heads: int
-  ) -> jax.Array | None:
-    """What a key token contributes to `key_bias`, [B, T, H]; cached."""
+  def query_map(
+    self, query_BTHD: jax.Array, ids: Structure, param: Param
+  ) -> jax.Array:
+    """What queries become before they meet keys: [B, T, H, *key_shape]."""
+    del param
+    return self.rotate(query_BTHD, ids)
+
+  def key_map(
+    self, key_BTHD: jax.Array, ids: Structure, param: Param
+  ) -> jax.Array:
+    """What keys become before queries meet them: [B, T, H, *key_shape]."""
+    del param
+    return self.rotate(key_BTHD, ids)
+
+  def gate(self, x_BTE: jax.Array, param: Param, heads: int) -> Gate:
+    """What a key token contributes beside key and value, [B, T, ..]; cached."""
     del x_BTE, param, heads
     return None
 
-  def key_bias(self, ids: Structure, gate_BKH: jax.Array) -> jax.Array:
+  def key_bias(self, ids: Structure, gate: Gate) -> jax.Array | None:
     """Bias of each key whatever the query, [B, K, H]; keys in token order."""
-    del ids
-    return gate_BKH
+    del ids, gate
+    return None
 
   def pair_bias(
     self, query: Structure, key: Structure, param: Param, heads: int
@@ -116,6 +201,19 @@ class Position:
     """Bias of attention logits, [B or 1, H or 1, Q, K or W]."""
     del query, key, param, heads
     return None
+
+  def combine(
+    self, score: jax.Array, query: Structure, key: Structure
+  ) -> jax.Array:
+    """Logits without bias, [B, H, Q, K or W], of scaled products.
+
+    Args:
+      score: [B, H, Q, K or W]; [V, B, H, Q, K or W] of V kinds of scores.
+      query: structure of the queries.
+      key: structure of the keys.
+    """
+    del query, key
+    return score
 
   def visible(self, query: Structure, key: Structure) -> jax.Array | bool:
     """Which keys a query may see, beside the causal order."""
@@ -130,60 +228,46 @@ class Position:
     del ids
     return None
 
-  def attend(
-    self,
-    query_BQHD: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    bias: jax.Array | None,
-    mask: jax.Array,
-    scale: jax.Array,
-  ) -> jax.Array:
-    """Softmax attention in float32; content-dependent rules replace it.
-
-    Args:
-      query_BQHD: queries.
-      key: [B, K, H, D], or [B, Q, W, H, D] when gathered.
-      value: as key.
-      bias: added to the logits, broadcastable to [B, H, Q, K or W].
-      mask: which pairs count, broadcastable likewise.
-      scale: factor of the logits, broadcastable likewise.
-
-    Returns:
-      [B, Q, H, D].
-    """
-    weight_BHQK = self.weights(query_BQHD, key, bias, mask, scale)
-    values = 'BKHD' if value.ndim == 4 else 'BQKHD'
+  def attend(self, pairs: Pairs, param: Param) -> jax.Array:
+    """What the queries read, [B, Q, H, D]: the mean of values by `weights`."""
+    weight_BHQK = self.weights(pairs, param)
+    values = 'BQKHD' if pairs.gathered else 'BKHD'
     return jnp.einsum(
       f'BHQK,{values}->BQHD',
-      weight_BHQK.astype(value.dtype),
-      value,
-      precision=matmul_precision(query_BQHD.dtype),
+      weight_BHQK.astype(pairs.value.dtype),
+      pairs.value,
+      precision=matmul_precision(pairs.query.dtype),
     )
 
-  def weights(
-    self,
-    query_BQHD: jax.Array,
-    key: jax.Array,
-    bias: jax.Array | None,
-    mask: jax.Array,
-    scale: jax.Array,
-  ) -> jax.Array:
-    """Share of each key in what is read, [B, H, Q, K or W], as `attend`."""
-    keys = 'BKHD' if key.ndim == 4 else 'BQKHD'
-    logits_BHQK = jnp.einsum(
-      f'BQHD,{keys}->BHQK',
-      query_BQHD,
-      key,
-      precision=matmul_precision(query_BQHD.dtype),
-      preferred_element_type=jnp.promote_types(query_BQHD.dtype, jnp.float32),
-    )
-    logits_BHQK = logits_BHQK * scale
-    if bias is not None:
-      logits_BHQK += bias
+  def weights(self, pairs: Pairs, param: Param) -> jax.Array:
+    """Share of each key in what is read, [B, H, Q, K or W], in float32."""
+    logits_BHQK = self.scores(pairs, param)
     return jax.nn.softmax(
-      jnp.where(mask, logits_BHQK, jnp.finfo(logits_BHQK.dtype).min), axis=-1
+      jnp.where(pairs.mask, logits_BHQK, jnp.finfo(logits_BHQK.dtype).min),
+      axis=-1,
     )
+
+  def scores(self, pairs: Pairs, param: Param) -> jax.Array:
+    """Logits of all pairs, with biases, [B, H, Q, K or W], in float32."""
+    del param
+    score = products(pairs.query, pairs.key, pairs.gathered)
+    score *= jnp.expand_dims(pairs.scale, tuple(range(score.ndim - 4)))
+    logits_BHQK = self.combine(score, pairs.query_ids, pairs.key_ids)
+    return logits_BHQK if pairs.bias is None else logits_BHQK + pairs.bias
+
+
+def products(
+  query_BQHD: jax.Array, key: jax.Array, gathered: bool = False
+) -> jax.Array:
+  """Dot products, [B, H, Q, K or W], or [V, B, ..] of V kinds; see `Pairs`."""
+  keys = 'BQKH...D' if gathered else 'BKH...D'
+  return jnp.einsum(
+    f'BQH...D,{keys}->...BHQK',
+    query_BQHD,
+    key,
+    precision=matmul_precision(query_BQHD.dtype),
+    preferred_element_type=jnp.promote_types(query_BQHD.dtype, jnp.float32),
+  )
 
 
 def matmul_precision(dtype: jax.typing.DTypeLike) -> jax.lax.Precision:

@@ -31,12 +31,15 @@ class Rotary(Position):
 
   reads: ClassVar[tuple[str, ...]] = ('position',)
 
+  def check(self, heads: int, head_width: int) -> None:
+    del heads
+    if head_width % 2:
+      raise UsageError(
+        f'--model.position={self.name} needs an even head width, '
+        f'not {head_width}: change --model.width or --model.heads'
+      )
+
   def rotate(self, x_BTHD: jax.Array, ids: Structure) -> jax.Array:
     width = x_BTHD.shape[-1]
-    if width % 2:
-      raise UsageError(
-        f'--model.position=rotary needs an even head width, not {width}: '
-        'change --model.width or --model.heads'
-      )
     rate_F = self.base ** (-jnp.arange(0, width, 2) / width)
     return rotate(x_BTHD, ids.position[..., None] * rate_F[None, None])
