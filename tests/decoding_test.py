@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from encoding_checks import of_digits
 from flax import linen as nn
 
 from extrap.evaluation.decoding import decoded_match, greedy_decode
@@ -91,7 +92,8 @@ def check_agreement(decoded_BQ, logits_BQV, batch):
 
 @pytest.mark.parametrize(
   ('name', 'recurrences'),
-  [(name, 1) for name in POSITIONS.names()] + [('none', 3)],
+  [('none', 1), ('none', 3), ('learned', 1)]
+  + [(name, 1) for name in of_digits()],
 )
 def test_cached_logits_equal_those_of_a_forward_pass(name, recurrences):
   model = build(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from encoding_checks import of_digits
 from flax import linen as nn
 
 from extrap.errors import UsageError
@@ -125,11 +126,13 @@ def row_numbers(name, init, shape):
 
 
 def encodings():
-  """Every encoding, in both ways of looking at keys where it has a window."""
-  pairs = [(name, 'dense') for name in POSITIONS.names()]
-  windowed = [
-    name for name in POSITIONS.names() if POSITIONS.get(name)().place_window
-  ]
+  """Those for sums, in both ways of looking at keys where there is a window.
+
+  For the others what is decoded token by token equals a formula.
+  """
+  names = ('none', 'sinusoidal', 'learned', *of_digits())
+  pairs = [(name, 'dense') for name in names]
+  windowed = [name for name in names if POSITIONS.get(name)().place_window]
   return pairs + [(name, 'gathered') for name in windowed]
 
 

@@ -23,6 +23,9 @@ from extrap.tasks.task import Structure
 class NoPosition(Position):
   """The causal mask alone (Kazemnejad et al. 2023, arXiv 2305.19466)."""
 
+  paper: ClassVar[str] = '2305.19466'
+  cost: ClassVar[str] = 'A'
+
 
 @POSITIONS.register('sinusoidal')
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class Sinusoidal(Position):
   )
 
   reads: ClassVar[tuple[str, ...]] = ('position',)
+  paper: ClassVar[str] = '1706.03762'
+  cost: ClassVar[str] = 'E'
 
   def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
     del param
@@ -60,6 +65,8 @@ class Learned(Stretched):
 
   reads: ClassVar[tuple[str, ...]] = ('position',)
   table: ClassVar[str | None] = 'position'
+  paper: ClassVar[str] = 'GPT-2'
+  cost: ClassVar[str] = 'E'
 
   @property
   def max_id(self) -> int:

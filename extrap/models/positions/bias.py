@@ -32,6 +32,8 @@ class ALiBi(Position):
   """A fixed slope a head (Press et al. 2021, arXiv 2108.12409)."""
 
   reads: ClassVar[tuple[str, ...]] = ('position',)
+  paper: ClassVar[str] = '2108.12409'
+  cost: ClassVar[str] = 'C'
 
   def pair_bias(
     self, query: Structure, key: Structure, param: Param, heads: int
@@ -58,6 +60,8 @@ class FIRE(Stretched):
 
   reads: ClassVar[tuple[str, ...]] = ('position',)
   rung: ClassVar[str] = 'L2 smooth relative'
+  paper: ClassVar[str] = '2310.04418'
+  cost: ClassVar[str] = 'C'
 
   def prepare(
     self, ids: Structure, key: jax.Array | None, train: bool

@@ -96,6 +96,10 @@ class Position:
     reads: structure fields that it uses (beside the causal order).
     rung: how much of the alignment it gives away, the structure ladder's name.
     table: the structure field that indexes its table, if it has one.
+    paper: where it is from, an arXiv number or a name.
+    cost: its class of computation. A: a map of queries and keys; B: a bias of
+      keys; C: a rule for each pair; D: all pairs at once; E: added to the
+      embeddings; F: a mask, a layout or a schedule.
     late: keys are cached as they are and mapped whenever they are read, as
       what they become depends on how much has been read since.
   """
@@ -103,6 +107,8 @@ class Position:
   reads: ClassVar[tuple[str, ...]] = ()
   rung: ClassVar[str] = 'L0 none'
   table: ClassVar[str | None] = None
+  paper: ClassVar[str] = ''
+  cost: ClassVar[str] = ''
   late: ClassVar[bool] = False
 
   @property

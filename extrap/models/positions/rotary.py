@@ -30,6 +30,8 @@ class Rotary(Position):
   )
 
   reads: ClassVar[tuple[str, ...]] = ('position',)
+  paper: ClassVar[str] = '2104.09864'
+  cost: ClassVar[str] = 'A'
 
   def check(self, heads: int, head_width: int) -> None:
     del heads
