@@ -11,7 +11,7 @@ from scipy import special, stats
 from extrap.curves import bank as banks
 from extrap.curves import ensemble, posterior, smc
 from extrap.curves.posterior import Particles
-from extrap.curves.prior import NORMAL, Prior, sample, within
+from extrap.curves.prior import NORMAL, Prior, curve, sample, within
 from extrap.errors import UsageError
 
 PRIOR = Prior(length=20)
@@ -163,6 +163,28 @@ def test_the_likelihood_is_scipys_and_walls_are_the_priors(curves):
   np.testing.assert_allclose(likelihood_N[2:], direct_N[2:], rtol=1e-3)
   assert np.isneginf(log_prior_N[:2]).all()
   assert np.isfinite(log_prior_N[2:]).all()
+
+
+def test_values_may_be_of_other_times(curves):
+  time_T = (PRIOR.time_T + 1) / 2
+  value_T = curve(curves.theta_NP[:1], time_T)[0]
+  given = (PRIOR, curves.theta_NP, value_T, jnp.int32(SEEN))
+  _, at_others_N = posterior.densities(*given, jnp.asarray(time_T))
+  _, at_first_N = posterior.densities(*given)
+  # Its own values have no error at all.
+  noise = float(curves.theta_NP[0, -1])
+  best = -SEEN * (noise + 0.5 * np.log(2 * np.pi))
+  assert at_others_N[0] == pytest.approx(best, rel=1e-4)
+  assert at_first_N[0] < best - 1
+  value_BT, seen_B = value_T[None], jnp.array([SEEN])
+  found = [
+    ensemble.posterior_ensemble(
+      PRIOR, jax.random.key(3), value_BT, seen_B, SHORT, time_BT
+    )
+    for time_BT in (None, PRIOR.time_T[None], time_T[None])
+  ]
+  jax.tree.map(np.testing.assert_array_equal, found[0], found[1])
+  assert not np.array_equal(found[0].theta_NP, found[2].theta_NP)
 
 
 def test_stretch_moves_find_a_normal_distribution():

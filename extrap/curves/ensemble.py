@@ -151,6 +151,7 @@ def posterior_ensemble(
   value_BT: jax.Array,
   seen_B: jax.Array,
   settings: Settings = M1,
+  time_BT: jax.Array | None = None,
 ) -> Particles:
   """The posterior of each curve, [B, N]; N is kept states times walkers.
 
@@ -162,6 +163,7 @@ def posterior_ensemble(
     value_BT: values, of which what is not seen has no influence.
     seen_B: how many are seen, the same or not.
     settings: see there; `M1` to `M3` are published.
+    time_BT: times of the values, at least 1 and in order, in place of 1..T.
 
   Returns:
     Particles of equal weight, 52 bytes each. In place of an effective sample
@@ -171,7 +173,9 @@ def posterior_ensemble(
     UsageError: shapes do not fit, or a value that is seen is not finite.
   """
   check(prior, value_BT, seen_B)
-  return _posterior(prior, key, value_BT, seen_B, settings)
+  if time_BT is None:
+    time_BT = jnp.broadcast_to(prior.time_T[None], value_BT.shape)
+  return _posterior(prior, key, value_BT, seen_B, settings, time_BT)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -181,15 +185,16 @@ def _posterior(
   value_BT: jax.Array,
   seen_B: jax.Array,
   settings: Settings,
+  time_BT: jax.Array,
 ) -> Particles:
   start_key, walk_key = jax.random.split(key)
   theta_NP = prior.kept(start_key, DRAWS)
 
   def one(query: tuple) -> Particles:
-    key, value_T, seen = query
+    key, value_T, seen, time_T = query
 
     def log_density(theta_WP: jax.Array) -> jax.Array:
-      return sum(densities(prior, theta_WP, value_T, seen))
+      return sum(densities(prior, theta_WP, value_T, seen, time_T))
 
     best_W = jax.lax.top_k(log_density(theta_NP), settings.walkers)[1]
     walked = walk(key, log_density, theta_NP[best_W], settings)
@@ -198,4 +203,4 @@ def _posterior(
     return Particles(found_NP, equal_N, walked.accepted * len(found_NP))
 
   keys_B = jax.random.split(walk_key, len(value_BT))
-  return jax.lax.map(one, (keys_B, value_BT, seen_B))
+  return jax.lax.map(one, (keys_B, value_BT, seen_B, time_BT))

@@ -35,7 +35,11 @@ class Particles(NamedTuple):
 
 
 def densities(
-  prior: Prior, theta_NP: jax.Array, value_T: jax.Array, seen: jax.Array
+  prior: Prior,
+  theta_NP: jax.Array,
+  value_T: jax.Array,
+  seen: jax.Array,
+  time_T: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Log prior density [...] (up to a constant) and log likelihood [...].
 
@@ -45,8 +49,10 @@ def densities(
       minus infinity, and some finite likelihood.
     value_T: values at times 1..T.
     seen: scalar, how many of them are seen.
+    time_T: other times of at least 1, in order, to which the prior's curves
+      have to stay within bounds.
   """
-  clean_NT = curve(theta_NP, prior.time_T)
+  clean_NT = curve(theta_NP, prior.time_T if time_T is None else time_T)
   kept_N = within(clean_NT)
   value_NT = value_T.reshape((1,) * (theta_NP.ndim - 1) + (-1,))
   seen_NT = seen_times(value_NT.shape, seen)
