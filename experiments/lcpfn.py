@@ -14,7 +14,9 @@ Here. The same prior (`extrap/curves/prior.py`) and measure. Arms:
   published  the published network and training (`extrap/curves/pfn.py`): one
              cutoff a batch, post-norm, dropout, 1000 bins
   mcmc       walkers, as in the paper's first row: 100 of 2,000 steps
-             (`extrap/curves/ensemble.py`); the first 250 curves
+             (`extrap/curves/ensemble.py`); the first 250 curves. mcmc_2 and
+             mcmc_3: its second and third, of 4,000 steps, one in a hundred
+             kept, and all; mcmc_long: ten times as long as the first
   posterior  as exact as can be had: a bank of a million curves of the prior
              with importance weights, tempered where it is thin
              (`extrap/curves/smc.py`); the first 1,000 curves
@@ -106,8 +108,15 @@ CLAIM = 'LC-PFN retrained: every cutoff of a curve in one pass'
 TIME = '40 minutes on two CPU cores'
 
 TRAINED = ('causal', 'published')
+# The published settings, and the first ten times as long.
+CHAINS = {
+  'mcmc': ensemble.M1,
+  'mcmc_2': ensemble.M2,
+  'mcmc_3': ensemble.M3,
+  'mcmc_long': ensemble.Settings(20_000, 100, 5000, thin=10),
+}
 # What is computed, and the flag that says of how many curves.
-TABLES = {'mcmc': 'chains', 'posterior': 'posteriors'}
+TABLES = dict.fromkeys(CHAINS, 'chains') | {'posterior': 'posteriors'}
 ARMS = (*TRAINED, *TABLES)
 BINS_FROM = 10_000  # Curves whose values make the bins.
 
@@ -133,7 +142,7 @@ class Config(StudyConfig):
     1000, 'of them, the first, for posterior', minimum=2, identity=False
   )
   chains: int = option(
-    250, 'of them, the first, for mcmc', minimum=2, identity=False
+    250, 'of them, the first, for chains', minimum=2, identity=False
   )
   bank: int = option(
     1_000_000,
@@ -274,8 +283,11 @@ def computed(config: Config, kept: Kept, name: str) -> list[Result]:
 
 def finder(config: Config, name: str) -> Posterior:
   """What finds a posterior."""
-  if name == 'mcmc':
-    return functools.partial(ensemble.posterior_ensemble, PUBLISHED)
+  if name in CHAINS:
+    settings = CHAINS[name]
+    return lambda *given: ensemble.posterior_ensemble(
+      PUBLISHED, *given, settings
+    )
   bank = banks.build(PUBLISHED, named(jax.random.key(0), 'bank'), config.bank)
   return lambda *given: smc.reference(PUBLISHED, bank, *given)[0]
 
