@@ -206,6 +206,9 @@ def test_published_settings():
     np.testing.assert_allclose(position.rates(64), expected_F, rtol=1e-12)
   assert (yarn.magnitude, llama3.magnitude) == (0.1 * np.log(16) + 1, 1)
   assert (XPos().decay, XPos().gamma) == (512, 0.4)
+  assert (TruncatedBasis().still, TruncatedBasis().slow) == (8, 16)
+  trained = [kind().trained for kind in (DynamicNTK, TruncatedBasis, LongRoPE)]
+  assert trained == [2048, 2048, 4096]
 
 
 @pytest.mark.parametrize(
