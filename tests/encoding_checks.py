@@ -6,6 +6,7 @@ is shared by all encodings. The formula is NumPy's, in float64.
 Shape key: B examples, T tokens, H heads, D head width, E model width.
 """
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -81,6 +82,14 @@ def rates(width: int, base: float = 10_000.0) -> np.ndarray:
   return base ** (-2 * np.arange(width // 2) / width)
 
 
+def with_each(position: Position, **settings: object) -> tuple[Position, ...]:
+  """The same encoding with one of these settings changed each."""
+  return tuple(
+    dataclasses.replace(position, **{name: value})
+    for name, value in settings.items()
+  )
+
+
 class Encoded:
   """An encoding in one layer of attention, with random parameters."""
 
@@ -143,20 +152,20 @@ class Encoded:
     ids = self.position.prepare(structure, None, False)
     return View(ids, ids, None, backend, in_order=True)
 
+  def with_position(self, position: Position) -> 'Encoded':
+    """The same inputs and parameters with another encoding."""
+    other = copy.copy(self)
+    other.position = position
+    other.config = dataclasses.replace(self.config, position=position)
+    return other
+
   def read(
-    self,
-    params: dict,
-    x_BTE: jax.Array,
-    backend: str = 'dense',
-    position: Position | None = None,
+    self, params: dict, x_BTE: jax.Array, backend: str = 'dense'
   ) -> jax.Array:
     """What all tokens read, [B, T, E], projected."""
-    config = self.config
-    if position is not None:
-      config = dataclasses.replace(config, position=position)
     view = self.view(self.structure, backend)
     shared = self.shared(view, params['shared'])
-    return Attention(config).apply(
+    return Attention(self.config).apply(
       {'params': params['own']}, x_BTE, x_BTE, view, None, shared
     )[0]
 
@@ -213,16 +222,19 @@ class Encoded:
       ids=ids,
     )
 
-  def by_formula(self, read: Read) -> np.ndarray:
-    """What all tokens read by the formula, [B, T, E], projected."""
+  def by_formula(self, read: Read, decoding: bool = False) -> np.ndarray:
+    """What all tokens read by the formula, [B, T, E], projected.
+
+    Decoding, the sequence ends with the token, or with the prompt.
+    """
     out_HDE = np.asarray(self.params['own']['out'], np.float64)
     rows = []
     for example in range(EXAMPLES):
-      case = self.case(example)
-      read_THD = [
-        [read(case, head, n) for head in range(self.heads)]
-        for n in range(self.tokens)
-      ]
+      case, read_THD = self.case(example), []
+      for n in range(self.tokens):
+        length = max(n + 1, PROMPT) if decoding else self.tokens
+        known = dataclasses.replace(case, length=length)
+        read_THD.append([read(known, head, n) for head in range(self.heads)])
       rows.append(np.einsum('THD,HDE->TE', np.array(read_THD), out_HDE))
     return np.array(rows)
 
@@ -301,7 +313,10 @@ def assert_encodes(
       assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
       assert abs(leaf).max() > 1e-7, jax.tree_util.keystr(path)
     if decodes:
-      np.testing.assert_allclose(encoded.decoded(), expected, atol=atol)
+      grown = expected
+      if 'length' in position.reads:
+        grown = encoded.by_formula(read, decoding=True)
+      np.testing.assert_allclose(encoded.decoded(), grown, atol=atol)
     if blocks:
       in_blocks, other = with_gradient(encoded, 'blockwise')
       np.testing.assert_allclose(in_blocks, expected, atol=atol)
@@ -313,7 +328,7 @@ def assert_encodes(
     else:
       assert_refused_in_blocks(encoded)
     for changed in others:
-      differs = encoded.read(params, x_BTE, position=changed)
+      differs = encoded.with_position(changed).read(params, x_BTE)
       gap = abs(np.asarray(differs) - expected).max()
       assert gap > 10 * atol, (changed, gap)
   return encoded

@@ -2,16 +2,35 @@
 
 from extrap.models.positions.absolute import Learned, NoPosition, Sinusoidal
 from extrap.models.positions.bias import FIRE, ALiBi
+from extrap.models.positions.clex import CLEX
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling, Coupling2
+from extrap.models.positions.lumina import Lumina
 from extrap.models.positions.ordered import Ordered, Recency
 from extrap.models.positions.place import PlaceBias, PlaceWindow
 from extrap.models.positions.pointers import Pointers
 from extrap.models.positions.position import POSITIONS, Param, Position
 from extrap.models.positions.previous import Previous
 from extrap.models.positions.rotary import Rotary
+from extrap.models.positions.scaled_rotary import (
+  DynamicNTK,
+  Llama3,
+  LongRoPE,
+  NTKAware,
+  PositionInterpolation,
+  YaRN,
+)
+from extrap.models.positions.slow_pairs import (
+  HoPE,
+  PartialRotary,
+  PowerBasis,
+  PRotary,
+  TruncatedBasis,
+)
+from extrap.models.positions.xpos import XPos
 
 __all__ = [
+  'CLEX',
   'FIRE',
   'POSITIONS',
   'ALiBi',
@@ -20,16 +39,29 @@ __all__ = [
   'AbacusRotary',
   'Coupling',
   'Coupling2',
+  'DynamicNTK',
+  'HoPE',
   'Learned',
+  'Llama3',
+  'LongRoPE',
+  'Lumina',
+  'NTKAware',
   'NoPosition',
   'Ordered',
+  'PRotary',
   'Param',
+  'PartialRotary',
   'PlaceBias',
   'PlaceWindow',
   'Pointers',
   'Position',
+  'PositionInterpolation',
+  'PowerBasis',
   'Previous',
   'Recency',
   'Rotary',
   'Sinusoidal',
+  'TruncatedBasis',
+  'XPos',
+  'YaRN',
 ]
