@@ -1,9 +1,12 @@
 """Position encodings, one protocol, one file a family."""
 
 from extrap.models.positions.absolute import Learned, NoPosition, Sinusoidal
-from extrap.models.positions.bias import FIRE, ALiBi
+from extrap.models.positions.adaptive import DAPE, DAPE2
+from extrap.models.positions.bias import FIRE, ALiBi, HardALiBi
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling, Coupling2
+from extrap.models.positions.distance import CPB, KERPLE, T5, Sandwich
+from extrap.models.positions.forgetting import Forgetting
 from extrap.models.positions.ordered import Ordered, Recency
 from extrap.models.positions.place import PlaceBias, PlaceWindow
 from extrap.models.positions.pointers import Pointers
@@ -12,14 +15,21 @@ from extrap.models.positions.previous import Previous
 from extrap.models.positions.rotary import Rotary
 
 __all__ = [
+  'CPB',
+  'DAPE',
+  'DAPE2',
   'FIRE',
+  'KERPLE',
   'POSITIONS',
+  'T5',
   'ALiBi',
   'Abacus',
   'AbacusFIRE',
   'AbacusRotary',
   'Coupling',
   'Coupling2',
+  'Forgetting',
+  'HardALiBi',
   'Learned',
   'NoPosition',
   'Ordered',
@@ -31,5 +41,6 @@ __all__ = [
   'Previous',
   'Recency',
   'Rotary',
+  'Sandwich',
   'Sinusoidal',
 ]
