@@ -752,7 +752,7 @@ class Parity(Position):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Forgetting(Position):
+class Fading(Position):
   """A content-dependent bias: log forget gates, summed from key to query."""
 
   def gate(self, x_BTE, param, heads):
@@ -772,7 +772,7 @@ def registry(monkeypatch):
   return POSITIONS
 
 
-@pytest.mark.parametrize('encoding', [Parity, Forgetting])
+@pytest.mark.parametrize('encoding', [Parity, Fading])
 def test_an_encoding_of_ones_own_works_dense_and_cached(registry, encoding):
   name = encoding.__name__.lower()
   registry.register(name)(encoding)
@@ -816,7 +816,7 @@ def test_forget_gates_equal_a_loop():
   """Attention with a summed gate, against all pairs one by one."""
   rng = np.random.default_rng(0)
   gate_BKH = -rng.exponential(size=(1, 6, 2)).astype(np.float32)
-  bias_BKH = Forgetting().key_bias(None, jnp.asarray(gate_BKH))
+  bias_BKH = Fading().key_bias(None, jnp.asarray(gate_BKH))
   for q, h in itertools.product(range(6), range(2)):
     logits = np.asarray(bias_BKH[0, : q + 1, h])
     decayed = [gate_BKH[0, k + 1 : q + 1, h].sum() for k in range(q + 1)]

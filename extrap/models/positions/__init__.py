@@ -1,10 +1,13 @@
 """Position encodings, one protocol, one file a family."""
 
 from extrap.models.positions.absolute import Learned, NoPosition, Sinusoidal
-from extrap.models.positions.bias import FIRE, ALiBi
+from extrap.models.positions.adaptive import DAPE, DAPE2
+from extrap.models.positions.bias import FIRE, ALiBi, HardALiBi
 from extrap.models.positions.clex import CLEX
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling, Coupling2
+from extrap.models.positions.distance import CPB, KERPLE, T5, Sandwich
+from extrap.models.positions.forgetting import Forgetting
 from extrap.models.positions.lumina import Lumina
 from extrap.models.positions.ordered import Ordered, Recency
 from extrap.models.positions.place import PlaceBias, PlaceWindow
@@ -31,8 +34,13 @@ from extrap.models.positions.xpos import XPos
 
 __all__ = [
   'CLEX',
+  'CPB',
+  'DAPE',
+  'DAPE2',
   'FIRE',
+  'KERPLE',
   'POSITIONS',
+  'T5',
   'ALiBi',
   'Abacus',
   'AbacusFIRE',
@@ -40,6 +48,8 @@ __all__ = [
   'Coupling',
   'Coupling2',
   'DynamicNTK',
+  'Forgetting',
+  'HardALiBi',
   'HoPE',
   'Learned',
   'Llama3',
@@ -60,6 +70,7 @@ __all__ = [
   'Previous',
   'Recency',
   'Rotary',
+  'Sandwich',
   'Sinusoidal',
   'TruncatedBasis',
   'XPos',
