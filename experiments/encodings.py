@@ -33,6 +33,11 @@ What an encoding reads are fields of `Structure`: most read the `position` in
 the sequence alone; `place`, `role` and `run` are what a task tells of digits;
 `length` is the number of tokens read so far.
 
+One that is around another takes it as its base, as in `--model.position=pose
+--model.position.base=rotary --model.position.base.base=50`. A study whose
+configuration is an `EvaluatedModel` evaluates with other settings than it
+trained by flags like `--eval.position.base.base=200`.
+
 """
 
 

@@ -513,7 +513,7 @@ class _Selecting(flags.Flag):
   alibi, whereas fields given before the first selection are kept.
   """
 
-  fields: list[flags.Flag]
+  fields: list[flags.Flag]  # Set by who makes it.
 
   def parse(self, argument: str) -> None:
     """Selects the entry called `argument`."""
@@ -533,7 +533,6 @@ class _ChoiceFlag(_Selecting, flags.EnumFlag):
       name, default, help, registry.names(), allow_using_method_names=True
     )
     self.registry = registry
-    self.fields = []
 
   def parse(self, argument: str) -> None:
     """Selects the entry called `argument`."""
@@ -584,10 +583,9 @@ def _choice_flags(
   registry = field.registry
   selected = None if default is None else registry.name_of(default)
   select = _ChoiceFlag(registry, path, selected, field.help)
-  yield select
   told = {registry: field.original} if field.original else {}
   select.fields = list(_inner_flags(registry, default, path, told, _DEPTH))
-  yield from select.fields
+  yield from (select, *select.fields)
 
 
 def _inner_flags(
@@ -617,11 +615,10 @@ def _inner_flags(
     if len(inner) > 1:
       raise TypeError(f'--{flag}: choices from several registries')
     select = _flag(flags.ArgumentParser(), flag, None, help, _Selecting)
-    yield select
     select.fields = list(
       _inner_flags(*inner, None, flag, told | {registry: path}, depth - 1)
     )
-    yield from select.fields
+    yield from (select, *select.fields)
 
 
 def _shared_parser(owners: Mapping[str, _Field]) -> flags.ArgumentParser:

@@ -30,6 +30,8 @@ from extrap.models.positions import (
 )
 from extrap.models.positions.patterns import Logarithmic, Stepwise
 from extrap.models.transformer import Layer, final_norm
+from extrap.scoring import row_bytes
+from extrap.sequence import SequenceProblem
 from extrap.tasks.addition import Addition
 
 TASK = Addition()
@@ -170,3 +172,13 @@ def test_depth_is_a_multiple_of_the_period(position):
 def test_what_all_layers_share_is_no_encoding_of_some(base):
   with pytest.raises(UsageError, match=r'position\.base=\w+ cannot be the enc'):
     Gemma(base=base)
+
+
+def test_a_row_needs_what_its_worst_layer_does():
+  """Gathered keys and values of a narrow window, more than blocks do."""
+  model = build(SWAN(window=8), 4)
+  tokens = TASK.token_length(1000)
+  needed = row_bytes(
+    SequenceProblem(task=TASK, model=model, max_size=1000), 1000
+  )
+  assert needed == 4 * tokens * 8 * (8 + 8)

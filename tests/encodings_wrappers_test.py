@@ -237,6 +237,7 @@ def test_what_a_window_sees_is_named_in_tokens():
   ids = structure(TOKENS)
   near = Window(window=3).neighbours(ids)[0]
   assert near.tolist()[:3] == [[0, 7, 7], [1, 0, 7], [2, 1, 0]]
+  assert Window(window=64).neighbours(ids).shape[-1] == 64
   assert Window(window=65).neighbours(ids) is None
   assert Window(window=3).token_window == 3
   assert Chunked(chunk=5).token_window == 5
