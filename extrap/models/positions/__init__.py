@@ -7,13 +7,21 @@ from extrap.models.positions.clex import CLEX
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling, Coupling2
 from extrap.models.positions.distance import CPB, KERPLE, T5, Sandwich
+from extrap.models.positions.dropped import DroPE
 from extrap.models.positions.forgetting import Forgetting
 from extrap.models.positions.lumina import Lumina
 from extrap.models.positions.ordered import Ordered, Recency
+from extrap.models.positions.patterns import SWAN, Gemma, IRoPE, RNoPESWA
 from extrap.models.positions.place import PlaceBias, PlaceWindow
 from extrap.models.positions.pointers import Pointers
 from extrap.models.positions.position import POSITIONS, Param, Position
 from extrap.models.positions.previous import Previous
+from extrap.models.positions.randomised import (
+  PoSE,
+  RandomFloat,
+  Randomised,
+  RandomSteps,
+)
 from extrap.models.positions.rotary import Rotary
 from extrap.models.positions.scaled_rotary import (
   DynamicNTK,
@@ -23,6 +31,7 @@ from extrap.models.positions.scaled_rotary import (
   PositionInterpolation,
   YaRN,
 )
+from extrap.models.positions.settings import with_settings
 from extrap.models.positions.slow_pairs import (
   HoPE,
   PartialRotary,
@@ -30,6 +39,8 @@ from extrap.models.positions.slow_pairs import (
   PRotary,
   TruncatedBasis,
 )
+from extrap.models.positions.windows import Chunked, Window
+from extrap.models.positions.wrapped import Wrapped
 from extrap.models.positions.xpos import XPos
 
 __all__ = [
@@ -40,17 +51,22 @@ __all__ = [
   'FIRE',
   'KERPLE',
   'POSITIONS',
+  'SWAN',
   'T5',
   'ALiBi',
   'Abacus',
   'AbacusFIRE',
   'AbacusRotary',
+  'Chunked',
   'Coupling',
   'Coupling2',
+  'DroPE',
   'DynamicNTK',
   'Forgetting',
+  'Gemma',
   'HardALiBi',
   'HoPE',
+  'IRoPE',
   'Learned',
   'Llama3',
   'LongRoPE',
@@ -63,16 +79,24 @@ __all__ = [
   'PartialRotary',
   'PlaceBias',
   'PlaceWindow',
+  'PoSE',
   'Pointers',
   'Position',
   'PositionInterpolation',
   'PowerBasis',
   'Previous',
+  'RNoPESWA',
+  'RandomFloat',
+  'RandomSteps',
+  'Randomised',
   'Recency',
   'Rotary',
   'Sandwich',
   'Sinusoidal',
   'TruncatedBasis',
+  'Window',
+  'Wrapped',
   'XPos',
   'YaRN',
+  'with_settings',
 ]

@@ -38,6 +38,9 @@ Gate = jax.Array | dict[str, jax.Array] | None
 
 POSITIONS = Registry('position')
 
+# Hooks that see all pairs at once.
+ALL_PAIRS = ('attend', 'weights', 'scores')
+
 
 class Limit(NamedTuple):
   """What a table can index.
@@ -145,6 +148,18 @@ class Position:
   def place_window(self) -> tuple[int, int] | None:
     """Places (behind, ahead) that a query sees, if it sees no others."""
     return None
+
+  @property
+  def token_window(self) -> int | None:
+    """How many tokens up to a query, itself included, hold all that it sees.
+
+    Blocks of keys before them are left out. None: it may see any of the past.
+    """
+    return None
+
+  def acts(self, hook: str) -> bool:
+    """Whether it has a rule of its own for a hook, by the hook's name."""
+    return getattr(type(self), hook) is not getattr(Position, hook)
 
   def check(self, heads: int, head_width: int) -> None:
     """Refuses heads that it cannot serve, with a UsageError."""
