@@ -231,7 +231,7 @@ def of_digits() -> list[str]:
   """Encodings that read more of a token than where it stands."""
   neutral = {'position', 'length', 'level'}
   names = POSITIONS.names()
-  return [n for n in names if not neutral.issuperset(POSITIONS.get(n).reads)]
+  return [n for n in names if not neutral.issuperset(POSITIONS.get(n)().reads)]
 
 
 class Recorder:

@@ -6,7 +6,7 @@ import jax
 
 from extrap.errors import UsageError
 from extrap.models.config import TransformerConfig
-from extrap.models.positions import Position
+from extrap.models.positions.position import ALL_PAIRS
 
 # Tokens from which `auto` takes each. The first two are measured on a CPU
 # (experiments/benchmarks/attention.py); the kernels' is a guess.
@@ -17,8 +17,6 @@ KERNEL_FROM = 512
 BACKENDS = ('dense', 'blockwise', 'gathered', 'fused', 'splash')
 # Hooks that act on pairs of tokens; the kernels know the causal mask alone.
 PAIR_HOOKS = ('pair_bias', 'visible', 'key_bias', 'combine')
-# Hooks that see all pairs at once, which only the dense path has.
-ALL_PAIRS = ('attend', 'weights', 'scores')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +91,11 @@ def obstacle(
     return 'it needs a hard window, such as that of place_window'
   if backend in ('dense', 'gathered'):
     return None
-  if any(_replaces(position, hook) for hook in ALL_PAIRS):
+  if any(map(position.acts, ALL_PAIRS)):  # Only the dense path has them all.
     return 'this encoding has a rule of its own for attention'
   if backend == 'blockwise':
     return None
-  if any(_replaces(position, hook) for hook in PAIR_HOOKS):
+  if any(map(position.acts, PAIR_HOOKS)):
     return 'it takes the causal mask alone, and this encoding acts on pairs'
   if position.key_shape(config.head_width) != (config.head_width,):
     return 'its keys are wider than its values with this encoding'
@@ -127,7 +125,3 @@ def _no_splash(config: TransformerConfig, on: Hardware) -> str | None:
   if width != 64 and width % 128:
     return f'it needs a head width of 64 or a multiple of 128, not {width}'
   return None
-
-
-def _replaces(position: Position, hook: str) -> bool:
-  return getattr(type(position), hook) is not getattr(Position, hook)

@@ -38,6 +38,9 @@ Gate = jax.Array | dict[str, jax.Array] | None
 
 POSITIONS = Registry('position')
 
+# Hooks that see all pairs at once.
+ALL_PAIRS = ('attend', 'weights', 'scores')
+
 
 class Limit(NamedTuple):
   """What a table can index.
@@ -145,6 +148,10 @@ class Position:
   def place_window(self) -> tuple[int, int] | None:
     """Places (behind, ahead) that a query sees, if it sees no others."""
     return None
+
+  def acts(self, hook: str) -> bool:
+    """Whether it has a rule of its own for a hook, by the hook's name."""
+    return getattr(type(self), hook) is not getattr(Position, hook)
 
   def check(self, heads: int, head_width: int) -> None:
     """Refuses heads that it cannot serve, with a UsageError."""
