@@ -3,14 +3,12 @@
 import dataclasses
 import inspect
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from encoding_checks import Encoded, assert_encodes, rates, softmax_of, turned
+from encoding_checks import assert_encodes, rates, softmax_of, turned
 
 from extrap.errors import UsageError
-from extrap.models.positions import Learned, NoPosition, Position, Rotary
+from extrap.models.positions import NoPosition, Position
 from extrap.models.positions.wrapped import Wrapped
 
 
