@@ -17,6 +17,10 @@ a dotted name, and a field may be a *choice* from a registry:
 
 gives `--steps=500 --position=yarn --position.scale=8`. Registries are read when
 flags are defined, so an entry registered by a user is a value of the flag.
+
+An entry may hold choices, too, such as an encoding around another one, where
+`base: object = choice(POSITIONS, 'yarn', 'What it changes')`: that is set by
+`--position=around --position.base=yarn --position.base.scale=8`.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ Json: TypeAlias = dict[str, Any]
 T = TypeVar('T')
 
 _MISSING = dataclasses.MISSING
+_DEPTH = 2  # Choices within a choice that have flags; others their defaults.
 _SCALARS = {
   bool: flags.BooleanParser,
   int: flags.IntegerParser,
@@ -147,11 +152,40 @@ def option(
   return dataclasses.field(default=default, metadata=metadata)
 
 
-def choice(registry: Registry, default_name: str, help: str) -> Value:
-  """A dataclass field that holds an instance of an entry of `registry`."""
+def choice(
+  registry: Registry, default_name: str, help: str, **fields: Value
+) -> Value:
+  """A dataclass field that holds an instance of an entry of `registry`.
+
+  Args:
+    registry: What there is to choose from.
+    default_name: The default's name.
+    help: What `--help` says.
+    **fields: Of the default, where they differ from what its class has.
+  """
   return dataclasses.field(
-    default_factory=lambda: registry.get(default_name)(),
+    default_factory=lambda: registry.get(default_name)(**fields),
     metadata={'registry': registry, 'help': help},
+  )
+
+
+def changed(registry: Registry, original: str, flag: str, help: str) -> Value:
+  """A dataclass field that may hold another choice, changed by flags.
+
+  `changed(POSITIONS, 'model.position', 'eval.position', ..)` makes
+  `--eval.position.scale=16` the model's encoding with another scale, and
+  `--eval.position=yarn` another encoding. It holds None where no flag is given.
+  Settings that say how to look at a run do not make it another run.
+
+  Args:
+    registry: What there is to choose from.
+    original: Path of a choice in the same dataclass, or in the trees in it.
+    flag: What its flags are called, whatever the field is.
+    help: What `--help` says.
+  """
+  metadata = {'original': original, 'flag_name': flag, 'identity': False}
+  return dataclasses.field(
+    default=None, metadata=metadata | {'registry': registry, 'help': help}
   )
 
 
@@ -219,7 +253,7 @@ def from_arguments(config_type: type[T], *arguments: str) -> T:
 def check_bounds(config: Config, prefix: str = '') -> None:
   """Raises a UsageError if a value is outside the bounds of its `option`."""
   for field in _fields(type(config)):
-    name, value = _path(prefix) + field.name, getattr(config, field.name)
+    name, value = _path(prefix) + field.flag, getattr(config, field.name)
     if dataclasses.is_dataclass(value):
       check_bounds(value, name)
     elif value is not None and not field.within_bounds(value):
@@ -362,6 +396,16 @@ class _Field:
     return self.source.metadata.get('identity', True)
 
   @property
+  def flag(self) -> str:
+    """Its flag's name in the flags of its dataclass."""
+    return self.source.metadata.get('flag_name', self.name)
+
+  @property
+  def original(self) -> str | None:
+    """Path of the choice that this one changes, if it does."""
+    return self.source.metadata.get('original')
+
+  @property
   def is_tree(self) -> bool:
     return not self.optional and dataclasses.is_dataclass(self.type)
 
@@ -462,21 +506,34 @@ def _text(value: Value) -> str:
 # Flags.
 
 
-class _ChoiceFlag(flags.EnumFlag):
+class _Selecting(flags.Flag):
   """Selects an entry; selecting another forgets the fields of the first.
 
   So `--flagfile=yarn.txt --position=alibi` does not give yarn's fields to
   alibi, whereas fields given before the first selection are kept.
   """
 
+  fields: list[flags.Flag]
+
+  def parse(self, argument: str) -> None:
+    """Selects the entry called `argument`."""
+    if self.present and argument != self.value:
+      for field in self.fields:
+        field.unparse()
+    super().parse(argument)
+
+
+class _ChoiceFlag(_Selecting, flags.EnumFlag):
+  """Knows the entries."""
+
   def __init__(
-    self, registry: Registry, name: str, default: str, help: str
+    self, registry: Registry, name: str, default: str | None, help: str
   ) -> None:
     super().__init__(
       name, default, help, registry.names(), allow_using_method_names=True
     )
     self.registry = registry
-    self.fields: list[flags.Flag] = []
+    self.fields = []
 
   def parse(self, argument: str) -> None:
     """Selects the entry called `argument`."""
@@ -484,9 +541,6 @@ class _ChoiceFlag(flags.EnumFlag):
       raise flags.IllegalFlagValueError(
         f'flag --{self.name}: {self.registry.explain_unknown(argument)}'
       )
-    if self.present and argument != self.value:
-      for field in self.fields:
-        field.unparse()
     super().parse(argument)
 
 
@@ -495,7 +549,7 @@ def _flags(owner: type, default: Config, path: str) -> Iterator[flags.Flag]:
   for field in _fields(owner):
     if not field.has_flag:
       continue
-    name, value = path + field.name, field.default(default)
+    name, value = path + field.flag, field.default(default)
     if field.registry:
       yield from _choice_flags(field, value, name)
     elif field.is_tree:
@@ -506,9 +560,13 @@ def _flags(owner: type, default: Config, path: str) -> Iterator[flags.Flag]:
 
 
 def _flag(
-  parser: flags.ArgumentParser, name: str, default: Value, help: str
+  parser: flags.ArgumentParser,
+  name: str,
+  default: Value,
+  help: str,
+  kind: type[flags.Flag] = flags.Flag,
 ) -> flags.Flag:
-  return flags.Flag(
+  return kind(
     parser,
     _Serializer(),
     name,
@@ -524,36 +582,84 @@ def _choice_flags(
 ) -> Iterator[flags.Flag]:
   """Yields the selecting flag, then one for each field of any entry."""
   registry = field.registry
-  selected = registry.name_of(default)
+  selected = None if default is None else registry.name_of(default)
   select = _ChoiceFlag(registry, path, selected, field.help)
   yield select
-  for name, owners in _entry_fields(registry).items():
-    # Entries that disagree on the type share a text flag, which the selected
-    # entry reads with its own type.
-    parsers = {owner.type: owner.parser for owner in owners.values()}
-    parser = (
-      flags.ArgumentParser() if len(parsers) > 1 else parsers.popitem()[1]
+  told = {registry: field.original} if field.original else {}
+  select.fields = list(_inner_flags(registry, default, path, told, _DEPTH))
+  yield from select.fields
+
+
+def _inner_flags(
+  registry: Registry,
+  default: Config,
+  path: str,
+  told: Mapping[Registry, str],
+  depth: int,
+) -> Iterator[flags.Flag]:
+  """Yields one flag for each field of any entry, and of choices in it.
+
+  Args:
+    registry: The entries.
+    default: The selected one, for `--help`; None: none is.
+    path: Its flag.
+    told: The flags of choices whose fields `--help` has told of.
+    depth: How many choices deep the flags may go.
+  """
+  for name, owners in _entry_fields(registry, depth).items():
+    flag = f'{path}.{name}'
+    help = f'as --{told[registry]}.{name}' if registry in told else ''
+    help = help or _entry_help(owners, _defaults(registry, owners, default))
+    inner = {owner.registry for owner in owners.values() if owner.registry}
+    if not inner:
+      yield _flag(_shared_parser(owners), flag, None, help)
+      continue
+    if len(inner) > 1:
+      raise TypeError(f'--{flag}: choices from several registries')
+    select = _flag(flags.ArgumentParser(), flag, None, help, _Selecting)
+    yield select
+    select.fields = list(
+      _inner_flags(*inner, None, flag, {registry: path} | told, depth - 1)
     )
-    defaults = {
-      entry: owner.default(default if entry == selected else _MISSING)
-      for entry, owner in owners.items()
-    }
-    help = _entry_help(owners, defaults)
-    select.fields.append(_flag(parser, f'{path}.{name}', None, help))
-    yield select.fields[-1]
+    yield from select.fields
 
 
-def _entry_fields(registry: Registry) -> dict[str, dict[str, _Field]]:
+def _shared_parser(owners: Mapping[str, _Field]) -> flags.ArgumentParser:
+  """Returns the parser of a field of several entries.
+
+  Entries that disagree on the type share a text flag, which the selected entry
+  reads with its own type.
+  """
+  parsers = {owner.type: owner.parser for owner in owners.values()}
+  return flags.ArgumentParser() if len(parsers) > 1 else parsers.popitem()[1]
+
+
+def _entry_fields(
+  registry: Registry, depth: int
+) -> dict[str, dict[str, _Field]]:
   """Returns, by field name, the entries that have a flag for it."""
   owners: dict[str, dict[str, _Field]] = {}
   for entry in registry.names():
-    for field in _leaf_flags(registry.get(entry)):
-      owners.setdefault(field.name, {})[entry] = field
+    for field in _entry_flags(registry.get(entry)):
+      if depth or not field.registry:
+        owners.setdefault(field.name, {})[entry] = field
   return owners
 
 
-def _leaf_flags(entry: type) -> list[_Field]:
-  return [field for field in _fields(entry) if field.parser and field.has_flag]
+def _entry_flags(entry: type) -> list[_Field]:
+  """Returns the fields of an entry that have flags: leaves and choices."""
+  return [f for f in _fields(entry) if f.has_flag and not f.is_tree]
+
+
+def _defaults(
+  registry: Registry, owners: Mapping[str, _Field], default: Config
+) -> dict[str, Value]:
+  """Returns each entry's default of a field, the selected one's for its own."""
+  selected = None if default is None else registry.name_of(default)
+  return {
+    entry: owner.default(default if entry == selected else _MISSING)
+    for entry, owner in owners.items()
+  }
 
 
 def _entry_help(owners: dict[str, _Field], defaults: dict[str, Value]) -> str:
@@ -561,6 +667,8 @@ def _entry_help(owners: dict[str, _Field], defaults: dict[str, Value]) -> str:
   notes: dict[str, list[str]] = {}
   for entry, field in owners.items():
     given = defaults[entry]
+    if field.registry and given is not _MISSING:
+      given = field.registry.name_of(given)
     text = 'required' if given is _MISSING else _text(given) or "''"
     notes.setdefault(field.help, []).append(f'{entry}: {text}')
   return '; '.join(
@@ -584,10 +692,13 @@ def _build(
   owner: type[T], default: Config, flag_values: flags.FlagValues, path: str
 ) -> T:
   values = {}
-  for field in _fields(owner):
-    name, value = path + field.name, field.default(default)
+  # What is changed comes after what it changes.
+  for field in sorted(_fields(owner), key=lambda field: bool(field.original)):
+    name, value = path + field.flag, field.default(default)
     if not field.has_flag:
       pass
+    elif field.original:
+      value = _build_changed(field, values, flag_values, name)
     elif field.registry:
       value = _build_choice(field.registry, value, flag_values, name)
     elif field.is_tree:
@@ -600,30 +711,67 @@ def _build(
   return owner(**values)
 
 
+def _build_changed(
+  field: _Field,
+  values: Mapping[str, Value],
+  flag_values: flags.FlagValues,
+  path: str,
+) -> Config | None:
+  """Returns the choice that is changed, if any flag changes it."""
+  if flag_values[path].value is None and not _given(flag_values, path):
+    return None
+  first, *others = field.original.split('.')
+  original = functools.reduce(getattr, others, values[first])
+  return _build_choice(field.registry, original, flag_values, path)
+
+
 def _build_choice(
   registry: Registry, default: Config, flag_values: flags.FlagValues, path: str
 ) -> Config:
   """Returns the selected entry with the fields that were given."""
   name = flag_values[path].value
+  if name is None:
+    _require(default is not _MISSING, path)
+    name = registry.name_of(default)
+  if name not in registry.names():
+    raise UsageError(f'--{path}={name}: {registry.explain_unknown(name)}')
   entry = registry.get(name)
-  fields = {field.name: field for field in _leaf_flags(entry)}
+  owner = default if type(default) is entry else _MISSING
+  fields = {field.name: field for field in _entry_flags(entry)}
   values = {}
-  for flag in [f for f in flag_values if f.startswith(f'{path}.')]:
-    value, field_name = flag_values[flag].value, flag.removeprefix(f'{path}.')
-    if value is None:
-      continue
-    if field_name not in fields:
+  for given in _given(flag_values, path):
+    field_name, _, inner = given.partition('.')
+    field, flag = fields.get(field_name), f'{path}.{given}'
+    if field is None or (inner and not field.registry):
       has = ', '.join(fields) or 'no fields'
       raise UsageError(
-        f'--{flag}: {registry.kind} {name!r} has no {field_name!r}; has: {has}'
+        f'--{flag}: {registry.kind} {name!r} has no {given!r}; has: {has}'
       )
-    values[field_name] = fields[field_name].parse(value, f'--{flag}={value}')
-  if type(default) is entry:
-    return dataclasses.replace(default, **values)
+    if not field.registry:
+      value = flag_values[flag].value
+      values[field_name] = field.parse(value, f'--{flag}={value}')
+    elif field_name not in values:
+      values[field_name] = _build_choice(
+        field.registry,
+        field.default(owner),
+        flag_values,
+        f'{path}.{field_name}',
+      )
+  if owner is not _MISSING:
+    return dataclasses.replace(owner, **values)
   for field in fields.values():
     is_given = field.name in values or field.default() is not _MISSING
     _require(is_given, f'{path}.{field.name}')
   return entry(**values)
+
+
+def _given(flag_values: flags.FlagValues, path: str) -> list[str]:
+  """Returns the names, after a choice's own, of its flags that have a value."""
+  return [
+    flag.removeprefix(f'{path}.')
+    for flag in flag_values
+    if flag.startswith(f'{path}.') and flag_values[flag].value is not None
+  ]
 
 
 def _require(condition: bool, flag: str) -> None:
@@ -653,7 +801,9 @@ def _to_json(
   data = {}
   for field in filter(is_kept, _fields(type(config))):
     name, value = path + field.name, getattr(config, field.name)
-    if field.registry:
+    if value is None and field.original:
+      data[field.name] = None
+    elif field.registry:
       fields = _to_json(value, name + '.', is_kept)
       data[field.name] = {'choice': field.registry.name_of(value), **fields}
     elif field.is_tree:
@@ -693,6 +843,8 @@ def _from_json(owner: type[T], data: Json, path: str) -> T:
 
 
 def _value_from_json(field: _Field, data: Value, name: str) -> Value:
+  if data is None and field.original:
+    return None
   if field.registry:
     if not isinstance(data, Mapping) or 'choice' not in data:
       raise ExtrapError(f"{name}: needs a key 'choice', found {data!r}")
