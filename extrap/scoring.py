@@ -30,6 +30,7 @@ from extrap.evaluation.stress import Kind, stress_suites
 from extrap.kept import Kept
 from extrap.models import ShiftAverage
 from extrap.models.backends.choice import choose, hardware
+from extrap.models.positions import Position
 from extrap.models.transformer import Params, Transformer
 from extrap.reporting.progress import Progress
 from extrap.sequence import SequenceProblem
@@ -68,21 +69,29 @@ def check_testable(
 
 
 def row_bytes(problem: SequenceProblem, size: int) -> int:
-  """What attention to a single row takes at a size.
+  """What attention to a single row takes at a size, in the worst layer.
 
   Raises:
     UsageError: the task has no row of that size.
   """
+  layers = dict.fromkeys(problem.model.config.position.layers)
+  return max(_layer_bytes(problem, position, size) for position in layers)
+
+
+def _layer_bytes(
+  problem: SequenceProblem, position: Position, size: int
+) -> int:
   model, task = problem.model.config, problem.task
   size_BS = jnp.full((1, len(task.axes)), size)
 
   def neighbours(key: jax.Array) -> jax.Array | None:
     tokens_BT = task.sample(key, size_BS, max_size=size).tokens
-    return model.position.neighbours(task.structure(tokens_BT))
+    return position.neighbours(task.structure(tokens_BT))
 
   found_BTW = jax.eval_shape(neighbours, jax.random.key(0))
   tokens, windowed = task.token_length(size), found_BTW is not None
-  backend = choose(model, hardware(), tokens, windowed=windowed)
+  layer = dataclasses.replace(model, position=position, depth=1)
+  backend = choose(layer, hardware(), tokens, windowed=windowed)
   if backend == 'dense':
     return 4 * model.heads * tokens**2
   if backend == 'gathered':  # Keys and values of each neighbour.

@@ -6,6 +6,7 @@ is shared by all encodings. The formula is NumPy's, in float64.
 Shape key: B examples, T tokens, H heads, D head width, E model width.
 """
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -143,20 +144,20 @@ class Encoded:
     ids = self.position.prepare(structure, None, False)
     return View(ids, ids, None, backend, in_order=True)
 
+  def with_position(self, position: Position) -> 'Encoded':
+    """The same inputs and parameters with another encoding."""
+    other = copy.copy(self)
+    other.position = position
+    other.config = dataclasses.replace(self.config, position=position)
+    return other
+
   def read(
-    self,
-    params: dict,
-    x_BTE: jax.Array,
-    backend: str = 'dense',
-    position: Position | None = None,
+    self, params: dict, x_BTE: jax.Array, backend: str = 'dense'
   ) -> jax.Array:
     """What all tokens read, [B, T, E], projected."""
-    config = self.config
-    if position is not None:
-      config = dataclasses.replace(config, position=position)
     view = self.view(self.structure, backend)
     shared = self.shared(view, params['shared'])
-    return Attention(config).apply(
+    return Attention(self.config).apply(
       {'params': params['own']}, x_BTE, x_BTE, view, None, shared
     )[0]
 
@@ -313,7 +314,7 @@ def assert_encodes(
     else:
       assert_refused_in_blocks(encoded)
     for changed in others:
-      differs = encoded.read(params, x_BTE, position=changed)
+      differs = encoded.with_position(changed).read(params, x_BTE)
       gap = abs(np.asarray(differs) - expected).max()
       assert gap > 10 * atol, (changed, gap)
   return encoded

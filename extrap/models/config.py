@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from extrap.config import choice, option
+from extrap.config import changed, choice, option
 from extrap.errors import UsageError
 from extrap.models.positions import POSITIONS, Position
 
@@ -118,3 +118,29 @@ class TransformerConfig:
   @property
   def head_width(self) -> int:
     return self.width // self.heads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluatedModel:
+  """Flags of studies that may evaluate with other positions than they trained.
+
+  For a study's configuration beside `StudyConfig`: with
+  `--model.position=yarn --model.position.scale=8 --eval.position.scale=16` it
+  is `evaluated` with a scale of 16, and `--eval.position=none` drops what it
+  was trained with. Parameters must fit: settings that change their shapes, and
+  encodings that have others, are of no use here.
+  """
+
+  model: TransformerConfig = option(TransformerConfig(), 'the model')
+  eval_position: Position | None = changed(
+    POSITIONS,
+    'model.position',
+    'eval.position',
+    'position encoding at evaluation (default: that of the model)',
+  )
+
+  @property
+  def evaluated(self) -> TransformerConfig:
+    """The model as it is evaluated."""
+    position = self.eval_position or self.model.position
+    return dataclasses.replace(self.model, position=position)

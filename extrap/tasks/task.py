@@ -39,7 +39,8 @@ class Structure:
 
   Attributes:
     index: place in the sequence; orders cause and effect, never replaced.
-    position: what position encodings read; an encoding may shift or stretch it.
+    position: what position encodings read; an encoding may shift or stretch it,
+      even to fractions.
       An encoding may leave [1, T] where all rows count their tokens alike.
     place: rank of a digit in its run, counted from 0; delimiters take the
       place just before their run's first digit.

@@ -6,7 +6,8 @@ saved log-normaliser (Dao et al. 2022, arXiv 2205.14135), so that inputs,
 output and one number a query are all that is kept.
 
 A static list of block pairs is scanned, from which blocks that lie wholly in
-the causal future are left out: a loop of known length does half the work.
+the causal future are left out, and with a window of tokens those wholly before
+it: a loop of known length does half the work, or work linear in length.
 
 Shape key: B examples, T tokens, N blocks, Q queries and K keys of one block
 (of all blocks in the arguments of `blockwise`), H heads, D head width.
@@ -174,18 +175,27 @@ def _tokens(ids: Structure, block: int, fill: int | None = None) -> Structure:
   return split.replace(index=index_NBT)
 
 
-def _pairs(queries: _Queries, keys: _Keys, in_order: bool) -> jax.Array:
+def _pairs(
+  rule: PairRule, queries: _Queries, keys: _Keys, in_order: bool
+) -> jax.Array:
   """Which block of queries meets which block of keys, [pairs, 2]."""
   (rows, *_, height), (columns, *_, width) = (
     queries.ids.index.shape,
     keys.ids.index.shape,
   )
+  window = rule.position.token_window or columns * width
+
+  def meet(row: int, column: int) -> bool:
+    first, last = row * height, (row + 1) * height - 1
+    is_past = column * width <= last
+    return is_past and (column + 1) * width > first + 1 - window
+
   return jnp.array(
     [
       (row, column)
       for row in range(rows)
       for column in range(columns)
-      if not in_order or column * width < (row + 1) * height
+      if not in_order or meet(row, column)
     ]
   )
 
@@ -258,7 +268,7 @@ def _forward(
   out_NBHQD = jnp.zeros(shape, _exact(queries.query))
   none_NBHQ1 = jnp.zeros_like(out_NBHQD[..., :1])
   running = _Running(none_NBHQ1 - jnp.inf, none_NBHQ1, out_NBHQD)
-  running, _ = lax.scan(step, running, _pairs(queries, keys, in_order))
+  running, _ = lax.scan(step, running, _pairs(rule, queries, keys, in_order))
   # A row that saw nothing has no weights: out is 0, its weights exp(-inf).
   total_NBHQ1 = jnp.where(running.total == 0, 1, running.total)
   out_NBHQD = (running.out / total_NBHQ1).astype(queries.query.dtype)
@@ -331,7 +341,7 @@ def _backward(
     lambda x: jnp.zeros(x.shape, _exact(x)),
     _Gradients(params, queries.query, keys.key, keys.value, keys.bias),
   )
-  sums, _ = lax.scan(step, zeros, _pairs(queries, keys, in_order))
+  sums, _ = lax.scan(step, zeros, _pairs(rule, queries, keys, in_order))
   inputs = _Gradients(params, queries.query, keys.key, keys.value, keys.bias)
   sums = jax.tree.map(lambda x, y: x.astype(y.dtype), sums, inputs)
   return (

@@ -4,32 +4,54 @@ from extrap.models.positions.absolute import Learned, NoPosition, Sinusoidal
 from extrap.models.positions.bias import FIRE, ALiBi
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
 from extrap.models.positions.digits import Abacus, Coupling, Coupling2
+from extrap.models.positions.dropped import DroPE
 from extrap.models.positions.ordered import Ordered, Recency
+from extrap.models.positions.patterns import SWAN, Gemma, IRoPE, RNoPESWA
 from extrap.models.positions.place import PlaceBias, PlaceWindow
 from extrap.models.positions.pointers import Pointers
 from extrap.models.positions.position import POSITIONS, Param, Position
 from extrap.models.positions.previous import Previous
+from extrap.models.positions.randomised import (
+  PoSE,
+  RandomFloat,
+  Randomised,
+  RandomSteps,
+)
 from extrap.models.positions.rotary import Rotary
+from extrap.models.positions.windows import Chunked, Window
+from extrap.models.positions.wrapped import Wrapped
 
 __all__ = [
   'FIRE',
   'POSITIONS',
+  'SWAN',
   'ALiBi',
   'Abacus',
   'AbacusFIRE',
   'AbacusRotary',
+  'Chunked',
   'Coupling',
   'Coupling2',
+  'DroPE',
+  'Gemma',
+  'IRoPE',
   'Learned',
   'NoPosition',
   'Ordered',
   'Param',
   'PlaceBias',
   'PlaceWindow',
+  'PoSE',
   'Pointers',
   'Position',
   'Previous',
+  'RNoPESWA',
+  'RandomFloat',
+  'RandomSteps',
+  'Randomised',
   'Recency',
   'Rotary',
   'Sinusoidal',
+  'Window',
+  'Wrapped',
 ]

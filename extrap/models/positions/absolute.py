@@ -1,7 +1,7 @@
 """No encoding, and absolute ones added to the token embeddings."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -52,9 +52,19 @@ class Sinusoidal(Position):
 @POSITIONS.register('learned')
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Learned(Stretched):
-  """A learned row for each position."""
+  """A learned row for each position, as in GPT-2 (Radford et al. 2019).
+
+  There is none beyond the table. Of the ways to go on, `interpolate` is that of
+  vision transformers (Dosovitskiy et al. 2020, arXiv 2010.11929), in a line: T
+  tokens spread over all rows, and read between two of them.
+  """
 
   max_size: int = option(128, 'rows of the table', unit='tokens', minimum=1)
+  beyond: Literal['refuse', 'clip', 'wrap', 'interpolate'] = option(
+    'refuse',
+    'what a longer sequence does. clip: the last row goes on; wrap: they begin '
+    'again; interpolate: all lie evenly among the tokens, padding included',
+  )
 
   def __post_init__(self) -> None:
     if self.stretch > self.max_size:
@@ -69,9 +79,29 @@ class Learned(Stretched):
   cost: ClassVar[str] = 'E'
 
   @property
-  def max_id(self) -> int:
-    return self.max_size - 1
+  def max_id(self) -> int | None:
+    return self.max_size - 1 if self.beyond == 'refuse' else None
+
+  def prepare(
+    self, ids: Structure, key: jax.Array | None, train: bool
+  ) -> Structure:
+    ids = super().prepare(ids, key, train)
+    tokens, last = ids.index.shape[1], self.max_size - 1
+    if self.beyond == 'clip':
+      return ids.replace(position=jnp.minimum(ids.position, last))
+    if self.beyond == 'wrap':
+      return ids.replace(position=ids.position % self.max_size)
+    if self.beyond == 'interpolate' and tokens > self.max_size:
+      return ids.replace(position=ids.position * (last / (tokens - 1)))
+    return ids
 
   def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
     init = jax.nn.initializers.normal(1.0)
-    return lookup(param('table', init, (self.max_size, width)), ids.position)
+    table_NE = param('table', init, (self.max_size, width))
+    if jnp.issubdtype(ids.position.dtype, jnp.integer):
+      return lookup(table_NE, ids.position)
+    row_BT = jnp.floor(ids.position).astype(jnp.int32)
+    part_BT1 = (ids.position - row_BT)[..., None]
+    next_BT = jnp.minimum(row_BT + 1, self.max_size - 1)
+    here_BTE, next_BTE = (lookup(table_NE, row) for row in (row_BT, next_BT))
+    return here_BTE + part_BT1 * (next_BTE - here_BTE)

@@ -18,6 +18,7 @@ class AbacusFIRE(Abacus, FIRE):
   """Abacus embeddings and FIRE's bias."""
 
   reads: ClassVar[tuple[str, ...]] = ('place', 'position')
+  cost: ClassVar[str] = 'C'
 
 
 @POSITIONS.register('abacus_rotary')
@@ -26,3 +27,4 @@ class AbacusRotary(Abacus, Rotary):
   """Abacus embeddings and rotary queries and keys."""
 
   reads: ClassVar[tuple[str, ...]] = ('place', 'position')
+  cost: ClassVar[str] = 'A'

@@ -38,6 +38,7 @@ class _ShiftedTable(Position):
   )
 
   reads: ClassVar[tuple[str, ...]] = ('place',)
+  cost: ClassVar[str] = 'E'
   table: ClassVar[str | None] = 'place'
 
   @property
@@ -85,6 +86,7 @@ class Abacus(_ShiftedTable):
   """
 
   rung: ClassVar[str] = 'L3 abacus'
+  paper: ClassVar[str] = '2405.17399'
 
   def _placed(self, ids: Structure) -> jax.Array:
     return ids.digit
@@ -104,6 +106,7 @@ class Coupling(_ShiftedTable):
   )
 
   rung: ClassVar[str] = 'L4 coupling'
+  paper: ClassVar[str] = '2405.20671'
 
   @property
   def max_id(self) -> int:
@@ -139,6 +142,7 @@ class Coupling2(Coupling):
   )
 
   reads: ClassVar[tuple[str, ...]] = ('place', 'run')
+  paper: ClassVar[str] = '2410.15787'
 
   @property
   def limits(self) -> tuple[Limit, ...]:

@@ -34,6 +34,8 @@ class _PlaceRelative(Position):
 
   reads: ClassVar[tuple[str, ...]] = ('place', 'role')
   rung: ClassVar[str] = 'L5 place-relative'
+  paper: ClassVar[str] = 'this library'
+  cost: ClassVar[str] = 'C'
 
   def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
     init = jax.nn.initializers.normal(1.0)

@@ -149,6 +149,14 @@ class Position:
     """Places (behind, ahead) that a query sees, if it sees no others."""
     return None
 
+  @property
+  def token_window(self) -> int | None:
+    """How many tokens up to a query, itself included, hold all that it sees.
+
+    Blocks of keys before them are left out. None: it may see any of the past.
+    """
+    return None
+
   def acts(self, hook: str) -> bool:
     """Whether it has a rule of its own for a hook, by the hook's name."""
     return getattr(type(self), hook) is not getattr(Position, hook)

@@ -29,6 +29,8 @@ class Previous(Position):
 
   reads: ClassVar[tuple[str, ...]] = ('role', 'stride')
   rung: ClassVar[str] = 'L6 hard window'
+  paper: ClassVar[str] = 'this library'
+  cost: ClassVar[str] = 'C'
 
   def embed(self, ids: Structure, param: Param, width: int) -> jax.Array:
     init = jax.nn.initializers.normal(1.0)

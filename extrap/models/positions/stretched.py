@@ -44,11 +44,16 @@ class Stretched(Position):
 def ordered_subset(key: jax.Array, ids: Structure, among: int) -> jax.Array:
   """Positions [B, T]: for each example T of 0 .. among - 1, in order."""
   examples, tokens = ids.index.shape
-  if tokens > among:
-    raise UsageError(
-      f'--model.position.stretch={among} is less than the {tokens} tokens of '
-      'a training sequence'
-    )
+  check_room(tokens, among)
   draw = lambda key: jax.random.permutation(key, among)[:tokens]  # noqa: E731
   drawn_BT = jax.vmap(draw)(jax.random.split(key, examples))
   return jnp.sort(drawn_BT, axis=-1)
+
+
+def check_room(tokens: int, among: int) -> None:
+  """Refuses more tokens than there are positions."""
+  if tokens > among:
+    raise UsageError(
+      f'--model.position.stretch={among} is less than the {tokens} tokens of '
+      'a sequence'
+    )
