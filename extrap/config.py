@@ -608,7 +608,7 @@ def _inner_flags(
   """
   for name, owners in _entry_fields(registry, depth).items():
     flag = f'{path}.{name}'
-    help = f'as --{told[registry]}.{name}' if registry in told else ''
+    help = f'As --{told[registry]}.{name}.' if registry in told else ''
     help = help or _entry_help(owners, _defaults(registry, owners, default))
     inner = {owner.registry for owner in owners.values() if owner.registry}
     if not inner:
@@ -619,7 +619,7 @@ def _inner_flags(
     select = _flag(flags.ArgumentParser(), flag, None, help, _Selecting)
     yield select
     select.fields = list(
-      _inner_flags(*inner, None, flag, {registry: path} | told, depth - 1)
+      _inner_flags(*inner, None, flag, told | {registry: path}, depth - 1)
     )
     yield from select.fields
 
@@ -648,7 +648,8 @@ def _entry_fields(
 
 def _entry_flags(entry: type) -> list[_Field]:
   """Returns the fields of an entry that have flags: leaves and choices."""
-  return [f for f in _fields(entry) if f.has_flag and not f.is_tree]
+  fields = [field for field in _fields(entry) if field.has_flag]
+  return [field for field in fields if field.parser or field.registry]
 
 
 def _defaults(
@@ -734,7 +735,7 @@ def _build_choice(
     _require(default is not _MISSING, path)
     name = registry.name_of(default)
   if name not in registry.names():
-    raise UsageError(f'--{path}={name}: {registry.explain_unknown(name)}')
+    raise UsageError(f'--{path}: {registry.explain_unknown(name)}')
   entry = registry.get(name)
   owner = default if type(default) is entry else _MISSING
   fields = {field.name: field for field in _entry_flags(entry)}

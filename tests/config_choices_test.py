@@ -18,6 +18,7 @@ from extrap.errors import UsageError
 SHAPES = Registry('shape')
 
 
+@dataclasses.dataclass(frozen=True)
 class Shape:
   """What the entries are."""
 
@@ -121,7 +122,7 @@ def test_a_default_of_a_choice_may_hold_another_choice():
     ),
     (
       ['=frame', '.base=dics'],
-      r"--model\.shape\.base=dics: unknown shape 'dics'; did you mean 'disc'",
+      r"--model\.shape\.base: unknown shape 'dics'; did you mean 'disc'",
     ),
     (['=frame', '.base.scale=x'], r'--model\.shape\.base\.scale=x: '),
     (['=frame', '.base.scale=0'], r'--model\.shape\.base\.scale=0\.0: must be'),
@@ -153,8 +154,12 @@ def test_help_tells_of_each_field_once():
   told = flag_values['model.shape.base'].help
   assert 'Height (disc: 0.5)' in told
   assert 'What it is around (frame: disc)' in told
-  for name in ('model.shape.base', 'model.shape.base.base', 'eval.shape'):
-    assert flag_values[f'{name}.side'].help == 'as --model.shape.side'
+  for name, like in (
+    ('model.shape.base', 'model.shape'),
+    ('model.shape.base.base', 'model.shape.base'),
+    ('eval.shape', 'model.shape'),
+  ):
+    assert flag_values[f'{name}.side'].help == f'As --{like}.side.'
 
 
 def test_choices_within_a_choice_are_of_one_registry():

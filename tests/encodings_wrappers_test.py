@@ -4,9 +4,11 @@ Shape key: B examples, T tokens, H heads, D head width, E model width.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections import Counter
 
+import encoding_checks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +21,12 @@ from encoding_checks import (
   softmax_of,
   structure,
   turned,
+  with_gradient,
 )
 
 from extrap.errors import UsageError
 from extrap.models.attention import Attention, View
+from extrap.models.backends import PairRule, blockwise
 from extrap.models.positions import (
   FIRE,
   SWAN,
@@ -41,6 +45,7 @@ from extrap.models.positions import (
   Window,
 )
 from extrap.models.positions.patterns import Logarithmic, Stepwise
+from extrap.training.flops import count_flops
 
 
 def plain(case, head, n, m):
@@ -171,6 +176,12 @@ def test_a_wrapper_equals_its_formula(position, logit, others):
   assert_encodes(position, softmax_of(logit), others)
 
 
+def rows_of(examples, tokens):
+  index_BT = jnp.tile(jnp.arange(tokens)[None], (examples, 1))
+  ids = structure(tokens)
+  return ids.replace(index=index_BT, position=index_BT)
+
+
 @pytest.mark.parametrize('position', [Window(window=3), Chunked(chunk=3)])
 def test_a_narrow_window_is_gathered(position):
   with jax.disable_jit():
@@ -181,6 +192,46 @@ def test_a_narrow_window_is_gathered(position):
     read, _ = Attention(encoded.config).apply(params, x_BTE, x_BTE, view)
     dense = encoded.read(encoded.params, x_BTE)
   np.testing.assert_allclose(read, dense, atol=2e-5)
+
+
+def test_blocks_before_a_window_are_left_out(monkeypatch):
+  monkeypatch.setattr(encoding_checks, 'BLOCK', 2)
+  with jax.disable_jit():
+    encoded = Encoded(Window(window=3))
+    (dense, gradient), (blocks, other) = (
+      with_gradient(encoded, backend) for backend in ('dense', 'blockwise')
+    )
+  np.testing.assert_allclose(blocks, dense, atol=2e-5)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, atol=2e-4), other, gradient
+  )
+
+
+@pytest.mark.parametrize(
+  ('position', 'blocks'),
+  [
+    # Of sixteen blocks of 4 tokens 9 tokens up to a query are in at most 3.
+    (NoPosition(), 136),
+    (Window(window=8), 45),
+    (Window(window=9), 45),
+    (Window(window=10), 58),
+    (Window(window=5), 31),
+    (Window(window=1), 16),
+    (Chunked(chunk=6), 45),
+  ],
+  ids=str,
+)
+def test_time_in_blocks_is_linear_with_a_window(position, blocks):
+  ids = rows_of(1, 64)
+  x_BTHD = jnp.zeros((1, 64, 1, 2))
+
+  def attend(x_BTHD):
+    rule = PairRule(position, 1)
+    arrays = (x_BTHD, x_BTHD, x_BTHD, None, ids, ids)
+    return blockwise(rule, {}, *arrays, in_order=True, block=4)
+
+  # Two products of 4 x 4 x 2 for each pair of blocks.
+  assert count_flops(attend, x_BTHD) == blocks * 2 * 2 * 4 * 4 * 2
 
 
 def test_what_a_window_sees_is_named_in_tokens():
@@ -198,12 +249,6 @@ def test_what_a_window_sees_is_named_in_tokens():
   # Where the base has a narrower rule the keys are its own.
   both = Window(window=3, base=Previous())
   assert both.neighbours(ids).tolist() == Previous().neighbours(ids).tolist()
-
-
-def rows_of(examples, tokens):
-  index_BT = jnp.tile(jnp.arange(tokens)[None], (examples, 1))
-  ids = structure(tokens)
-  return ids.replace(index=index_BT, position=index_BT)
 
 
 def drawn(position, examples=4000, tokens=3, seed=0):

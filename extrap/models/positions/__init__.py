@@ -18,6 +18,7 @@ from extrap.models.positions.randomised import (
   RandomSteps,
 )
 from extrap.models.positions.rotary import Rotary
+from extrap.models.positions.settings import with_settings
 from extrap.models.positions.windows import Chunked, Window
 from extrap.models.positions.wrapped import Wrapped
 
@@ -54,4 +55,5 @@ __all__ = [
   'Sinusoidal',
   'Window',
   'Wrapped',
+  'with_settings',
 ]

@@ -31,6 +31,10 @@ def with_settings(position: Position, **settings: Value) -> Position:
       )
     if inner:
       base = changes.get(first, getattr(position, first))
+      if not isinstance(base, Position):
+        raise UsageError(
+          f'{first!r} of position {position.name!r} has no settings'
+        )
       value = with_settings(base, **{inner: value})
     changes[first] = value
   changed = dataclasses.replace(position, **changes)
