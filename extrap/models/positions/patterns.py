@@ -8,16 +8,12 @@ others, often without any encoding, have none to extrapolate.
 import dataclasses
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
-
 from extrap.config import choice, option
 from extrap.errors import UsageError
-from extrap.models.positions.position import POSITIONS, Param, Position
+from extrap.models.positions.position import POSITIONS, Position
 from extrap.models.positions.rotary import Rotary
+from extrap.models.positions.temperature import Logarithmic, Stepwise
 from extrap.models.positions.windows import Chunked, Window
-from extrap.models.positions.wrapped import Wrapped
-from extrap.tasks.task import Structure
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,46 +64,6 @@ class Alternating(Position):
   @property
   def layers(self) -> tuple[Position, ...]:
     return (*(self.near,) * self.windowed, self.far)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sharper(Wrapped):
-  """Logits of a query grow with the number of tokens up to it."""
-
-  def factor(self, tokens_BT: jax.Array) -> jax.Array:
-    """Factor of the logits of a query that is the n-th token."""
-    raise NotImplementedError
-
-  def query_map(
-    self, query_BTHD: jax.Array, ids: Structure, param: Param
-  ) -> jax.Array:
-    mapped = super().query_map(query_BTHD, ids, param)
-    factor_BT = self.factor(ids.index + 1.0)
-    factor = jnp.expand_dims(factor_BT, tuple(range(2, mapped.ndim)))
-    return (mapped * factor).astype(mapped.dtype)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Logarithmic(Sharper):
-  """log(a + n) / log(a + L) from the trained length L on, 1 before."""
-
-  offset: float
-  trained: int
-
-  def factor(self, tokens_BT: jax.Array) -> jax.Array:
-    beyond_BT = jnp.maximum(tokens_BT, self.trained) + self.offset
-    return jnp.log(beyond_BT) / jnp.log(self.trained + self.offset)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stepwise(Sharper):
-  """1 + g log(floor(n / f) + 1), a step every f tokens."""
-
-  growth: float
-  floor: int
-
-  def factor(self, tokens_BT: jax.Array) -> jax.Array:
-    return 1 + self.growth * jnp.log1p(jnp.floor(tokens_BT / self.floor))
 
 
 @POSITIONS.register('swan')
