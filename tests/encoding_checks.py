@@ -77,6 +77,25 @@ def turned(x_D: np.ndarray, angle: np.ndarray) -> np.ndarray:
   return np.concatenate([complex_.real, complex_.imag])
 
 
+def product(case: Case, head: int, n: int, m: int) -> float:
+  """The logit of no encoding at all."""
+  return case.query[head, n] @ case.key[head, m] / np.sqrt(case.width)
+
+
+def at_distance(
+  case: Case,
+  head: int,
+  n: int,
+  m: int,
+  distance: float | np.ndarray,
+  base: float = 10_000.0,
+) -> float:
+  """Rotary's logit at a distance, which may be another one for each pair."""
+  query, key = case.query[head, n], case.key[head, m]
+  angle = distance * rates(case.width, base)
+  return turned(query, angle) @ key / np.sqrt(case.width)
+
+
 def rates(width: int, base: float = 10_000.0) -> np.ndarray:
   """Rotary's base^(-2j/D), j = 0 .. D/2 - 1."""
   return base ** (-2 * np.arange(width // 2) / width)

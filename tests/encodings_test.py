@@ -2,13 +2,9 @@
 
 import numpy as np
 import pytest
-from encoding_checks import assert_encodes, rates, softmax_of, turned
+from encoding_checks import assert_encodes, product, rates, softmax_of, turned
 
 from extrap.models.positions import FIRE, ALiBi, NoPosition, Rotary
-
-
-def product(case, head, n, m):
-  return case.query[head, n] @ case.key[head, m] / np.sqrt(case.width)
 
 
 def rotary(case, head, n, m):
