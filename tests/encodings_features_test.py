@@ -121,9 +121,13 @@ def scale_invariant(case, head, n, m):
       {},
     ),
     (
-      ScaleInvariant(tau=2.0),
+      ScaleInvariant(tau=2.0, base=Rotary()),
       scale_invariant,
-      (ScaleInvariant(tau=2.1), ScaleInvariant(tau=2.0, base=NoPosition())),
+      (
+        ScaleInvariant(tau=2.1, base=Rotary()),
+        ScaleInvariant(tau=2.0, base=NoPosition()),
+        ScaleInvariant(tau=2.0),
+      ),
       dict(qk_norm=True),
     ),
   ],

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from extrap.config import option
+from extrap.config import choice, option
 from extrap.models.positions.position import POSITIONS, Position
 from extrap.models.positions.wrapped import Wrapped
 from extrap.tasks.task import Structure
@@ -23,10 +23,11 @@ class ScaleInvariant(Wrapped):
 
   If scores are normal with unit variance, tokens t to 10 t away hold about the
   same attention for every t, and ever fewer of them hold it. So queries and
-  keys are to be normalised (--model.qk_norm), which is not checked here. The
-  paper's best base is p-RoPE; a base's own biases are added as they are.
+  keys are to be normalised (--model.qk_norm), which is not checked here. A
+  base's own biases are added as they are.
   """
 
+  base: Position = choice(POSITIONS, 'p_rotary', 'the encoding that it changes')
   tau: float = option(
     10.0,
     'distance up to which attention is ordinary',
