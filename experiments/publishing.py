@@ -4,7 +4,13 @@ from pathlib import Path
 
 from experiments.addition_report import on_grid
 from extrap.errors import UsageError
-from extrap.evaluation.results import SO_FAR, Result, read_csv, write_csv
+from extrap.evaluation.results import (
+  SO_FAR,
+  Result,
+  read_csv,
+  write_bytes,
+  write_csv,
+)
 
 RESULTS = Path(__file__).parent / 'results'
 # Studies whose tables tell replicas by their seeds.
@@ -30,6 +36,9 @@ def publish(run: Path, name: str = '', add: bool = False) -> None:
     publish_addition(run, results, comments)
   else:
     merge(RESULTS / f'{name or study}.csv', results, comments, add)
+  if study == 'own_curves' and (runs := run / 'runs.csv').exists():
+    # What everything but the runs is made from.
+    write_bytes(RESULTS / f'{name or study}_runs.csv', runs.read_bytes())
 
 
 def merge(

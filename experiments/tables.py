@@ -17,7 +17,11 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments import status_registers_tables
+from experiments import (
+  own_curves_pictures,
+  own_curves_tables,
+  status_registers_tables,
+)
 from experiments.abacus_report import claims
 from experiments.addition import Config
 from experiments.addition_report import (
@@ -40,6 +44,7 @@ from experiments.nalu_single_tables import (
   write_picture,
 )
 from experiments.nalu_tables import success_table, time_table
+from experiments.own_curves_runs import read_runs
 from experiments.periodic_tables import (
   all_forms_table,
   form_table,
@@ -143,6 +148,7 @@ def tables() -> dict[str, str]:
     'scaling_benchmark': _csv(
       'scaling_benchmark.csv', 'llrrrrr', _whole_domain, SCALING
     ),
+    'own_curves': _own_curves(),
   }
 
 
@@ -313,6 +319,14 @@ def _lcpfn(results: list[Result], comments: list[str]) -> str:
   return _shown(shown, comments)
 
 
+def _own_curves() -> str:
+  """Every question's table of our own runs; nothing before they are there."""
+  if not (RESULTS / 'own_curves.csv').exists():
+    return ''
+  results, comments = _read('own_curves')
+  return _shown(list(own_curves_tables.all_tables(results).values()), comments)
+
+
 def _whole_domain(row: dict[str, str]) -> bool:
   """Of scaling curves: the groups of which something is published."""
   return row['domain'] in ('IC', 'language and nano', 'DD')
@@ -388,6 +402,9 @@ def draw() -> None:
     RESULTS / 'erosion.png',
     f'Trained on up to {digits} digits, tested on {2 * digits}',
   )
+  if (runs := RESULTS / 'own_curves_runs.csv').exists():
+    shown = own_curves_pictures.examples(read_runs(runs))
+    own_curves_pictures.draw_emergence(shown, RESULTS / 'own_curves.png')
   for name, title, trained, unit in (
     ('ladder', 'Addition, trained on up to 10 digits', digits, 'digits'),
     ('place_relative', 'No window, up to 10 digits', digits, 'digits'),

@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 
 from extrap.errors import UsageError
-from extrap.evaluation.exact_match import exact_match
+from extrap.evaluation.exact_match import exact_match, token_accuracy
 from extrap.evaluation.grid import check_table
 from extrap.models.transformer import Loops
 from extrap.randomness import named
@@ -53,6 +53,9 @@ class SequenceProblem:
     validation_examples: how many.
     watched: further sizes whose held-out exact match is recorded, as
       'exact_match_<size>'; nothing is chosen by it.
+    by_token: whether to record, beside every exact match, the share of single
+      tokens that are right, 'token_accuracy', and how many an answer has on
+      average, 'tokens'; of watched sizes the loss, too.
     progressive: share of the progressive loss of looped models (McLeish et al.
       2024, arXiv 2405.17399; Bansal et al. 2022, arXiv 2202.05826): that of a
       random number of loops with a gradient, after some without one.
@@ -67,6 +70,7 @@ class SequenceProblem:
   validation_size: int | None = None
   validation_examples: int = 128
   watched: tuple[int, ...] = ()
+  by_token: bool = False
   progressive: float = 0.0
 
   def __post_init__(self) -> None:
@@ -119,11 +123,13 @@ class SequenceProblem:
   def evaluate(self, params: Params, ctx: Context) -> Metrics:
     """Loss and exact match at the validation size, the same draw each time."""
     loss, metrics = self._held_out(params, ctx, self._held_out_size)
-    watched = {
-      f'exact_match_{size}': self._held_out(params, ctx, size)[1]['exact_match']
-      for size in self.watched
-    }
-    return {'loss': loss} | metrics | watched
+    found = {'loss': loss} | metrics
+    for size in self.watched:
+      loss, metrics = self._held_out(params, ctx, size)
+      if self.by_token:
+        metrics = {'loss': loss} | metrics
+      found |= {f'{name}_{size}': value for name, value in metrics.items()}
+    return found
 
   def _held_out(
     self, params: Params, ctx: Context, size: int
@@ -159,4 +165,8 @@ class SequenceProblem:
     )
     loss = jnp.sum(loss_BQ * batch.mask) / jnp.sum(batch.mask)
     match_B = exact_match(logits_BQV, batch)
-    return loss, {'exact_match': jnp.mean(match_B.astype(jnp.float32))}
+    metrics = {'exact_match': jnp.mean(match_B.astype(jnp.float32))}
+    if self.by_token:
+      metrics['token_accuracy'] = token_accuracy(logits_BQV, batch)
+      metrics['tokens'] = jnp.mean(jnp.sum(batch.mask, axis=1) * 1.0)
+    return loss, metrics

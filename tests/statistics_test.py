@@ -174,3 +174,27 @@ def test_a_median_of_few_or_failed_replicas():
   assert (failed.median, failed.low, failed.high) == (3.5, 1.0, math.inf)
   with pytest.raises(ValueError, match='no replicas'):
     statistics.median_interval([])
+
+
+def test_a_ratio_is_of_means_and_its_interval_of_pairs():
+  base = np.linspace(1, 5, 40)
+  found = statistics.ratio(2 * base, base)
+  # Pairs are drawn together: whatever is drawn, the ratio is the same.
+  np.testing.assert_allclose([found.mean, found.low, found.high], 2)
+  noise = np.where(np.arange(40) % 2, 0.5, -0.5)
+  found = statistics.ratio(2 * base + noise, base)
+  assert found.mean == pytest.approx(2) and found.n == 40
+  # The delta method, of a mean of 3.
+  assert (found.high - found.low) / 2 == pytest.approx(
+    1.96 * 0.5 / math.sqrt(40) / 3, rel=0.15
+  )
+  assert math.isnan(statistics.ratio([1.0], [2.0]).low)
+
+
+@pytest.mark.parametrize(
+  ('first', 'second', 'message'),
+  [([], [], 'needs replicas'), ([1], [1, 2], 'both'), ([1], [0], 'positive')],
+)
+def test_a_ratio_that_is_none_is_refused(first, second, message):
+  with pytest.raises(ValueError, match=message):
+    statistics.ratio(first, second)

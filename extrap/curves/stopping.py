@@ -59,7 +59,7 @@ class Forecasting:
     seen_T = np.asarray(values, float)
     if failed(seen_T):
       return True
-    if not self._asks(len(seen_T)):
+    if not due(len(seen_T), self.horizon, self.checks):
       return False
     known = seen_T if best is None else np.append(seen_T, best)
     target = better(known, self.minimise)
@@ -78,13 +78,6 @@ class Forecasting:
   def minimise(self) -> bool:
     """Whether smaller is better."""
     return self.normalisation.minimise
-
-  def _asks(self, count: int) -> bool:
-    """Whether there is a check after so many steps."""
-    if not 1 < count < self.horizon:
-      return False
-    at = {math.ceil(share * self.horizon) for share in self.checks}
-    return not at or count in at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,8 +101,35 @@ class Patience:
       return True
     if not len(seen_T):
       return False
-    at = np.nanargmin(seen_T) if self.minimise else np.nanargmax(seen_T)
-    return len(seen_T) - 1 - int(at) > self.steps
+    return bool(since_best(seen_T, self.minimise)[-1] > self.steps)
+
+
+def due(
+  count_T: np.ndarray | int, horizon: int, checks: Sequence[float] = ()
+) -> np.ndarray:
+  """Whether `Forecasting` asks for a forecast after so many steps.
+
+  Args:
+    count_T: steps made.
+    horizon: steps of a whole run.
+    checks: shares of it after which there is one; none: after every step but
+      the first.
+  """
+  within_T = np.greater(count_T, 1) & np.less(count_T, horizon)
+  at = [math.ceil(share * horizon) for share in checks]
+  return within_T & np.isin(count_T, at) if at else within_T
+
+
+def since_best(value_T: np.ndarray, minimise: bool = False) -> np.ndarray:
+  """Steps at each value since the best so far, the first of equal ones, [T].
+
+  A nan is no best.
+  """
+  risen_T = -value_T if minimise else value_T
+  best_T = np.maximum.accumulate(np.where(np.isnan(risen_T), -np.inf, risen_T))
+  new_T = np.append(True, best_T[1:] > best_T[:-1])
+  at_T = np.arange(len(value_T))
+  return at_T - np.maximum.accumulate(np.where(new_T, at_T, 0))
 
 
 def failed(value_T: np.ndarray) -> bool:

@@ -35,6 +35,14 @@ def first_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
   return right_tokens(logits_BQV, batch)[:, 0]
 
 
+def token_accuracy(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
+  """The share of the answers' tokens, their ends included, that are right."""
+  import jax.numpy as jnp
+
+  right_BQ = right_tokens(logits_BQV, batch) & batch.mask
+  return jnp.sum(right_BQ) / jnp.sum(batch.mask)
+
+
 def right_tokens(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
   """bool [B, Q]: the token asked for is the argmax; logits are finite."""
   # Here: the package imports this module, and launchers import the package.

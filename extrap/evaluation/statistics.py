@@ -167,6 +167,40 @@ def difference(
   return Interval(gap, middle, low, high, len(one) + len(other))
 
 
+def ratio(
+  first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+) -> Interval:
+  """Mean of the first over that of the second, of the same replicas.
+
+  Args:
+    first, second: one value a replica each, of equal length.
+    confidence: coverage of the percentile bootstrap, which draws pairs, with
+      the seed of `across_replicas`.
+
+  Returns:
+    The ratio, as mean and as median, and its limits.
+
+  Raises:
+    ValueError: there are no values, or not as many of both, or the second's
+      mean is not positive.
+  """
+  one, other = np.asarray(first, float), np.asarray(second, float)
+  if len(one) != len(other) or not len(one):
+    raise ValueError('a ratio needs replicas, and a value of each in both')
+  if not np.mean(other) > 0:
+    raise ValueError('a ratio needs a second mean that is positive')
+  low = high = math.nan
+  if len(one) > 1 and np.isfinite([one, other]).all():
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    pairs = rng.integers(0, len(one), (BOOTSTRAP_SAMPLES, len(one)))
+    tail = (1 - confidence) / 2
+    with np.errstate(divide='ignore', invalid='ignore'):
+      drawn = one[pairs].mean(axis=1) / other[pairs].mean(axis=1)
+      low, high = np.nanquantile(drawn, [tail, 1 - tail])
+  mean = float(np.mean(one) / np.mean(other))
+  return Interval(mean, mean, float(low), float(high), len(one))
+
+
 def verdict(gap: Interval) -> str:
   """What a difference says of the claim that it is positive."""
   if gap.low > 0:
