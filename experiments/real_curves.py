@@ -22,7 +22,8 @@ are of normalised values, densities with their Jacobians; they are averaged
 within one set only. The network's time is the epoch, or the number of the
 point where those are spaced otherwise, scaled to a hundred for a whole curve of
 llm and to the 137 sizes of lcdb; families are fitted to steps as they are, in
-log y. Nothing is chosen by these curves. Log density, root mean squared error
+log y. MCMC in the network's prior (`extrap/curves/chains.py`, by naming mcmc
+among the families) has not been run. Nothing is chosen by these curves. Log density, root mean squared error
 of the median, and the average rank among methods of both; means over cutoffs
 and curves, then tasks, with a bootstrap over tasks. MASE is the absolute error
 of the median over that of the last value, both summed over a task. A mean log
@@ -57,6 +58,7 @@ from absl import flags
 from extrap import cli
 from extrap.arms import check_names
 from extrap.config import option
+from extrap.curves.chains import by_chains
 from extrap.curves.cuts import (
   Cut,
   Item,
@@ -84,7 +86,7 @@ CUTOFFS = tuple(percent / 100 for percent in range(10, 100, 10))
 LEAST_POINTS = 20  # Of a curve of lcdb and llm.
 SIZES = 137  # Of lcdb's grid of sample sizes.
 LEAST_ERROR = 1e-4  # Smaller error rates have no logarithm that says anything.
-NETWORK, GUARDED = 'lcpfn', 'lcpfn_guarded'
+NETWORK, GUARDED, MCMC = 'lcpfn', 'lcpfn_guarded', 'mcmc'
 DIVERGED = 2.0  # Times the loss before training.
 
 
@@ -99,7 +101,8 @@ class Config:
   )
   families: tuple[str, ...] = option(
     ('last_value', 'pow4', 'mmf4', 'wbl4', 'm4', 'bnsl1'),
-    'families to fit, last_value among them',
+    'families to fit, last_value among them; mcmc is walkers in the posterior '
+    "of the network's prior, .1 seconds a curve and cutoff",
   )
   curves: int = option(
     1000, 'curves of each set at most, drawn evenly over tasks', minimum=1
@@ -216,7 +219,10 @@ def measure(
       cuts = cut(items, share)
       network = by_network(model, cuts)
       found = [network, guarded(network)]
-      found += [by_family(name, cuts) for name in config.families]
+      found += [
+        by_chains(cuts, config.seed) if name == MCMC else by_family(name, cuts)
+        for name in config.families
+      ]
       yield share, cuts, np.stack([scores_of(cuts, each) for each in found])
       progress.update(number)
 
@@ -289,7 +295,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> None:
   """Prints the tables."""
   del flag_values
   check_names('sets', config.sets, SETS)
-  check_names('families', config.families, FAMILIES)
+  check_names('families', config.families, (*FAMILIES, MCMC))
   if not config.data and set(config.sets) != {'llm'}:
     raise UsageError(
       '--data=FOLDER: name the folder that holds taskset and lcdb; download() '
