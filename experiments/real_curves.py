@@ -19,19 +19,20 @@ follows are scored, evenly spaced.
 Protocol. Values are normalised to 0..1 (`extrap/curves/normalise.py`; losses
 from the one before training, of llm from the first that is seen) and all scores
 are of normalised values, densities with their Jacobians; they are averaged
-within one set only. The network's time is the epoch, or the number of the
-point where those are spaced otherwise, scaled to a hundred for a whole curve of
-llm and to the 137 sizes of lcdb; families are fitted to steps as they are, in
-log y. MCMC in the network's prior (`extrap/curves/chains.py`, by naming mcmc
-among the families) has not been run. Nothing is chosen by these curves. Log density, root mean squared error
-of the median, and the average rank among methods of both; means over cutoffs
-and curves, then tasks, with a bootstrap over tasks. MASE is the absolute error
-of the median over that of the last value, both summed over a task. A mean log
-density is made by few curves that no noise of the prior explains: the median
-over curves stands beside it, and the network with a uniform distribution over
-0..1 that has one per cent of the weight (lcpfn_guarded; not tuned; in ranks it
-takes the place of the network, so that none counts twice). The lead is a
-method's rank by log density less the network's.
+within one set only. The network's time is the epoch, or the number of the point
+where those are spaced otherwise, scaled to a hundred for a whole curve of llm
+and to the 137 sizes of lcdb; families are fitted to steps as they are, in log
+y. MCMC in the network's prior (`extrap/curves/chains.py`, by naming mcmc among
+the families) has not been run. Nothing is chosen by these curves. Log density,
+root mean squared error of the median, and the average rank among methods of
+both; means over cutoffs and curves, then tasks, with a bootstrap over tasks.
+MASE is the absolute error of the median over that of the last value, both
+summed over a task. A mean log density is made by few curves that no noise of
+the prior explains: the median over curves stands beside it, and the network
+with a uniform distribution over 0..1 that has one per cent of the weight
+(lcpfn_guarded; not tuned; in ranks it takes the place of the network, so that
+none counts twice). The lead is a method's rank by log density less the
+network's.
 
 Measured (`results/real_curves.csv`, 400 curves a set, five minutes of one
 core). By the rank of log density the network is first on three of four sets: on
