@@ -168,6 +168,7 @@ def test_logits_do_not_depend_on_later_tokens(name, attention):
     ('sinusoidal', 0, 0),
     ('learned', 128 * 16, 0),
     ('rotary', 0, 0),
+    ('sliding_rotary', 0, 0),
     ('alibi', 0, 0),
     # Two scalars, 32 hidden units with kernel and bias, 2 heads.
     ('fire', 0, 2 + 2 * 32 + 32 * 2),

@@ -49,6 +49,8 @@ class Structure:
     anchor: 1 for delimiters that a windowed encoding always sees.
     operand: which number a token is of or leads to, for encodings that fill it
       in while they prepare.
+    level: how many parts of a text, such as functions, have begun up to a
+      token, for hierarchical encodings; None where a task has no such parts.
     stride: tokens from one to the next that a window holds; None stands for 1.
     see: one array a slot, the token that each is told to read (T: none), by
       tasks with the trace of an algorithm; itself first, none of them twice.
@@ -66,6 +68,7 @@ class Structure:
   run: jax.Array
   anchor: jax.Array
   operand: jax.Array | None = None
+  level: jax.Array | None = None
   stride: jax.Array | None = None
   see: tuple[jax.Array, ...] = ()
   runs: int = struct.field(pytree_node=False, default=1)

@@ -10,6 +10,7 @@ from extrap.models.positions.pointers import Pointers
 from extrap.models.positions.position import POSITIONS, Param, Position
 from extrap.models.positions.previous import Previous
 from extrap.models.positions.rotary import Rotary
+from extrap.models.positions.sliding import SlidingRotary
 
 __all__ = [
   'FIRE',
@@ -32,4 +33,5 @@ __all__ = [
   'Recency',
   'Rotary',
   'Sinusoidal',
+  'SlidingRotary',
 ]
