@@ -20,11 +20,12 @@ sees no more than that, but through the layers below hears of earlier ones.
 Protocol. Windows of L bytes from anywhere in the modules for training; loss in
 nats of the same last 32 bytes of 512 windows of other modules, as the context
 before them grows from L to 16 L (the windows of all lengths end together).
-Retrieval: a line `name = 0` with a random name lies somewhere in the window,
-the last line begins with its first three letters, and five more are asked for
-(`extrap/evaluation/needle.py`); 200 prompts a length, depth uniform; chance is
-measured by the same prompts whose line has another name. Encodings that are
-trained on random positions are tested on such, too. A claim to extrapolate is
+Retrieval, 200 prompts a length, depths uniform: which of two brackets is open,
+with nothing but words behind it (`extrap/evaluation/brackets.py`; chance is a
+half); and a random name that stands once in the window, whose first three of
+eight letters are given at the end (`extrap/evaluation/needle.py`; chance is
+measured by windows that have another name). Encodings that are trained on
+random positions are tested on such, too. A claim to extrapolate is
 judged at the longest context by the loss of cut rotary less the arm's, seed by
 seed: staying flat is no gain over cutting what lies far. An arm whose loss at L
 is more than 0.15 nats above the best arm's is called under-trained; the rule
@@ -59,9 +60,9 @@ from experiments.language_length_arms import BASE, CONTROLS, model_of, recipes
 from experiments.language_length_scores import (
   CURVE,
   LOSS,
+  Questions,
   Reader,
-  Tests,
-  test_arm,
+  score_arm,
 )
 from experiments.language_length_tables import all_tables
 from extrap import cli
@@ -236,7 +237,7 @@ def check(config: Config) -> None:
     raise UsageError(
       f'--length={config.length}: the text has {len(corpus.train)} bytes'
     )
-  tests_of(config).check()
+  questions_of(config).check()
   for name in names_of(config):
     check_arm(config, name)
 
@@ -314,9 +315,9 @@ def stored(config: Config) -> Mapping[str, np.ndarray]:
   return stored_text(read(config.text).train)
 
 
-def tests_of(config: Config) -> Tests:
+def questions_of(config: Config) -> Questions:
   """What every arm is asked."""
-  return Tests(
+  return Questions(
     text=read(config.text).validation,
     trained=config.length,
     lengths=config.lengths,
@@ -363,7 +364,7 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
     cut=config.length if recipe.cut else None,
   )
   source = dataclasses.replace(source, hparams=json.dumps(notes))
-  return test_arm(tests_of(config), reader, source, kept.check)
+  return score_arm(questions_of(config), reader, source, kept.check)
 
 
 def keep_text(folder: Path, corpus: Corpus) -> None:

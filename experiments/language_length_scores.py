@@ -5,16 +5,23 @@ letters of a name that are not given.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 
 from extrap.datasets.stdlib_text import Text
-from extrap.evaluation import needle
+from extrap.evaluation import brackets, needle
 from extrap.evaluation.grid import in_table
-from extrap.evaluation.length import Asked, Scores, cut, ends, score, windows
+from extrap.evaluation.length import (
+  Asked,
+  Scores,
+  cut,
+  ends,
+  last_asked,
+  score,
+  windows,
+)
 from extrap.evaluation.results import Provenance, Result, length_split
 from extrap.language import TEXT
 from extrap.models import Transformer
@@ -22,17 +29,24 @@ from extrap.models.transformer import Params
 from extrap.reporting.progress import Progress
 from extrap.training import distributed
 
-# Loss at the end of windows; prompts with the name, and without it; and the
-# loss at every place of long windows.
-Kind = Literal['loss', 'shown', 'hidden', 'curve']
+# Loss at the end of windows; which bracket is open; a name, in the window and
+# not in it; and the loss at every place of long windows.
+Kind = Literal['loss', 'brackets', 'shown', 'hidden', 'curve']
+# Of the bytes that prompts ask for, as many windows do, the last that count.
+COUNTED = {
+  'brackets': len(brackets.CLOSING),
+  'shown': needle.REST,
+  'hidden': needle.REST,
+}
 
 LOSS, CURVE = 'loss', 'by_position'
 LETTERS, HIDDEN = 'letters', 'letters_hidden'
 NEEDLE, COPIED = 'exact_match', 'copied'
+APART, ODDS = 'brackets', 'bracket_odds'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Tests:
+class Questions:
   """What every arm is asked.
 
   Attributes:
@@ -41,7 +55,7 @@ class Tests:
     lengths: that are tested, L first.
     windows: whose loss is measured; a quarter of them for the long curve.
     asked: bytes at the end of each.
-    prompts: of retrieval, at each length.
+    prompts: of retrieval, at each length; pairs of them, of brackets.
   """
 
   text: Text
@@ -59,27 +73,28 @@ class Tests:
     """
     for count in (self.windows, self.prompts):
       ends(self.text, count, self.lengths[-1], self.asked)
-    self.rows('shown', self.trained)
+    for kind in COUNTED:
+      self.rows(kind, self.trained)
 
   @property
-  def all(self) -> list[tuple[Kind, int]]:
-    """Kind and length of each test."""
-    by_length = [
-      (k, n) for n in self.lengths for k in ('loss', 'shown', 'hidden')
-    ]
+  def kinds(self) -> list[tuple[Kind, int]]:
+    """Kind and length of each."""
+    by_length = [(kind, n) for n in self.lengths for kind in ('loss', *COUNTED)]
     return [*by_length, ('curve', self.lengths[-1])]
 
   def rows(self, kind: Kind, length: int) -> Asked:
-    """The rows of a test."""
+    """The rows of a kind and length."""
     count = {'loss': self.windows, 'curve': -(-self.windows // 4)}
     end_N = ends(
       self.text, count.get(kind, self.prompts), self.lengths[-1], self.asked
     )
+    asked = length if kind == 'curve' else self.asked
+    given = self.text, end_N, length, asked
     if kind in count:
-      asked = length if kind == 'curve' else self.asked
-      return windows(self.text, end_N, length, asked)
-    shown = kind == 'shown'
-    return needle.prompts(self.text, end_N, length, self.asked, shown)
+      return windows(*given)
+    if kind == 'brackets':
+      return brackets.prompts(*given)
+    return needle.prompts(*given, shown=kind == 'shown')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +116,14 @@ class Reader:
     length = min(length, self.cut or length)
     return in_table(self.model_at(length).config.position, TEXT, length)
 
+  def cuts(self, length: int) -> bool:
+    """Whether contexts of a length are cut."""
+    return self.cut is not None and length > self.cut
+
   def score(self, rows: Asked, check: Callable[[], None]) -> Scores:
     """Scores of every byte that is asked for, at its place in the rows."""
     shape, length = rows.target_NQ.shape, rows.token_NT.shape[1]
-    if self.cut is not None and length > self.cut:
+    if self.cuts(length):
       rows, length = cut(rows, self.cut), self.cut
     model = self.model_at(length)
     found = score(
@@ -117,65 +136,87 @@ class Reader:
     return Scores(*(each.reshape(-1, *shape) for each in found))
 
 
-def test_arm(
-  tests: Tests, reader: Reader, source: Provenance, check: Callable[[], None]
+def score_arm(
+  questions: Questions,
+  reader: Reader,
+  source: Provenance,
+  check: Callable[[], None],
 ) -> list[Result]:
   """All rows of an arm.
 
   Args:
-    tests: what is asked.
+    questions: that it is asked.
     reader: the arm.
     source: of its rows.
     check: called between programs, as `Kept.check`.
   """
-  jobs = [job for job in tests.all if not (reader.cut and job[0] == 'curve')]
-  first, label = distributed.is_first(), f'test {source.arm}'
-
-  # Cut windows of all lengths are the same from twice the training length on.
-  @functools.cache
-  def loss_of(length: int) -> Scores:
-    return reader.score(tests.rows('loss', length), check)
-
-  with Progress(len(jobs), label, unit='tests', shown=first) as progress:
-    found: dict[tuple[Kind, int], Scores | None] = {}
-    for done, (kind, length) in enumerate(jobs, start=1):
-      if not reader.holds(length):
-        found[kind, length] = None
-      elif kind == 'loss':
-        most = 2 * reader.cut if reader.cut else length
-        found[kind, length] = loss_of(min(length, most))
-      else:
-        found[kind, length] = reader.score(tests.rows(kind, length), check)
-      progress.update(done)
+  found = _found(questions, reader, f'test {source.arm}', check)
   rows = []
-  for length in tests.lengths:
-    rows += _loss_rows(tests, source, length, found['loss', length])
+  for length in questions.lengths:
+    rows += _loss_rows(questions, source, length, found['loss', length])
+    rows += _bracket_rows(questions, source, length, found['brackets', length])
     both = found['shown', length], found['hidden', length]
-    rows += _needle_rows(tests, source, length, *both)
-  if curve := found.get(('curve', tests.lengths[-1])):
-    rows += _curve_rows(tests, source, curve)
+    rows += _needle_rows(questions, source, length, *both)
+  if curve := found['curve', questions.lengths[-1]]:
+    rows += _curve_rows(questions, source, curve)
   return rows
 
 
+def _found(
+  questions: Questions, reader: Reader, label: str, check: Callable[[], None]
+) -> dict[tuple[Kind, int], Scores | None]:
+  """Scores by kind and length; None where the encoding's table has ended."""
+  found, kinds, first = {}, questions.kinds, distributed.is_first()
+  with Progress(len(kinds), label, unit='tests', shown=first) as progress:
+    for done, (kind, length) in enumerate(kinds, start=1):
+      if not reader.holds(length) or (reader.cut and kind == 'curve'):
+        found[kind, length] = None
+      elif kind == 'loss' and reader.cuts(length // 2):
+        # Windows that are cut are the same from twice that length on.
+        found[kind, length] = found[kind, 2 * reader.cut]
+      else:
+        rows = questions.rows(kind, length)
+        if reader.cuts(length) and kind in COUNTED:
+          rows = last_asked(rows, COUNTED[kind])  # Each becomes a row.
+        found[kind, length] = reader.score(rows, check)
+      progress.update(done)
+  return found
+
+
 def _loss_rows(
-  tests: Tests, source: Provenance, length: int, scores: Scores | None
+  questions: Questions, source: Provenance, length: int, scores: Scores | None
 ) -> Iterator[Result]:
   value_R = None if scores is None else _mean(scores.loss_RNQ)
-  yield from _rows(tests, source, length, LOSS, value_R, tests.windows)
+  yield from _rows(questions, source, length, LOSS, value_R, questions.windows)
+
+
+def _bracket_rows(
+  questions: Questions, source: Provenance, length: int, scores: Scores | None
+) -> Iterator[Result]:
+  """Share of pairs that are told apart, and by how many nats."""
+  share_R = odds_R = None
+  if scores is not None:
+    apart_RN = brackets.apart(scores)
+    share_R = brackets.share(apart_RN)
+    odds_R = apart_RN.mean(axis=1, dtype=np.float64)
+  for metric, value_R in ((APART, share_R), (ODDS, odds_R)):
+    yield from _rows(
+      questions, source, length, metric, value_R, questions.prompts
+    )
 
 
 def _needle_rows(
-  tests: Tests,
+  questions: Questions,
   source: Provenance,
   length: int,
   shown: Scores | None,
   hidden: Scores | None,
 ) -> Iterator[Result]:
   """Letters that are right, with the name and without; whole ones; nats."""
-  split = length_split(length, tests.trained)
+  split = length_split(length, questions.trained)
   if shown is None or hidden is None:
     for metric in (LETTERS, HIDDEN, COPIED):
-      yield from _rows(tests, source, length, metric, None, 0)
+      yield from _rows(questions, source, length, metric, None, 0)
     yield from source.exact_match(split, str(length), None, 0)
     return
   seen, unseen = needle.of_rest(shown), needle.of_rest(hidden)
@@ -184,25 +225,27 @@ def _needle_rows(
     (HIDDEN, _mean(unseen.right_RNW)),
     (COPIED, _mean(unseen.loss_RNW) - _mean(seen.loss_RNW)),
   ):
-    yield from _rows(tests, source, length, metric, value_R, tests.prompts)
+    yield from _rows(
+      questions, source, length, metric, value_R, questions.prompts
+    )
   right_R = seen.right_RNW.all(axis=2).sum(axis=1).tolist()
-  yield from source.exact_match(split, str(length), right_R, tests.prompts)
+  yield from source.exact_match(split, str(length), right_R, questions.prompts)
 
 
 def _curve_rows(
-  tests: Tests, source: Provenance, scores: Scores
+  questions: Questions, source: Provenance, scores: Scores
 ) -> Iterator[Result]:
   """Loss by place in the longest windows, in pieces of the training length."""
-  loss_RN, longest = scores.loss_RNQ, tests.lengths[-1]
+  loss_RN, longest = scores.loss_RNQ, questions.lengths[-1]
   count = loss_RN.shape[1]
-  for last in range(tests.trained, longest + 1, tests.trained):
-    value_R = _mean(loss_RN[:, :, last - tests.trained : last])
+  for last in range(questions.trained, longest + 1, questions.trained):
+    value_R = _mean(loss_RN[:, :, last - questions.trained : last])
     for replica, value in enumerate(value_R.tolist()):
       yield source.row(replica, CURVE, str(last), LOSS, value, count)
 
 
 def _rows(
-  tests: Tests,
+  questions: Questions,
   source: Provenance,
   length: int,
   metric: str,
@@ -210,7 +253,7 @@ def _rows(
   count: int,
 ) -> Iterator[Result]:
   """One row a replica, of no value where the table ends before the length."""
-  split, replicas = length_split(length, tests.trained), len(source.seeds)
+  split, replicas = length_split(length, questions.trained), len(source.seeds)
   values = [None] * replicas if value_R is None else value_R.tolist()
   n = 0 if value_R is None else count
   for replica, value in enumerate(values):

@@ -10,11 +10,13 @@ import numpy as np
 
 from experiments.language_length_arms import CONTROLS, CUT
 from experiments.language_length_scores import (
+  APART,
   COPIED,
   HIDDEN,
   LETTERS,
   LOSS,
   NEEDLE,
+  ODDS,
 )
 from extrap.errors import ExtrapError
 from extrap.evaluation.needle import CHANCE, GIVEN, REST
@@ -73,6 +75,7 @@ def main_table(results: Sequence[Result]) -> Table:
       f'{arm} (control)' if arm in CONTROLS else arm,
       *(nats(_cell(results, arm, LOSS, length)) for length in lengths),
       *_changes(results, arm, first, last),
+      *(_apart(results, arm, length) for length in (first, last)),
       *(_letters(results, arm, length) for length in (first, last)),
       ', '.join(_notes(results, arm, first, best)),
     ]
@@ -82,6 +85,7 @@ def main_table(results: Sequence[Result]) -> Table:
     'arm',
     *(f'loss at {length:,}' for length in lengths),
     *(f'more at {last:,}', 'below cut rotary', 'it gains'),
+    *(f'brackets at {length:,}' for length in (first, last)),
     *(f'letters at {length:,} (chance)' for length in (first, last)),
     'note',
   ]
@@ -89,37 +93,33 @@ def main_table(results: Sequence[Result]) -> Table:
 
 
 def retrieval_table(results: Sequence[Result]) -> Table:
-  """Letters, whole names and nats at every length."""
+  """Brackets and names at every length."""
   lengths = tested_lengths(results)
-  rows = []
-  for arm in arms_of(results):
-    rows.append(
-      [
-        arm,
-        *(_letters(results, arm, length) for length in lengths),
-        *(
-          percent(_cell(results, arm, NEEDLE, length))
-          for length in (lengths[0], lengths[-1])
-        ),
-        *(
-          nats(_cell(results, arm, COPIED, length))
-          for length in (lengths[0], lengths[-1])
-        ),
-      ]
-    )
-  headers = [
-    'arm',
-    *(f'letters at {length:,}' for length in lengths),
-    *(f'whole at {length:,}' for length in (lengths[0], lengths[-1])),
-    *(f'copied at {length:,}' for length in (lengths[0], lengths[-1])),
+  shown = {
+    'brackets': (_apart, lengths),
+    'letters': (_letters, lengths),
+    'whole': (_whole, (lengths[0], lengths[-1])),
+    'copied': (_copied, (lengths[0], lengths[-1])),
+  }
+  rows = [
+    [arm]
+    + [
+      cell(results, arm, length) for cell, at in shown.values() for length in at
+    ]
+    for arm in arms_of(results)
+  ]
+  headers = ['arm'] + [
+    f'{name} at {length:,}' for name, (_, at) in shown.items() for length in at
   ]
   caption = (
-    f'Of names of {NAME} letters whose first {GIVEN} are given again: letters '
-    f'of the other {REST} that are right, in brackets where the window has '
-    f'another name in its place (a blind guess: {format_percent(CHANCE)}); '
-    f'names of which all {REST} are; and nats by which a letter is predicted '
-    'better with the name in the window than with the other. Mean over seeds ± '
-    'half of the t interval.'
+    'Brackets: pairs of prompts with another open bracket that are told apart '
+    '(chance: 50 %), and by how many nats. Of names of '
+    f'{NAME} letters whose first {GIVEN} are given again: letters of the other '
+    f'{REST} that are right, in brackets where the window has another name in '
+    f'its place (a blind guess: {format_percent(CHANCE)}); names of which all '
+    f'{REST} are; and nats by which a letter is predicted better with the name '
+    'in the window than with the other. Mean over seeds ± half of the t '
+    'interval.'
   )
   return Table(headers, rows, caption)
 
@@ -149,6 +149,22 @@ def _mean(rows: Sequence[Result], shown: Callable[[float], str]) -> str:
   if np.isnan(half):
     return shown(interval.mean)
   return f'{shown(interval.mean)} ± {shown(half)}'
+
+
+def _apart(results: Sequence[Result], arm: str, length: int) -> str:
+  """'98.0 % ± 0.4 % (0.14)': pairs that are told apart, and nats."""
+  odds = values(_cell(results, arm, ODDS, length))
+  if not odds:
+    return OUT_OF_TABLE
+  return f'{percent(_cell(results, arm, APART, length))} ({np.mean(odds):.2f})'
+
+
+def _whole(results: Sequence[Result], arm: str, length: int) -> str:
+  return percent(_cell(results, arm, NEEDLE, length))
+
+
+def _copied(results: Sequence[Result], arm: str, length: int) -> str:
+  return nats(_cell(results, arm, COPIED, length))
 
 
 def _letters(results: Sequence[Result], arm: str, length: int) -> str:
@@ -199,6 +215,13 @@ def _notes(
     above = float(np.mean(found)) - best
     if above > UNDER_TRAINED:
       notes.append(f'under-trained: {above:.2f} above the best at {first}')
+  shown, hidden = (
+    values(_cell(results, arm, metric, first)) for metric in (LETTERS, HIDDEN)
+  )
+  if len(shown) >= FEWEST:
+    gain = across_replicas(np.subtract(shown, hidden).tolist())
+    if not gain.low > 0:
+      notes.append(f'copies no names at {first}')
   whole = max(row.steps for row in results)
   if stopped := sum(row.steps < whole for row in rows):
     notes.append(f'{stopped} of {len(rows)} seeds diverged')
@@ -232,7 +255,10 @@ def _caption(results: Sequence[Result], first: int, last: int) -> str:
     f'± half of the t interval. More: loss at {last:,} less that at {first:,}. '
     f'Below cut rotary: the loss at {last:,} of rotary that sees the last '
     f"{first:,} bytes alone, less the arm's, seed by seed; only that is a gain "
-    'from longer context. Letters: of a name in the window, right; in brackets '
-    'chance, measured without the name. Under-trained: more than '
+    'from longer context. Brackets: pairs of prompts with another open bracket '
+    'that are told apart (chance: 50 %), and by how many nats. Letters: of a '
+    'name in the window, right; in brackets chance, measured without the name. '
+    'An arm that copies no names is not above it at the training length, and '
+    'nothing follows from its letters beyond. Under-trained: more than '
     f'{UNDER_TRAINED:g} above the best arm at {first:,}. Text: {_text(row)}.'
   )

@@ -8,7 +8,12 @@ import pytest
 from extrap.datasets.stdlib_text import Text
 from extrap.errors import UsageError
 from extrap.evaluation.length import Scores, ends, windows
-from extrap.evaluation.needle import LINE, QUESTION, of_rest, prompts
+from extrap.evaluation.needle import (
+  LINE,
+  QUESTION,
+  of_rest,
+  prompts,
+)
 
 # Capital letters: none is of a name.
 TEXT = Text(

@@ -99,6 +99,13 @@ def windows(text: Text, end_N: np.ndarray, length: int, asked: int) -> Asked:
   )
 
 
+def last_asked(rows: Asked, count: int) -> Asked:
+  """The same rows, of whose bytes the last that were asked for still are."""
+  return rows._replace(
+    query_NQ=rows.query_NQ[:, -count:], target_NQ=rows.target_NQ[:, -count:]
+  )
+
+
 def cut(rows: Asked, length: int) -> Asked:
   """A row for each byte that is asked for, with the last tokens before it.
 
@@ -141,9 +148,9 @@ def score(
   """
   total, length = rows.token_NT.shape
   mesh = mesh_of(params)
-  devices = 1 if mesh is None else mesh.size
-  each = max(1, (tokens_per_call or default_tokens()) // length) * devices
-  each = min(each, -(-total // devices) * devices)
+  # The same number of rows for all questions: one compilation serves them.
+  each = max(1, (tokens_per_call or default_tokens()) // length)
+  each *= 1 if mesh is None else mesh.size
   program, place = _program(model, drawn, mesh), _placement(mesh)
 
   def call(first: int) -> jax.Array:

@@ -6,7 +6,8 @@ rest is asked for. Nothing but the line can tell: as a control the same is asked
 where the line has another name. Which letters come often is learned from any
 text, so that the control is above one in 26.
 
-A model of code at 64 bytes can do this at all: names recur within a few lines.
+This is copying, which takes a model some training to learn; `brackets` asks for
+what it learns long before.
 
 Shape key: N prompts, T tokens, Q of them asked for, W letters of a name.
 """
