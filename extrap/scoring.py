@@ -28,8 +28,7 @@ from extrap.evaluation.reach import is_over
 from extrap.evaluation.results import Result, length_split
 from extrap.evaluation.stress import Kind, stress_suites
 from extrap.kept import Kept
-from extrap.models import ShiftAverage
-from extrap.models.backends.choice import choose, hardware
+from extrap.models import ShiftAverage, backends
 from extrap.models.positions import Position
 from extrap.models.transformer import Params, Transformer
 from extrap.reporting.progress import Progress
@@ -89,14 +88,9 @@ def _layer_bytes(
     return position.neighbours(task.structure(tokens_BT))
 
   found_BTW = jax.eval_shape(neighbours, jax.random.key(0))
-  tokens, windowed = task.token_length(size), found_BTW is not None
   layer = dataclasses.replace(model, position=position, depth=1)
-  backend = choose(layer, hardware(), tokens, windowed=windowed)
-  if backend == 'dense':
-    return 4 * model.heads * tokens**2
-  if backend == 'gathered':  # Keys and values of each neighbour.
-    return 4 * tokens * found_BTW.shape[-1] * 2 * model.width
-  return 4 * tokens * model.width
+  window = None if found_BTW is None else found_BTW.shape[-1]
+  return backends.row_bytes(layer, task.token_length(size), window)
 
 
 def count_right(

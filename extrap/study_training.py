@@ -15,6 +15,7 @@ from absl import logging
 
 from extrap.errors import Diverged, Preempted, UsageError
 from extrap.evaluation.results import Provenance
+from extrap.language import LanguageProblem
 from extrap.reporting.progress import Progress
 from extrap.reporting.writers import (
   JsonLinesWriter,
@@ -254,9 +255,10 @@ def account(
   arm: str,
   rung: str,
   config: StudyConfig,
-  problem: SequenceProblem,
+  problem: SequenceProblem | LanguageProblem,
   trained: Fit,
   folder: Path,
+  data: Mapping[str, np.ndarray] | None = None,
 ) -> Provenance:
   """What a trained arm has cost, for its rows.
 
@@ -268,12 +270,13 @@ def account(
     problem: what was trained.
     trained: the outcome.
     folder: where its metrics are.
+    data: stored arrays that the problem reads.
   """
   steps = tuple(distributed.to_host(trained.state.step).tolist())
   samples = tuple(
     examples_until(config.train, step, problem.batch_size) for step in steps
   )
-  each = count_step_flops(problem, trained.params) / problem.batch_size
+  each = count_step_flops(problem, trained.params, data) / problem.batch_size
   update = count_update_flops(config.train, trained.params)
   return Provenance(
     study=study,

@@ -141,7 +141,7 @@ def evaluate(
   Raises:
     UsageError: a size is 0, or beyond the encoding's table.
   """
-  tokens_per_call = tokens_per_call or _default_tokens()
+  tokens_per_call = tokens_per_call or default_tokens()
   counts = {}
   for bucket, cells in _buckets(suite):
     check_table(model.config.position, task, max(map(max, cells)))
@@ -152,7 +152,7 @@ def evaluate(
   return {cell: counts[cell] for cell in suite.cells}
 
 
-def _default_tokens() -> int:
+def default_tokens() -> int:
   """Tokens of one call: a core's caches hold them, or a GPU is full.
 
   On two cores (AMD EPYC), 304 tokens a row, two layers of width 128: 2**15
@@ -188,7 +188,7 @@ def teacher_forced_match(
   return match(logits_BQV, batch)
 
 
-def _mesh_of(params: Params) -> Mesh | None:
+def mesh_of(params: Params) -> Mesh | None:
   """The mesh that parameters are spread over, if it is more than a device."""
   sharding = getattr(jax.tree.leaves(params)[0], 'sharding', None)
   spread = isinstance(sharding, NamedSharding) and sharding.mesh.size > 1
@@ -209,16 +209,22 @@ def _scorer(
   def score_all(params: Params, batch: Batch) -> jax.Array:
     return jax.lax.map(score, (params, batch))
 
-  if mesh is None:
-    return jax.jit(score_all)
-  # Every process of a job reads the whole result.
-  program = jax.jit(score_all, out_shardings=NamedSharding(mesh, P()))
+  return on_mesh(score_all, mesh)
 
+
+def on_mesh(function: Callable, mesh: Mesh | None) -> Callable:
+  """A program whose examples lie along all axes of a mesh, if there is one.
+
+  Every process of a job reads the whole result.
+  """
+  if mesh is None:
+    return jax.jit(function)
+  program = jax.jit(function, out_shardings=NamedSharding(mesh, P()))
   rules = [('batch', mesh.axis_names)]
 
-  def call(params: Params, batch: Batch) -> jax.Array:
+  def call(*arguments: object) -> jax.Array:
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-      return program(params, batch)
+      return program(*arguments)
 
   return call
 
@@ -253,7 +259,7 @@ def _run(
   progress: Progress | None,
 ) -> np.ndarray:
   """Right answers of each cell and replica, [cells, R]."""
-  replicas, mesh = jax.tree.leaves(params)[0].shape[0], _mesh_of(params)
+  replicas, mesh = jax.tree.leaves(params)[0].shape[0], mesh_of(params)
   score = _scorer(model, task, suite.match, mesh)
   draw = _drawer(task, suite, bucket, replicas, mesh)
   rows *= 1 if mesh is None else mesh.size

@@ -108,6 +108,17 @@ def error_vs_size(
   return save(error_figure(results, title, xlabel), path)
 
 
+def loss_vs_length(
+  results: Iterable[Result],
+  train_length: int,
+  path: str | os.PathLike[str],
+  title: str,
+  xlabel: str,
+) -> Path:
+  """Writes `loss_figure`; arguments and errors as there."""
+  return save(loss_figure(results, train_length, title, xlabel), path)
+
+
 def training_curves(
   records: Sequence[Record],
   path: str | os.PathLike[str],
@@ -278,6 +289,44 @@ def error_figure(
   axes.set_yscale('log')
   axes.set_xlabel(xlabel)
   axes.set_ylabel('mean absolute error')
+  _finish(figure, axes, title, _replicas_note(lines))
+  return figure
+
+
+def loss_figure(
+  results: Iterable[Result], train_length: int, title: str, xlabel: str
+) -> 'Figure':
+  """Draws losses against length, by powers of 2, one line an arm.
+
+  Args:
+    results: rows whose values are losses and whose sizes are lengths, one a
+      replica, arm and length.
+    train_length: end of the training region.
+    title: the title.
+    xlabel: what lengths are.
+
+  Returns:
+    The figure: the median of the replicas, the band from least to greatest.
+
+  Raises:
+    ExtrapError: there is nothing to draw.
+  """
+  lines: dict[str, dict[int, list[Result]]] = {}
+  for row in results:
+    lines.setdefault(row.arm, {}).setdefault(int(row.size), []).append(row)
+  if not lines:
+    raise ExtrapError('there are no results to draw')
+  # Room for the legend, of two arms a line.
+  figure, axes = canvas(height=4.6 + 0.1 * len(lines))
+  least = min(length for line in lines.values() for length in line)
+  axes.axvspan(least / 1.1, train_length, color=TRAINED_COLOUR, lw=0, zorder=0)
+  for index, (arm, line) in enumerate(lines.items()):
+    spread = _value_spread(line, lambda value_R: value_R)
+    _draw(axes, index, spread, arm + _missing_note(line))
+  axes.set_xscale('log', base=2)
+  axes.xaxis.set_major_formatter('{x:,.0f}')
+  axes.set_xlabel(xlabel)
+  axes.set_ylabel('loss (nats)')
   _finish(figure, axes, title, _replicas_note(lines))
   return figure
 

@@ -52,8 +52,8 @@ class Structure:
       in while they prepare.
     length: tokens read so far in the whole sequence, the same at each of them,
       for encodings that list it among what they read.
-    level: which function or class a token is of, counted from 0, by tasks that
-      know; None where a task has no such parts.
+    level: how many parts of a text, such as functions, have begun up to a
+      token, for hierarchical encodings; None where a task has no such parts.
     stride: tokens from one to the next that a window holds; None stands for 1.
     see: one array a slot, the token that each is told to read (T: none), by
       tasks with the trace of an algorithm; itself first, none of them twice.

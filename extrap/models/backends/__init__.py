@@ -6,7 +6,12 @@ says which of them all serves a model on a machine.
 """
 
 from extrap.models.backends.blockwise import PairRule, blockwise
-from extrap.models.backends.choice import Hardware, choose, hardware
+from extrap.models.backends.choice import (
+  Hardware,
+  choose,
+  hardware,
+  row_bytes,
+)
 from extrap.models.backends.kernels import KERNELS, fused, splash
 
 __all__ = [
@@ -17,5 +22,6 @@ __all__ = [
   'choose',
   'fused',
   'hardware',
+  'row_bytes',
   'splash',
 ]

@@ -82,6 +82,25 @@ def _best(serve: list[str], tokens: int) -> str:
   return 'dense'
 
 
+def row_bytes(
+  config: TransformerConfig, tokens: int, window: int | None
+) -> int:
+  """What attention to a single row takes here, about.
+
+  Args:
+    config: of the model.
+    tokens: of the row.
+    window: neighbours that the encoding names for each token; None without.
+  """
+  windowed = window is not None
+  backend = choose(config, hardware(), tokens, windowed=windowed)
+  if backend == 'dense':
+    return 4 * config.heads * tokens**2
+  if backend == 'gathered':  # Keys and values of each neighbour.
+    return 4 * tokens * window * 2 * config.width
+  return 4 * tokens * config.width
+
+
 def obstacle(
   backend: str, config: TransformerConfig, on: Hardware, windowed: bool
 ) -> str | None:
