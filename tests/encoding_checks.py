@@ -191,6 +191,8 @@ class Encoded:
   def decoded(self) -> jax.Array:
     """The same, a prompt first and then one token at a time."""
     cache = empty_cache(self.config, (), (EXAMPLES, self.tokens))
+    # Slots of tokens that have not been read may hold anything.
+    cache = jax.tree.map(jnp.ones_like, cache)
     parts = []
     for first, last in [(0, PROMPT), *zip_steps(PROMPT, self.tokens)]:
       part, cache = self._step(cache, first, last)

@@ -6,6 +6,7 @@ from extrap.models.positions.bias import FIRE, ALiBi, HardALiBi
 from extrap.models.positions.clex import CLEX
 from extrap.models.positions.collinear import CoCA
 from extrap.models.positions.combined import AbacusFIRE, AbacusRotary
+from extrap.models.positions.cope import CoPE
 from extrap.models.positions.differential import Differential
 from extrap.models.positions.digits import Abacus, Coupling, Coupling2
 from extrap.models.positions.distance import CPB, KERPLE, T5, Sandwich
@@ -15,6 +16,7 @@ from extrap.models.positions.hierarchical import HiRoPE
 from extrap.models.positions.lumina import Lumina
 from extrap.models.positions.near_far import LMInfinite, ReRoPE, SelfExtend
 from extrap.models.positions.ordered import Ordered, Recency
+from extrap.models.positions.path import PaTH
 from extrap.models.positions.patterns import SWAN, Gemma, IRoPE, RNoPESWA
 from extrap.models.positions.place import PlaceBias, PlaceWindow
 from extrap.models.positions.pointers import Pointers
@@ -45,7 +47,9 @@ from extrap.models.positions.slow_pairs import (
   PRotary,
   TruncatedBasis,
 )
+from extrap.models.positions.stick_breaking import StickBreaking
 from extrap.models.positions.temperature import Llama4Temperature, LogN
+from extrap.models.positions.wall import Wall
 from extrap.models.positions.windows import Chunked, Window
 from extrap.models.positions.wrapped import Wrapped
 from extrap.models.positions.xpos import XPos
@@ -66,6 +70,7 @@ __all__ = [
   'AbacusRotary',
   'Chunked',
   'CoCA',
+  'CoPE',
   'Coupling',
   'Coupling2',
   'Differential',
@@ -88,6 +93,7 @@ __all__ = [
   'NoPosition',
   'Ordered',
   'PRotary',
+  'PaTH',
   'Param',
   'PartialRotary',
   'PlaceBias',
@@ -110,7 +116,9 @@ __all__ = [
   'ScaleInvariant',
   'SelfExtend',
   'Sinusoidal',
+  'StickBreaking',
   'TruncatedBasis',
+  'Wall',
   'Window',
   'Wrapped',
   'XPos',
