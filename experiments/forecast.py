@@ -14,6 +14,10 @@ expects curves that approach a limit, noisy or not. Metrics of any range are
 brought to 0..1 first (`extrap/curves/normalise.py`), all curves of a file as
 one kind of metric: --kind says which, --low and --up give bounds where they are
 known. A curve that cannot be forecast is told, and the others are.
+
+--forecaster=pow4 fits that family in place of the network, or any other of
+`extrap/curves/families.py`, with intervals by a residual bootstrap: too narrow
+where the family has not the curve's shape.
 """
 
 import dataclasses
@@ -27,7 +31,10 @@ import numpy as np
 from absl import flags
 
 from extrap import cli
+from extrap.arms import check_names
 from extrap.config import option
+from extrap.curves.families import FAMILIES
+from extrap.curves.fitted import FittedForecast
 from extrap.curves.forecast import Forecast
 from extrap.curves.lcpfn import LCPFN, SHIPPED
 from extrap.curves.normalise import (
@@ -44,6 +51,7 @@ from extrap.reporting.tables import text
 CLAIM = 'your own learning curves, forecast with intervals'
 TIME = 'seconds on a CPU'
 
+NETWORK = 'lcpfn'
 DRAWN = 12  # Curves in a figure.
 ASKED = 40  # Steps of a line in it.
 
@@ -75,6 +83,9 @@ class Config:
   beat: float | None = option(
     None, 'a value to beat (default: the best that another curve has shown)'
   )
+  forecaster: str = option(
+    NETWORK, f'{NETWORK}, the network, or a family to fit, such as pow4'
+  )
   plot: str = option('forecast.png', "the figure's file ('': none)")
   weights: str = option(str(SHIPPED), 'file of the network')
 
@@ -101,6 +112,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> None:
   """Reads, forecasts, prints and draws."""
   if not config.csv:
     raise UsageError('--csv=FILE: name the file or folder with the curves')
+  check_names('forecaster', [config.forecaster], (NETWORK, *FAMILIES))
   curves = read_curves(config.csv, config.metric, minimum=1)
   horizon = config.horizon or max(curve.step_T[-1] for curve in curves)
   shown = [shown_of(config, curve, horizon) for curve in curves]
@@ -115,15 +127,14 @@ def main(config: Config, flag_values: flags.FlagValues) -> None:
       f'{config.csv}: no curve can be forecast: {runs[0].curve.name!r} '
       f'{runs[0].reason}; see --horizon and --seen'
     )
-  model = LCPFN.load(config.weights)
-  forecasts = predict(model, able, horizon)
+  forecasts = predict(config, able, horizon)
   print(table(config, runs, able, forecasts, horizon))
   for run in runs:
     if run.reason:
       print(f'not forecast: {run.curve.name} {run.reason}')
   if config.plot:
     shown = list(zip(able, forecasts, strict=True))[:DRAWN]
-    drawn = [draw(run, found) for run, found in shown]
+    drawn = [draw(run, found, horizon) for run, found in shown]
     path = forecast_plot(drawn, config.plot, f'{Path(config.csv).name}')
     rest = len(able) - len(drawn)
     print(f'figure: {path}' + f' (the first {DRAWN} curves)' * (rest > 0))
@@ -183,19 +194,35 @@ def normalisation(
 
 
 def predict(
-  model: LCPFN, runs: Sequence[Run], horizon: float
-) -> list[Forecast]:
+  config: Config, runs: Sequence[Run], horizon: float
+) -> list[Forecast | FittedForecast]:
   """Of each, from what is seen to the horizon, the last step being that."""
-  # The network counts from 1, and a first step may be 0.
+  # The first step of the network and of families is 1, and here it may be 0.
   offset = max(0.0, 1.0 - min(run.step_T[0] for run in runs))
-  later_NQ = np.stack(
-    [np.linspace(run.step_T[-1], horizon, ASKED + 1)[1:] for run in runs]
-  )
+  step_N = [run.step_T + offset for run in runs]
+  later_NQ = offset + np.stack([later_of(run, horizon) for run in runs])
+  if config.forecaster == NETWORK:
+    model = LCPFN.load(config.weights)
+    return _by_network(model, runs, step_N, later_NQ, horizon + offset)
+  curves = [(step_T, r.value_T) for step_T, r in zip(step_N, runs, strict=True)]
+  how_N = [run.normalisation for run in runs]
+  found = FittedForecast.predict(config.forecaster, curves, later_NQ, how_N)
+  return [found.of_row(row) for row in range(len(runs))]
+
+
+def _by_network(
+  model: LCPFN,
+  runs: Sequence[Run],
+  step_N: Sequence[np.ndarray],
+  later_NQ: np.ndarray,
+  horizon: float,
+) -> list[Forecast]:
+  """All in one pass."""
   found = model.predict(
     [run.value_T for run in runs],
-    horizon + offset,
-    at=later_NQ + offset,
-    steps=[run.step_T + offset for run in runs],
+    horizon,
+    at=later_NQ,
+    steps=step_N,
     normalisation=[run.normalisation for run in runs],
   )
   mixture = jax.device_get(found.mixture)
@@ -209,11 +236,16 @@ def predict(
   ]
 
 
+def later_of(run: Run, horizon: float) -> np.ndarray:
+  """Steps that are forecast of a run, [Q]; the last is the horizon."""
+  return np.linspace(run.step_T[-1], horizon, ASKED + 1)[1:]
+
+
 def table(
   config: Config,
   runs: Sequence[Run],
   able: Sequence[Run],
-  forecasts: Sequence[Forecast],
+  forecasts: Sequence[Forecast | FittedForecast],
   horizon: float,
 ) -> str:
   """One row a curve, at the horizon."""
@@ -251,7 +283,7 @@ def to_beat(config: Config, runs: Sequence[Run], run: Run) -> float | None:
   return float(best(np.concatenate(others)))
 
 
-def _chance(found: Forecast, beat: float) -> str:
+def _chance(found: Forecast | FittedForecast, beat: float) -> str:
   share = float(found.probability_better(beat)[0, -1])
   return f'{100 * share:.3g} % ({beat:.4g})'
 
@@ -262,7 +294,7 @@ def came(run: Run, horizon: float) -> str:
   return f'{run.curve.value_T[at[0]]:.4g}' if len(at) else ''
 
 
-def draw(run: Run, found: Forecast) -> Drawn:
+def draw(run: Run, found: Forecast | FittedForecast, horizon: float) -> Drawn:
   """A curve, its forecast and what came, as the figure shows them."""
   bands = {
     share: tuple(end[0] for end in found.interval(share / 100))
@@ -272,7 +304,7 @@ def draw(run: Run, found: Forecast) -> Drawn:
     name=run.curve.name,
     step_T=run.step_T,
     value_T=run.value_T,
-    step_Q=found.step_NQ[0],
+    step_Q=later_of(run, horizon),
     median_Q=found.median()[0],
     bands=bands,
     step_U=run.curve.step_T[run.shown :],

@@ -23,7 +23,8 @@ Protocol. The questions, none of which chooses anything by its answer:
              that are wrong. Error at the end, in nats or as a share; RMSE, MASE
              and log density of normalised values (a loss by that of a uniform
              guess), as in `experiments/real_curves.py`; forecasts outside the
-             metric's bounds count as at them
+             metric's bounds count as at them. The network's time is the number
+             of the look
   routes     exact match at the end once more, as p^n of the likelihood of a
              token, or of the share that is right, that are forecast. n is the
              mean number of tokens of an answer; nothing is fitted in between
@@ -61,7 +62,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.own_curves_forecasts import NAIVE
+from experiments.own_curves_forecasts import NAIVE, network_of
 from experiments.own_curves_parts import PARTS
 from experiments.own_curves_pictures import pictures
 from experiments.own_curves_runs import (
@@ -94,7 +95,7 @@ from extrap.study import StudyConfig
 from extrap.training.config import TrainConfig
 
 CLAIM = 'own addition runs: forecasts, emergence as a metric effect, stopping'
-TIME = '20 minutes on a CPU core'
+TIME = '15 minutes on a CPU core (estimated)'
 
 FEWEST = 10  # Looks at a run.
 
@@ -184,10 +185,17 @@ def check(config: Config) -> None:
       f'--families={",".join(config.families)}: {NAIVE} must be among them, '
       'MASE is over its errors'
     )
-  if config.runs:
-    read_runs(config.runs)
-    return
-  _check_training(config)
+  network_of(config)
+  (_check_file if config.runs else _check_training)(config)
+
+
+def _check_file(config: Config) -> None:
+  looks = len(read_runs(config.runs)[0].step_T)
+  if not FEWEST <= looks <= MOST:
+    raise UsageError(
+      f'--runs={config.runs}: {looks} looks at a run; {FEWEST} to {MOST} are '
+      'needed'
+    )
 
 
 def _check_training(config: Config) -> None:

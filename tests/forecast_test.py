@@ -1,5 +1,6 @@
 """Tests of the command that forecasts curves of files."""
 
+import re
 from pathlib import Path
 
 import jax
@@ -120,6 +121,23 @@ def test_bounds_that_are_known_are_used(run):
   assert max(float(cell) for cell in high[3:] if cell[0].isdigit()) <= 200
 
 
+def test_a_family_forecasts_in_place_of_the_network(run, tmp_path):
+  steps = np.arange(1.0, 41)
+  falls, rises = 0.2 + 0.6 / steps, 0.8 - 0.6 / steps
+  text = _columns(a=falls.tolist(), b=rises.tolist())
+  flags = ('--forecaster=pow3', '--weights=none', '--kind=error', '--beat=0.5')
+  code, out, _ = run(text, '--seen=0.4', *flags)
+  assert code == 0 and (tmp_path / 'plot.png').exists()
+  for name, came, chance in (('a', falls[-1], 100), ('b', rises[-1], 0)):
+    line = next(row for row in out.splitlines() if row.startswith(f'{name} '))
+    median, *ends = (float(c) for c in line.split()[3:13] if c[0].isdigit())
+    assert median == pytest.approx(came, abs=0.01)
+    low_50, high_50, low_80, high_80 = ends[:4]
+    assert low_80 < low_50 < median < high_50 < high_80 < low_80 + 0.05
+    (found,) = re.findall(r'(\S+) % \(0.5\)', line)
+    assert float(found) == pytest.approx(chance, abs=0.01)
+
+
 @pytest.mark.parametrize(
   ('text', 'arguments', 'message'),
   [
@@ -129,6 +147,7 @@ def test_bounds_that_are_known_are_used(run):
     (_columns(a=[0.4] * 5), ('--horizon=9',), 'is constant'),
     (_columns(a=[0.1, 0.2, 1.3]), ('--horizon=9', '--up=1'), 'outside'),
     (_columns(a=SHORT), ('--horizon=30', '--weights=none'), 'no network'),
+    (_columns(a=SHORT), ('--forecaster=pow5',), '--forecaster=pow5'),
   ],
 )
 def test_bad_input_is_one_line(run, tmp_path, text, arguments, message):

@@ -30,7 +30,7 @@ from experiments.own_curves_training import curves
 from extrap import cli
 from extrap.curves import weights
 from extrap.curves.causal_pfn import CausalPFNConfig, fresh
-from extrap.errors import UsageError
+from extrap.errors import ExtrapError, UsageError
 from extrap.evaluation.results import read_csv, select
 
 SIZES = CausalPFNConfig(width=8, layers=1, heads=1, readout=8, components=2)
@@ -185,11 +185,18 @@ def test_a_file_that_is_not_there_is_one_line(capsys, tmp_path):
     ({'steps': 3010}, '10 to 100 times'),
     ({'steps': 5050}, '10 to 100 times'),
     ({'steps': 450}, '10 to 100 times'),
+    ({'weights': 'none.npz'}, 'none.npz'),
   ],
 )
 def test_bad_input_is_refused_before_training(changes, message):
-  with pytest.raises(UsageError, match=message):
+  with pytest.raises(ExtrapError, match=message):
     check(dataclasses.replace(Config(), **changes))
+
+
+def test_a_file_of_few_looks_is_refused(tmp_path):
+  path = write_runs(tmp_path / 'runs.csv', [made(loss_T=np.full(9, 0.5))])
+  with pytest.raises(UsageError, match='9 looks at a run; 10 to 100'):
+    check(Config(runs=str(path)))
 
 
 def test_a_first_part_must_be_a_shorter_run():
