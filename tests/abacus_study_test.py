@@ -157,8 +157,19 @@ def at_size(size, *arguments):
   return resolved(from_arguments(Config, f'--size={size}', *arguments))
 
 
-@pytest.mark.parametrize('size', SETTINGS)
-@pytest.mark.parametrize('task', SETTINGS['mini'])
+@pytest.mark.parametrize(
+  ('task', 'size'),
+  [
+    *((task, 'mini') for task in SETTINGS['mini']),
+    ('sorting', 'paper'),
+    # Tracing the widest models takes seconds each.
+    *(
+      pytest.param(task, 'paper', marks=pytest.mark.slow)
+      for task in SETTINGS['mini']
+      if task != 'sorting'
+    ),
+  ],
+)
 def test_default_steps_use_the_budget(size, task):
   config = at_size(size, f'--task={task}')
   # FIRE's network makes its arms the dearest.

@@ -402,9 +402,12 @@ def _untrained(task: NumberTask, **window: int) -> tuple[Transformer, Params]:
 @pytest.mark.parametrize(
   ('task', 'window'),
   [
-    (Summation(base=3), {}),
+    pytest.param(Summation(base=3), {}, marks=pytest.mark.slow),
     (Summation(base=3, trace=True), {'own_step': True}),
-    (Multiplication(base=2, second_digits=2), {'behind': 1}),
+    pytest.param(
+      *(Multiplication(base=2, second_digits=2), {'behind': 1}),
+      marks=pytest.mark.slow,
+    ),
     (ProductTrace(base=2), {'behind': -1, 'ahead': 2, 'own_step': True}),
   ],
 )
@@ -436,6 +439,7 @@ def test_parts_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < one.wrong < one.contexts and other.offender is not None
 
 
+@pytest.mark.slow
 def test_near_tokens_are_enough_whatever_the_attention() -> None:
   model = _model(attention='gathered')
   first = jnp.asarray(CONTEXTS.tokens[:1])

@@ -152,8 +152,8 @@ def briefly_trained(problem, params, steps=150):
   ('position', 'depth'),
   [
     (NoPosition(), 2),
-    (Rotary(), 1),
-    (Learned(), 1),
+    pytest.param(Rotary(), 1, marks=pytest.mark.slow),
+    pytest.param(Learned(), 1, marks=pytest.mark.slow),
     (Abacus(shift=2), 1),
     (PlaceWindow(), 1),
   ],

@@ -331,6 +331,7 @@ def test_scanned_layers_cost_what_unrolled_ones_do(
   assert flops_of(looped) == pytest.approx(flops_of(unrolled), rel=0.01)
 
 
+@pytest.mark.slow
 def test_devices_share_the_products() -> None:
   assert flops_of(scanned(4)) == pytest.approx(
     flops_of(scanned()) / 4, rel=0.01

@@ -442,7 +442,7 @@ def test_attention_gathers_from_a_length_on_or_when_told():
   assert gathers(60, 'gathered')
 
 
-@pytest.mark.parametrize('depth', [1, 2])
+@pytest.mark.parametrize('depth', [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_loops_are_cut_off_and_learn_from_the_last_ones_alone(depth):
   settings = dict(depth=depth, inject_every=depth)
   looped = build(recurrences=4, **settings)
