@@ -105,11 +105,13 @@ class Reader:
     model_at: the model, by tested length.
     params: of a population, leading replica axis.
     cut: the most tokens that a prediction sees; None: all.
+    drawn: whether positions are drawn, as in training.
   """
 
   model_at: Callable[[int], Transformer]
   params: Params
   cut: int | None = None
+  drawn: bool = False
 
   def holds(self, length: int) -> bool:
     """Whether the encoding's table does."""
@@ -125,12 +127,11 @@ class Reader:
     shape, length = rows.target_NQ.shape, rows.token_NT.shape[1]
     if self.cuts(length):
       rows, length = cut(rows, self.cut), self.cut
-    model = self.model_at(length)
     found = score(
-      model,
+      self.model_at(length),
       self.params,
       rows,
-      drawn=getattr(model.config.position, 'stretch', 0) > 0,
+      drawn=self.drawn,
       progress=lambda done: check(),
     )
     return Scores(*(each.reshape(-1, *shape) for each in found))
