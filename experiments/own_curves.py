@@ -11,12 +11,12 @@ Here. Sums of up to N = 10 digits, least significant digit first, one layer,
 places relative to each other (rung L5 of the structure ladder), AdamW. Six
 widths, 8 to 48, each of them a population of four learning rates, 1e-3 to 3e-2,
 and three seeds each: 72 runs of 3,000 steps of 32 sums. Every 50 steps 256 held
-out sums each of N and of 1.5 N digits, the same each time: loss of a token,
-share of tokens that are right, exact match. After a short warm-up the learning
-rate is constant, so that the first part of a run *is* a shorter run, and loss
-by data needs no further runs.
+out sums each of N and of 1.5 N digits, a run's own and the same each time: loss
+of a token, share of tokens that are right, exact match. After a short warm-up
+the learning rate is constant, so that the first part of a run *is* a shorter
+run, and loss by data needs no further runs.
 
-Protocol. The questions, none of which chooses anything by its answer:
+Protocol. The questions; no forecast is chosen by how it came out:
   forecasts  loss and exact match at N after 10, 20, 40 and 80 % of a run, by
              the network that comes along and by families with a residual
              bootstrap, fitted in log y to losses and in y to the share of sums
@@ -30,7 +30,10 @@ Protocol. The questions, none of which chooses anything by its answer:
   scaling    loss by data: at each budget that of the best learning rate for
              it, for each width and repeat; laws fitted to budgets up to an
              eighth, a quarter and a half tell the loss with all. Loss by size:
-             likewise with all data, the two largest from the four smaller ones
+             likewise with all data, the two largest from the four smaller ones.
+             The best is so by the loss that is scored, of budgets that are seen
+             and of what is forecast alike: all are the least of four, a little
+             too good
   emergence  of runs that come to 90 % exact match: the share of training over
              which a metric rises from 10 to 90 % of its range, what tokens have
              made of theirs when exact match begins, and how well p^n tells it;

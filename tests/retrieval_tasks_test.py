@@ -343,6 +343,9 @@ def test_queries_come_at_gaps_by_the_power_law(name):
     mean = weight @ log
     sums += math.log(gaps[0] + 1), mean, weight @ (log - mean) ** 2
   assert near(*sums)
+  # A guess knows that values differ, as they were found to.
+  few = dataclasses.replace(task, symbols=8, pairs=2)
+  assert few.chance(64) == pytest.approx(1 / (4 * 3))
 
 
 def test_what_is_not_asked_for_is_blank_or_a_random_value():
