@@ -179,9 +179,22 @@ def _found(
         rows = questions.rows(kind, length)
         if reader.cuts(length) and kind in COUNTED:
           rows = last_asked(rows, COUNTED[kind])  # Each becomes a row.
-        found[kind, length] = reader.score(rows, check)
+        found[kind, length] = scores_of(reader, kind, rows, check)
       progress.update(done)
   return found
+
+
+def scores_of(
+  reader: Reader, kind: Kind, rows: Asked, check: Callable[[], None]
+) -> Scores:
+  """Scores of all rows; of brackets, of one after the other.
+
+  Both prompts of a pair then have the same positions where those are drawn.
+  """
+  parts = len(brackets.OPENING) if kind == 'brackets' else 1
+  of_parts = zip(*(np.split(leaf, parts) for leaf in rows), strict=True)
+  found = [reader.score(Asked(*part), check) for part in of_parts]
+  return Scores(*(np.concatenate(of, 1) for of in zip(*found, strict=True)))
 
 
 def _loss_rows(
