@@ -46,9 +46,9 @@ def _scaled(trained: int, length: int) -> Settings:
   return {'scale': length / trained}
 
 
-def _spread(trained: int, length: int) -> Settings:
+def _spread(trained: int, longest: int) -> Settings:
   del trained
-  return {'stretch': length}
+  return {'stretch': longest}
 
 
 def _grouped(trained: int, length: int) -> Settings:
@@ -83,6 +83,9 @@ class Recipe:
     of: the arm whose nets are read by that encoding; None: it has its own.
     settings: of the encoding, by training length and tested length; the longest
       where it is trained.
+    drawn: whether positions are drawn from those of the longest context, in
+      training and in tests of any length: the settings are those of the longest
+      always.
     model: what else of the model is different.
     cut: whether no prediction sees more than the last tokens, as many as the
       training length.
@@ -91,6 +94,7 @@ class Recipe:
   position: str
   of: str | None = None
   settings: Rule = _as_they_are
+  drawn: bool = False
   model: Settings = dataclasses.field(default_factory=dict)
   cut: bool = False
 
@@ -110,10 +114,11 @@ BASE, CUT, SLIDING = 'rotary', 'rotary_cut', 'sliding_rotary'
 CONTROLS = (CUT, SLIDING)
 
 TRAINED: Mapping[str, Recipe] = {
-  'fire_randomised': Recipe(position='fire', settings=_spread),
+  'fire_randomised': Recipe(position='fire', settings=_spread, drawn=True),
   'learned_randomised': Recipe(
     position='learned',
     settings=lambda _, longest: {'stretch': longest, 'max_size': longest},
+    drawn=True,
   ),
   'p_rotary': Recipe(position='p_rotary', settings=_trusted),
   'log_n_none': Recipe(
@@ -131,9 +136,11 @@ TRAINED: Mapping[str, Recipe] = {
     position='clex', settings=lambda trained, _: {'trained': trained}
   ),
   **{
-    name: Recipe(position=name, settings=_spread)
-    for name in ('randomised', 'random_float', 'pose')
+    name: Recipe(position=name, settings=_spread, drawn=True)
+    for name in ('randomised', 'random_float')
   },
+  # It skips positions in training alone.
+  'pose': Recipe(position='pose', settings=_spread),
   'window': Recipe(
     position='window', settings=lambda trained, _: {'window': trained // 4}
   ),
@@ -197,7 +204,7 @@ def _usual(name: str) -> Recipe:
 def model_of(
   base: TransformerConfig, name: str, trained: int, length: int
 ) -> TransformerConfig:
-  """The model of an arm as it is tested at a length."""
+  """The model of an arm as it is tested at a length; see `Recipe.drawn`."""
   there = recipes()
   recipe = there[name]
   changes = there[recipe.of or name].model

@@ -105,11 +105,13 @@ class Reader:
     model_at: the model, by tested length.
     params: of a population, leading replica axis.
     cut: the most tokens that a prediction sees; None: all.
+    drawn: whether positions are drawn, as in training.
   """
 
   model_at: Callable[[int], Transformer]
   params: Params
   cut: int | None = None
+  drawn: bool = False
 
   def holds(self, length: int) -> bool:
     """Whether the encoding's table does."""
@@ -125,12 +127,11 @@ class Reader:
     shape, length = rows.target_NQ.shape, rows.token_NT.shape[1]
     if self.cuts(length):
       rows, length = cut(rows, self.cut), self.cut
-    model = self.model_at(length)
     found = score(
-      model,
+      self.model_at(length),
       self.params,
       rows,
-      drawn=getattr(model.config.position, 'stretch', 0) > 0,
+      drawn=self.drawn,
       progress=lambda done: check(),
     )
     return Scores(*(each.reshape(-1, *shape) for each in found))
@@ -178,9 +179,22 @@ def _found(
         rows = questions.rows(kind, length)
         if reader.cuts(length) and kind in COUNTED:
           rows = last_asked(rows, COUNTED[kind])  # Each becomes a row.
-        found[kind, length] = reader.score(rows, check)
+        found[kind, length] = scores_of(reader, kind, rows, check)
       progress.update(done)
   return found
+
+
+def scores_of(
+  reader: Reader, kind: Kind, rows: Asked, check: Callable[[], None]
+) -> Scores:
+  """Scores of all rows; of brackets, of one after the other.
+
+  Both prompts of a pair then have the same positions where those are drawn.
+  """
+  parts = len(brackets.OPENING) if kind == 'brackets' else 1
+  of_parts = zip(*(np.split(leaf, parts) for leaf in rows), strict=True)
+  found = [reader.score(Asked(*part), check) for part in of_parts]
+  return Scores(*(np.concatenate(of, 1) for of in zip(*found, strict=True)))
 
 
 def _loss_rows(

@@ -254,8 +254,9 @@ def _caption(results: Sequence[Result], first: int, last: int) -> str:
     f'the context before them grows, {row.n} windows; mean over {seeds} seeds '
     f'± half of the t interval. More: loss at {last:,} less that at {first:,}. '
     f'Below cut rotary: the loss at {last:,} of rotary that sees the last '
-    f"{first:,} bytes alone, less the arm's, seed by seed; only that is a gain "
-    'from longer context. Brackets: pairs of prompts with another open bracket '
+    f"{first:,} bytes alone, less the arm's, seed by seed; an arm that is the "
+    f'better one at {first:,} already may have that without using more, see '
+    'the column before. Brackets: pairs of prompts with another open bracket '
     'that are told apart (chance: 50 %), and by how many nats. Letters: of a '
     'name in the window, right; in brackets chance, measured without the name. '
     'An arm that copies no names is not above it at the training length, and '

@@ -13,12 +13,12 @@ widths, 8 to 48, each of them a population of four learning rates, 5e-4 to
 1.5e-2, and three seeds each: 72 runs of 3,000 steps of 32 sums. The rates reach
 from one that hardly learns in this time to a fast one; a trial of one seed at
 width 16 told where that is (no CSV). Every 50 steps 256 held-out sums each of N
-and of 1.5 N digits, the same each time: loss of a token, share of tokens that
-are right, exact match. After a short warm-up the learning rate is constant, so
-that the first part of a run *is* a shorter run, and loss by data needs no
-further runs.
+and of 1.5 N digits, a run's own and the same each time: loss of a token, share
+of tokens that are right, exact match. After a short warm-up the learning rate
+is constant, so that the first part of a run *is* a shorter run, and loss by
+data needs no further runs.
 
-Protocol. The questions, none of which chooses anything by its answer:
+Protocol. The questions; no forecast is chosen by how it came out:
   forecasts  loss and exact match at N after 10, 20, 40 and 80 % of a run, by
              the network that comes along and by families with a residual
              bootstrap, fitted in log y to losses and in y to the share of sums
@@ -33,7 +33,10 @@ Protocol. The questions, none of which chooses anything by its answer:
   scaling    loss by data: at each budget that of the best learning rate for
              it, for each width and repeat; laws fitted to budgets up to an
              eighth, a quarter and a half tell the loss with all. Loss by size:
-             likewise with all data, the two largest from the four smaller ones
+             likewise with all data, the two largest from the four smaller ones.
+             The best is so by the loss that is scored, of budgets that are seen
+             and of what is forecast alike: all are the least of four, a little
+             too good
   emergence  of runs that come to 90 % exact match: the share of training over
              which a metric rises from 10 to 90 % of its range, what tokens have
              made of theirs when exact match begins, and how well p^n tells it;

@@ -95,9 +95,9 @@ def _by_size(curves: Sequence[DataCurve]) -> list[Result]:
       later.append(alike[-HELD:])
   asked = [np.array([each.run.parameters for each in held]) for held in later]
   for law, said_NQ in _laws(pairs, asked):
-    for held, said_Q in zip(later, said_NQ, strict=True):
+    for (size_N, _), held, said_Q in zip(pairs, later, said_NQ, strict=True):
       for curve, said in zip(held, said_Q, strict=True):
-        run, came, n = curve.run, curve.loss_T[-1], len(pairs[0][0])
+        run, came, n = curve.run, curve.loss_T[-1], len(size_N)
         of_run = (run, f'size: {law}', str(run.parameters))
         rows += _errors(*of_run, said, came, n)
         rows.append(run.row(*of_run[1:], 'forecast', said, n))

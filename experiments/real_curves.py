@@ -71,7 +71,7 @@ from extrap.curves.cuts import (
 )
 from extrap.curves.families import FAMILIES
 from extrap.curves.lcpfn import LCPFN, SHIPPED
-from extrap.curves.normalise import Normalisation, error, loss_from
+from extrap.curves.normalise import error, loss_from
 from extrap.datasets import scaling_benchmark
 from extrap.datasets.real_curves import load
 from extrap.errors import UsageError
@@ -124,7 +124,7 @@ def taskset(folder: str, share: float) -> list[Item]:
     order_N = np.argsort(whole.value_NT[:, -1], kind='stable')
     kept = whole.take(order_N[: round(share * len(of_task))])
     items += [
-      _item(task, step_T[1:], value_T[1:], step_T[1:], loss_from(before))
+      Item(task, step_T[1:], value_T[1:], step_T[1:], loss_from(before))
       for step_T, value_T in zip(kept.step_NT, kept.value_NT, strict=True)
     ]
   return items
@@ -134,7 +134,7 @@ def lcdb(folder: str) -> list[Item]:
   """Curves of the test tables, without the learner that learns nothing."""
   curves = load('lcdb', folder).split('test')
   return [
-    _item(
+    Item(
       str(curves.task_N[row]),
       curves.step_NT[row, mask_T],
       np.maximum(curves.value_NT[row, mask_T], LEAST_ERROR),
@@ -156,18 +156,8 @@ def llm() -> list[Item]:
     if count >= LEAST_POINTS and step_T[0] > 0:
       time_T = np.arange(1, count + 1) * 100 / count
       how = loss_from(float(value_T[0]))
-      items.append(_item(curve.name, step_T, value_T, time_T, how))
+      items.append(Item(curve.name, step_T, value_T, time_T, how))
   return items
-
-
-def _item(
-  task: str,
-  step_T: np.ndarray,
-  value_T: np.ndarray,
-  time_T: np.ndarray,
-  normalisation: Normalisation,
-) -> Item:
-  return Item(task, step_T, value_T, time_T, normalisation)
 
 
 SETS = {

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from text_models import build, random_params
 
 from experiments import language_length
 from experiments.language_length import (
@@ -15,17 +16,25 @@ from experiments.language_length import (
   make_problem,
   names_of,
   questions_of,
+  reader_of,
   stored,
 )
-from experiments.language_length_arms import model_of, recipes
-from experiments.language_length_scores import Reader, score_arm
+from experiments.language_length_arms import (
+  TRAINED,
+  Recipe,
+  model_of,
+  recipes,
+)
+from experiments.language_length_scores import Reader, score_arm, scores_of
 from experiments.language_length_tables import all_tables, main_table
 from extrap import cli
 from extrap.config import from_arguments, option
 from extrap.datasets.stdlib_text import read
 from extrap.errors import ExtrapError, UsageError
+from extrap.evaluation import brackets
+from extrap.evaluation.length import ends
 from extrap.evaluation.results import Provenance, read_csv, select
-from extrap.models.positions import POSITIONS, Position, Rotary
+from extrap.models.positions import FIRE, POSITIONS, Position, Rotary
 
 SMALL = (
   *('--arms=halved', '--steps=4', '--replicas=2', '--length=32'),
@@ -171,6 +180,51 @@ def test_every_encoding_that_can_serve_text_is_an_arm():
   assert position('swan').layers[1].window == 16
   # Of rates base^(-j/F) a fraction of .252 turn around once within 64.
   assert position('p_rotary').fraction == 0.252
+
+
+def test_positions_are_drawn_in_tests_as_they_were_in_training(text):
+  config = dataclasses.replace(
+    Config(), text=str(text), longest=128, windows=2, prompts=2
+  )
+  drawn = {name for name in recipes() if reader_of(config, name, None).drawn}
+  assert drawn == {
+    *('fire_randomised', 'learned_randomised', 'randomised', 'random_float')
+  }
+  for name in drawn:
+    near = make_model(config, name, 64)
+    assert near == make_problem(config, name).model
+    assert near.config.position.stretch == 128
+  # Nets are read at every length, by tables of one size.
+  check(dataclasses.replace(config, arms=('learned_randomised',)))
+
+
+def test_drawn_positions_are_those_of_both_prompts_of_a_pair(text):
+  model = build(FIRE(stretch=100, hidden=4))
+  corpus = read(str(text)).validation
+  rows = brackets.prompts(corpus, ends(corpus, 3, 32, 8), 32, 8)
+  token_NT = np.tile(rows.token_NT[:3], (2, 1))  # No bracket differs.
+  rows = rows._replace(token_NT=token_NT)
+  params = random_params(model, 1)
+  reader = Reader(lambda length: model, params, drawn=True)
+  found = scores_of(reader, 'brackets', rows, lambda: None)
+  assert not brackets.apart(found).any()
+  # Other pairs have others.
+  shuffled = scores_of(reader, 'loss', rows, lambda: None)
+  assert brackets.apart(shuffled).any()
+
+
+def test_an_arm_with_other_parameters_at_another_length_is_refused(
+  text, monkeypatch
+):
+  sized = Recipe(
+    position='learned', settings=lambda _, length: {'max_size': length}
+  )
+  monkeypatch.setitem(TRAINED, 'sized', sized)
+  config = dataclasses.replace(
+    Config(), text=str(text), longest=128, windows=2, prompts=2
+  )
+  with pytest.raises(UsageError, match='parameters that nets of sized lack'):
+    check(dataclasses.replace(config, arms=('sized',)))
 
 
 @pytest.mark.parametrize(

@@ -140,9 +140,27 @@ def test_a_gap_is_paired_by_curve(tmp_path: Path):
   assert row == ['causal, replica 0', *['0.300 ± 0.000'] * len(CUTOFFS)]
 
 
+def test_walkers_go_as_far_as_in_the_row_that_they_are_called_after(
+  monkeypatch,
+):
+  monkeypatch.setattr(
+    lcpfn.ensemble, 'posterior_ensemble', lambda *given: given[-1]
+  )
+  found = {
+    name: lcpfn.finder(Config(), name)(None, None, None)
+    for name in lcpfn.CHAINS
+  }
+  steps = {name: (each.steps, each.burn) for name, each in found.items()}
+  assert steps == {
+    **{'mcmc': (2000, 500), 'mcmc_2': (4000, 100), 'mcmc_3': (4000, 500)},
+    'mcmc_long': (20_000, 5000),
+  }
+  assert {each.walkers for each in found.values()} == {100}
+
+
 def test_what_would_fail_later_is_refused(tmp_path, capsys):
   for flag, message in (
-    ('--arms=other', 'name each once, of causal, published, mcmc, posterior'),
+    ('--arms=other', f'name each once, of {", ".join(lcpfn.ARMS)}'),
     ('--bank=8001', 'a multiple of 8000'),
     ('--model.heads=3', 'does not divide'),
   ):

@@ -280,6 +280,12 @@ def test_a_power_law_is_continued_by_data_and_by_size(monkeypatch):
   np.testing.assert_allclose(
     [row.value for row in sizes], [row.value for row in came], rtol=0.01
   )
+  # Each repeat by its own smaller sizes.
+  more = [*runs, made(128, seed=0, loss_T=20 / 128 / step_T**0.5)]
+  sizes = select(scaling_of(None, None, more), split='size: last_value')
+  assert {(row.size, row.n) for row in sizes} == {
+    *(('3200', 3), ('6400', 3), ('6400', 4), ('12800', 4))
+  }
   fewer = scaling_of(None, None, runs[:8])  # Two smaller sizes are no curve.
   assert not [row for row in fewer if row.split.startswith('size')]
 

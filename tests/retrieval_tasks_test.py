@@ -7,6 +7,7 @@ queries.
 import collections
 import dataclasses
 import functools
+import itertools
 import math
 
 import jax
@@ -342,6 +343,9 @@ def test_queries_come_at_gaps_by_the_power_law(name):
     mean = weight @ log
     sums += math.log(gaps[0] + 1), mean, weight @ (log - mean) ** 2
   assert near(*sums)
+  # A guess knows that values differ, as they were found to.
+  few = dataclasses.replace(task, symbols=8, pairs=2)
+  assert few.chance(64) == pytest.approx(1 / (4 * 3))
 
 
 def test_what_is_not_asked_for_is_blank_or_a_random_value():
@@ -387,6 +391,9 @@ def test_symbols_to_copy_stand_anywhere_or_at_an_end():
       shares += [(places[size % 6] + 0.5) / size]
   assert used == set(range(task.symbols))
   assert 0.45 < np.mean(shares) < 0.55
+  # What says one symbol over and over is right if all are that one.
+  assert task.chance(20) == pytest.approx(2 / 16 * 2**-6)
+  assert SelectiveCopying(count=6).chance(20) == pytest.approx(16**-6)
 
 
 @pytest.mark.parametrize('spread', ['early', 'late'])
@@ -410,8 +417,12 @@ def test_instructions_are_drawn_with_their_probabilities():
     kinds.update(row[2:-2:2])
     free += len(row) // 2 - 2
     bits.update(row[1::2])
-    reads = row[::2].count(task.token('read'))
-    chance += 0.5**reads - task.chance(max(size, task.shortest))
+    actions = [x for x in row[::2] if x != task.token('ignore')]
+    writes_read = sum(
+      (one, two) == (task.token('write'), task.token('read'))
+      for one, two in itertools.pairwise(actions)
+    )
+    chance += 0.5**writes_read - task.chance(max(size, task.shortest))
   acts = free * 0.1
   assert near(kinds[task.token('ignore')], free * 0.8, free * 0.16)
   assert near(kinds[task.token('read')], acts, acts)

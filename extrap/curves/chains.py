@@ -59,13 +59,14 @@ def _chained(cut: Cut) -> tuple[np.ndarray, ...]:
   value_T = np.float32(item.normalisation.forward(item.value_T))
   kept_K = np.linspace(0, cut.seen - 1, min(cut.seen, length - 1))
   kept_K = kept_K.round().astype(int)
-  spare = length - len(kept_K)
-  # What is not seen stands at the end, up to which the prior has bounds.
-  end = np.full(spare, max(time_T[-1], length), np.float32)
+  spare, last = length - len(kept_K), max(time_T[-1], length)
+  # What is not seen lies evenly up to the end: the prior has bounds at all of
+  # its times, and where they are 1 .. 100 these are the same.
+  later_T = np.linspace(time_T[kept_K[-1]], last, spare + 1)[1:]
   later_C = np.pad(cut.later_Q, (0, SCORED - len(cut.later_Q)), mode='edge')
   return (
     np.append(value_T[kept_K], np.zeros(spare, np.float32)),
-    np.append(time_T[kept_K], end),
+    np.append(time_T[kept_K], np.float32(later_T)),
     np.int32(len(kept_K)),
     time_T[later_C],
     value_T[later_C],

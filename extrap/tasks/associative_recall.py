@@ -18,8 +18,8 @@ and 16 (Figure 2), one pair for 16 tokens; for extrapolation, training on up to
 256 tokens and 64 pairs and tests on up to 1024 and 256.
 
 Stress: 'random', random values between the queries; 'uniform', all gaps equally
-likely, far ones too. Chance: (2 / symbols)^K for all K queries; one that
-answers any value of the row is right once in K times at each.
+likely, far ones too. Chance: of all K queries, the values without repetition;
+one that answers any value of the row is right once in K times at each.
 
 In the length study: trained at 64 or 128 tokens with symbols=256, tested at 1
 to 16 times the length, with one pair for 16 tokens and with four in all. Two
@@ -30,6 +30,7 @@ Shape key: B examples, T tokens, S slots behind the pairs, K pairs.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -83,7 +84,7 @@ class AssociativeRecall(SymbolTask):
     }
 
   def chance(self, length: int) -> float:
-    return (self.symbols // 2) ** -float(self.count(length))
+    return 1 / math.perm(self.symbols // 2, self.count(length))
 
   def count(self, length: int) -> int:
     """Pairs of a row."""

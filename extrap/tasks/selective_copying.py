@@ -13,7 +13,7 @@ whole strings (Jelassi et al. 2024, arXiv 2402.01032) is `Copying(base=26)`.
 
 Stress: 'early' and 'late', all symbols together at an end of the context;
 'alike', two symbols alone, so that what follows a symbol does not tell where
-one is. Chance: symbols^-M.
+one is. Chance: symbols^-M; of rows of two, one symbol M times is likelier.
 
 In the length study: trained at 64 or 128 tokens with symbols=16 and count=8,
 tested at 1 to 16 times the length.
@@ -85,7 +85,9 @@ class SelectiveCopying(QuestionTask):
     }
 
   def chance(self, length: int) -> float:
-    return float(self.symbols) ** -self.count
+    """One symbol M times, if the row has it."""
+    used = self.used or self.symbols
+    return used / self.symbols * float(used) ** -self.count
 
   def sample(
     self, key: jax.Array, size_BS: jax.Array, *, max_size: int
