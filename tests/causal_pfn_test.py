@@ -214,6 +214,7 @@ def test_dropout_is_for_training_alone():
   assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_the_published_training_learns():
   config = TrainConfig(
     steps=60, optimizer='adam', learning_rate=5e-3, steps_per_dispatch=20

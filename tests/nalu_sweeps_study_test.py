@@ -38,6 +38,7 @@ def changed(**changes):
   return dataclasses.replace(Config(), **changes)
 
 
+@pytest.mark.slow
 def test_a_small_run_scores_each_value_once_and_goes_on(tmp_path, capsys):
   folder = f'--workdir={tmp_path / "run"}'
   assert run(folder, *SMALL, '--values=4,10') == 0
