@@ -27,6 +27,7 @@ from extrap.models.positions import (
   Rotary,
   Sinusoidal,
   Window,
+  XPos,
 )
 from extrap.models.positions.patterns import Logarithmic, Stepwise
 from extrap.models.transformer import Layer, final_norm
@@ -159,6 +160,13 @@ SMALL = dict(windowed=2, window=7, wavelength=5.0, base=FAR)
 def test_a_pattern_is_the_published_one(position, layers):
   assert position.layers == layers
   assert position.reads == ('position',)
+
+
+def test_a_pattern_ends_where_one_of_its_layers_does():
+  assert SWAN().limits == ()
+  (limit,) = XPos().limits
+  for position in (Gemma(base=XPos()), SWAN(base=XPos(), trained=8)):
+    assert position.limits == (limit._replace(option='base.decay'),)
 
 
 @pytest.mark.parametrize('position', [SWAN(), Randomised(base=RNoPESWA())])
