@@ -197,7 +197,6 @@ def test_a_base_and_its_settings_are_flags():
     (lambda: CoCA(base=NoPosition()), 'not --model.position.base=none'),
     (lambda: PoPE(base=SelfExtend()), 'not --model.position.base=self_extend'),
     (lambda: LogN(base=ScaleInvariant(base=LogN())), 'around another log_n'),
-    (lambda: PoPE(base=CoCA(base=PoPE())), 'pope is around another pope'),
     (lambda: Differential().check(2, 5), 'differential needs an even head'),
     (lambda: Differential().check(2, 6), 'rotary needs an even head width'),
     (lambda: Differential(base=HiRoPE()).check(2, 8), 'two kinds of scores'),
