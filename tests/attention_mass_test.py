@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from extrap.errors import UsageError
 from extrap.evaluation.attention_mass import (
   attention_weights,
   far_mass,
   near_mass,
 )
 from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions import NoPosition, PlaceBias, PlaceWindow
+from extrap.models.positions import SWAN, NoPosition, PlaceBias, PlaceWindow
 from extrap.tasks.addition import Addition
 
 
@@ -47,6 +48,12 @@ def test_weights_are_those_of_each_applied_layer():
   assert not np.allclose(weights[0], weights[1])
   # Their reads make the same logits.
   assert not np.allclose(weights[0], weights[2])
+
+
+def test_layers_with_encodings_of_their_own_are_refused():
+  config = TransformerConfig(position=SWAN(), depth=4)
+  with pytest.raises(UsageError, match=r'position=swan: .* one encoding'):
+    attention_weights(Transformer(config, 2), {}, None, None)
 
 
 def test_a_window_has_no_far_mass():

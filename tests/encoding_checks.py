@@ -6,10 +6,11 @@ is shared by all encodings. The formula is NumPy's, in float64.
 Shape key: B examples, T tokens, H heads, D head width, E model width.
 """
 
+import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from extrap.models.positions import POSITIONS, Position
 from extrap.tasks.task import Structure
 
 EXAMPLES, TOKENS, HEADS, WIDTH, PROMPT, BLOCK = 2, 7, 2, 6, 4, 4
+ASKED = [5, 2]  # what the last layer of a model may be asked for alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +190,18 @@ class Encoded:
       {'params': params['own']}, x_BTE, x_BTE, view, None, shared
     )[0]
 
+  def read_at(self, tokens: Sequence[int], backend: str) -> jax.Array:
+    """What some tokens alone read, in any order."""
+    index_BQ = jnp.tile(jnp.asarray(tokens)[None], (EXAMPLES, 1))
+    view = self.view(self.structure, backend)
+    shared = self.shared(view, self.params['shared'])
+    x_BQE = self.x_BTE[:, jnp.asarray(tokens)]
+    with small_blocks():
+      return Attention(self.config).apply(
+        {'params': self.params['own']},
+        *(x_BQE, self.x_BTE, view.at(index_BQ), None, shared),
+      )[0]
+
   def decoded(self) -> jax.Array:
     """The same, a prompt first and then one token at a time."""
     cache = empty_cache(self.config, (), (EXAMPLES, self.tokens))
@@ -312,8 +326,9 @@ def assert_encodes(
   """An encoding equals its formula in every way of computing it.
 
   Dense attention against the formula; blocks against dense attention, with the
-  gradients of every parameter, of which none is zero; decoding with a cache
-  against both; and encodings with another constant do not equal the formula.
+  gradients of every parameter, of which none is zero; some tokens alone, and
+  decoding with a cache, against both; and encodings with another constant do
+  not equal the formula.
 
   Args:
     position: the encoding.
@@ -333,6 +348,8 @@ def assert_encodes(
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
       assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
       assert abs(leaf).max() > 1e-7, jax.tree_util.keystr(path)
+    asked = encoded.read_at(ASKED, 'blockwise' if blocks else 'dense')
+    np.testing.assert_allclose(asked, expected[:, ASKED], atol=atol)
     if decodes:
       grown = expected
       if 'length' in position.reads:
@@ -362,15 +379,22 @@ def with_gradient(encoded: Encoded, backend: str) -> tuple[jax.Array, dict]:
     out = encoded.read(params, x_BTE, backend)
     return jnp.sum(jnp.sin(jnp.arange(out.size)).reshape(out.shape) * out), out
 
-  small = functools.partial(blockwise, block=BLOCK)
-  whole, attention.blockwise = attention.blockwise, small
-  try:
+  with small_blocks():
     gradients, out = jax.grad(loss, (0, 1), has_aux=True)(
       encoded.params, encoded.x_BTE
     )
+  return out, gradients
+
+
+@contextlib.contextmanager
+def small_blocks() -> Iterator[None]:
+  """A few tokens make several blocks."""
+  small = functools.partial(blockwise, block=BLOCK)
+  whole, attention.blockwise = attention.blockwise, small
+  try:
+    yield
   finally:
     attention.blockwise = whole
-  return out, gradients
 
 
 def assert_refused_in_blocks(encoded: Encoded) -> None:

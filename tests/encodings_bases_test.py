@@ -23,6 +23,7 @@ from extrap.models.positions import (
   ALiBi,
   CoCA,
   Differential,
+  HardALiBi,
   HiRoPE,
   Llama4Temperature,
   LMInfinite,
@@ -54,18 +55,19 @@ class LearnedRates(Rotary):
   key_map = query_map
 
 
-def differential_read(start, epsilon=1e-5):
-  """What a head reads by differential attention."""
+def differential_read(start, epsilon=1e-5, windows=None):
+  """What a head reads by differential attention: rotary, or in windows."""
 
   def read(case, head, n):
     width, p = case.width // 2, case.params
-    rate = p.get('rates', rates(width))
+    rate = p.get('rates', rates(width)) if windows is None else 0
+    far = np.arange(n, -1, -1) >= (windows[head] if windows else n + 1)
     weights = []
     for half in (slice(0, width), slice(width, None)):
       query = case.query[head, n, half]
       keys = case.key[head, : n + 1, half]
       row = [turned(query, (n - m) * rate) @ keys[m] for m in range(n + 1)]
-      weight = np.exp(np.array(row) / np.sqrt(width))
+      weight = np.where(far, 0, np.exp(np.array(row) / np.sqrt(width)))
       weights.append(weight / weight.sum())
     share = np.exp(p['lambda_q1'] @ p['lambda_k1'])
     share += start - np.exp(p['lambda_q2'] @ p['lambda_k2'])
@@ -120,6 +122,12 @@ def alibi_scale_invariant(case, head, n, m):
       softmax_of(pope_near),
     ),
     (Differential(base=LearnedRates()), 8, differential_read(0.8)),
+    # Windows of heads, not of their halves.
+    (
+      Differential(base=HardALiBi(windows=(1, 2))),
+      8,
+      differential_read(0.8, windows=(1, 2)),
+    ),
     # A bias that is not multiplied.
     (ScaleInvariant(base=ALiBi()), WIDTH, softmax_of(alibi_scale_invariant)),
   ],

@@ -22,6 +22,7 @@ from extrap.models.positions import (
   T5,
   Forgetting,
   HardALiBi,
+  PaTH,
   Sandwich,
 )
 
@@ -342,10 +343,13 @@ def test_gates_are_kept_and_summed_in_float32():
   # The last query of many reads near keys as it would those of a few.
   rng = np.random.default_rng(0)
   gate_BKH = -rng.exponential(size=(1, 16_384, 1)).astype(np.float32)
-  bias_K = Forgetting().key_bias(None, jnp.asarray(gate_BKH))[0, -20:, 0]
   after_K = np.append(gate_BKH[0, -19:, 0], 0)
   expected = np.cumsum(after_K[::-1].astype(float))[::-1]
-  np.testing.assert_allclose(bias_K, expected, atol=1e-5)
+  for bias_BKH in (
+    Forgetting().key_bias(None, jnp.asarray(gate_BKH)),
+    PaTH(forget=True).key_bias(None, {'forget': jnp.asarray(gate_BKH)}),
+  ):
+    np.testing.assert_allclose(bias_BKH[0, -20:, 0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from encoding_checks import (
   turned,
 )
 
+from extrap.errors import UsageError
 from extrap.models.positions import (
   CoCA,
   Llama4Temperature,
@@ -154,6 +155,11 @@ def test_parameters_start_where_the_papers_start():
   share = jax.random.uniform(jax.random.key(0), (HEADS, WIDTH))
   phase = start_of(PoPE(start='uniform'), 'phase')
   np.testing.assert_allclose(phase, 2 * np.pi * (share - 1), atol=1e-5)
+
+
+def test_phases_of_phases_are_refused():
+  with pytest.raises(UsageError, match='=pope is around another pope'):
+    PoPE(base=CoCA(base=PoPE()))
 
 
 @pytest.mark.parametrize(

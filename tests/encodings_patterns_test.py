@@ -27,6 +27,7 @@ from extrap.models.positions import (
   Rotary,
   Sinusoidal,
   Window,
+  XPos,
 )
 from extrap.models.positions.patterns import Logarithmic, Stepwise
 from extrap.models.transformer import Layer, final_norm
@@ -36,6 +37,7 @@ from extrap.tasks.addition import Addition
 
 TASK = Addition()
 PROMPT = 5
+ASKED = ((4, 2), (3, 5))  # tokens of each sum, in any order
 
 
 @functools.cache
@@ -44,9 +46,9 @@ def sums():
   return tokens_BT, jax.jit(TASK.structure)(tokens_BT)
 
 
-def build(position, depth):
+def build(position, depth, **settings):
   config = TransformerConfig(
-    position=position, depth=depth, width=8, heads=2, ffn_width=8
+    position=position, depth=depth, width=8, heads=2, ffn_width=8, **settings
   )
   return Transformer(config, TASK.vocab_size)
 
@@ -62,8 +64,12 @@ def random_params(model):
 
 def one_by_one(model, period, params, tokens_BT, ids):
   """The model without its scan: each layer has its encoding by hand."""
-  x_BTE = params['embedding'][tokens_BT]
-  for nth in range(model.config.depth):
+  input_BTE = params['embedding'][tokens_BT]
+  every = model.config.inject_every
+  x_BTE = 0 * input_BTE if every else input_BTE
+  for nth in list(range(model.config.depth)) * model.config.recurrences:
+    if every and nth % every == 0:
+      x_BTE += input_BTE
     repeat, which = divmod(nth, len(period))
     config = build(period[which], 1).config
     layer = jax.tree.map(lambda x: x[repeat], params['layers'][str(which)])  # noqa: B023
@@ -88,15 +94,18 @@ def decoded(model, params, tokens_BT, ids):
 
 
 @pytest.mark.parametrize(
-  'position',
+  ('position', 'settings'),
   [
-    SWAN(windowed=1, window=3, trained=4),
-    IRoPE(windowed=1, window=3, floor=2, base=ALiBi()),
+    (SWAN(windowed=1, window=3, trained=4), dict(inject_every=3)),
+    (
+      IRoPE(windowed=1, window=3, floor=2, base=ALiBi()),
+      dict(recurrences=2, remat=True),
+    ),
   ],
   ids=['swan', 'irope'],
 )
-def test_two_periods_equal_their_layers_one_by_one(position):
-  model = build(position, 2 * len(position.layers))
+def test_two_periods_equal_their_layers_one_by_one(position, settings):
+  model = build(position, 2 * len(position.layers), **settings)
   params = random_params(model)
   period = position.layers
 
@@ -109,10 +118,15 @@ def test_two_periods_equal_their_layers_one_by_one(position):
       for layers in (period, period[::-1])
     )
     whole = model.apply({'params': params}, *sums())
-    return plain, whole, decoded(model, params, *sums()), other
+    asked = model.apply({'params': params}, *sums(), jnp.array(ASKED))
+    return plain, whole, decoded(model, params, *sums()), other, asked
 
-  expected_BTV, whole_BTV, decoded_BTV, other_BTV = program(params)
+  expected_BTV, whole_BTV, decoded_BTV, other_BTV, asked_BQV = program(params)
   np.testing.assert_allclose(whole_BTV, expected_BTV, atol=1e-4)
+  rows_BQV = np.take_along_axis(
+    np.asarray(whole_BTV), np.array(ASKED)[..., None], axis=1
+  )
+  np.testing.assert_allclose(asked_BQV, rows_BQV, atol=1e-4)
   np.testing.assert_allclose(decoded_BTV, expected_BTV, atol=1e-4)
   assert abs(other_BTV - expected_BTV).max() > 0.01
   # Layers have parameters of their own, in as many stacks as a period has.
@@ -159,6 +173,13 @@ SMALL = dict(windowed=2, window=7, wavelength=5.0, base=FAR)
 def test_a_pattern_is_the_published_one(position, layers):
   assert position.layers == layers
   assert position.reads == ('position',)
+
+
+def test_a_pattern_ends_where_one_of_its_layers_does():
+  assert SWAN().limits == ()
+  (limit,) = XPos().limits
+  for position in (Gemma(base=XPos()), SWAN(base=XPos(), trained=8)):
+    assert position.limits == (limit._replace(option='base.decay'),)
 
 
 @pytest.mark.parametrize('position', [SWAN(), Randomised(base=RNoPESWA())])

@@ -41,6 +41,7 @@ from extrap.models.positions import (
   Randomised,
   RandomSteps,
   Rotary,
+  StickBreaking,
   Window,
 )
 from extrap.models.positions.patterns import Logarithmic, Stepwise
@@ -239,6 +240,9 @@ def test_what_a_window_sees_is_named_in_tokens():
   assert near.tolist()[:3] == [[0, 7, 7], [1, 0, 7], [2, 1, 0]]
   assert Window(window=64).neighbours(ids).shape[-1] == 64
   assert Window(window=65).neighbours(ids) is None
+  # Sticks are broken in token order, whatever is between.
+  for base in (StickBreaking(), Randomised(base=StickBreaking())):
+    assert Window(window=3, base=base).neighbours(ids) is None
   assert Window(window=3).token_window == 3
   assert Chunked(chunk=5).token_window == 5
   assert Window(window=9, base=Window(window=4)).token_window == 4

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from extrap.errors import UsageError
 from extrap.models.transformer import Params, Transformer
 from extrap.tasks.task import Batch, Structure, Task
 
@@ -25,9 +26,17 @@ def attention_weights(
     model: the model, of any backend; params: of one replica.
     tokens_BT: sequences.
     ids: their structure.
+
+  Raises:
+    UsageError: the layers have encodings of their own.
   """
   seen = []
   position = model.config.position
+  if len(position.layers) > 1:
+    raise UsageError(
+      f'--model.position={position.name}: attention is looked at where all '
+      'layers have one encoding'
+    )
 
   class Watched(type(position)):
     """The same encoding, which notes what it is asked for."""

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from extrap.config import option
+from extrap.models.positions.forgetting import kept_after
 from extrap.models.positions.position import Pairs, Param, Position
 from extrap.models.positions.projections import affine
 from extrap.tasks.task import Structure
@@ -58,10 +59,7 @@ class Carried(Position):
 
   def key_bias(self, ids: Structure, gate: Gates) -> jax.Array | None:
     del ids
-    if not self.forget:
-      return None
-    # Softmax does not see what it lacks, the sum up to the query.
-    return -jnp.cumsum(gate['forget'], axis=1)
+    return kept_after(gate['forget']) if self.forget else None
 
   def scores(self, pairs: Pairs, param: Param) -> jax.Array:
     logits_BHQK = self.carried(pairs, param) * pairs.scale

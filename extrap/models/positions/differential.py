@@ -49,7 +49,7 @@ class Differential(Wrapped):
         f'--model.position={self.name} needs an even head width, '
         f'not {head_width}: change --model.width or --model.heads'
       )
-    super().check(2 * heads, head_width // 2)
+    super().check(heads, head_width // 2)
     if len(self.base.key_shape(head_width // 2)) > 1:
       raise UsageError(
         f'--model.position.base={self.base.name} has two kinds of scores '

@@ -18,9 +18,14 @@ from extrap.models.positions.position import (
   Gate,
   Param,
   Position,
-  matmul_precision,
 )
+from extrap.models.positions.projections import linear
 from extrap.tasks.task import Structure
+
+
+def kept_after(gate_BTH: jax.Array) -> jax.Array:
+  """Bias of each key: the sum of the log gates of all tokens after it."""
+  return jax.lax.cumsum(gate_BTH, axis=1, reverse=True) - gate_BTH
 
 
 @POSITIONS.register('forgetting')
@@ -63,15 +68,9 @@ class Forgetting(Position):
   def gate(self, x_BTE: jax.Array, param: Param, heads: int) -> jax.Array:
     """Logarithms of the gates, [B, T, H], in float32 at least."""
     init = jax.nn.initializers.normal(0.02)
-    kernel_EH = param('gate', init, (x_BTE.shape[-1], heads))
+    logit_BTH = linear(x_BTE, param, 'gate', (heads,), init)
     start_H = self._start(heads)
     bias_H = param('gate_bias', lambda key, shape: start_H, (heads,))
-    logit_BTH = jnp.matmul(
-      x_BTE,
-      kernel_EH.astype(x_BTE.dtype),
-      precision=matmul_precision(x_BTE.dtype),
-      preferred_element_type=jnp.promote_types(x_BTE.dtype, jnp.float32),
-    )
     return jax.nn.log_sigmoid(logit_BTH + bias_H[None, None])
 
   def _start(self, heads: int) -> jax.Array:
@@ -84,4 +83,4 @@ class Forgetting(Position):
 
   def key_bias(self, ids: Structure, gate: Gate) -> jax.Array:
     del ids
-    return jax.lax.cumsum(gate, axis=1, reverse=True) - gate
+    return kept_after(gate)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from extrap.config import choice, option
 from extrap.errors import UsageError
-from extrap.models.positions.position import POSITIONS, Position
+from extrap.models.positions.position import POSITIONS, Limit, Position
 from extrap.models.positions.rotary import Rotary
 from extrap.models.positions.temperature import Logarithmic, Stepwise
 from extrap.models.positions.windows import Chunked, Window
@@ -49,6 +49,10 @@ class Alternating(Position):
   def reads(self) -> tuple[str, ...]:
     fields = (name for layer in self.layers for name in layer.reads)
     return tuple(dict.fromkeys(fields))
+
+  @property
+  def limits(self) -> tuple[Limit, ...]:
+    return tuple(limit.of_base() for limit in self.base.limits)
 
   @property
   def near(self) -> Position:

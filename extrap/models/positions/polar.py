@@ -43,6 +43,10 @@ class PoPE(Turned):
   paper: ClassVar[str] = '2509.10534'
   cost: ClassVar[str] = 'A'
 
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    self.refuse_itself()
+
   def check(self, heads: int, head_width: int) -> None:
     super().check(heads, 2 * head_width)
 

@@ -57,6 +57,10 @@ class Limit(NamedTuple):
   shift: int
   option: str = 'max_size'
 
+  def of_base(self) -> 'Limit':
+    """The same, as what is around the encoding calls it."""
+    return self._replace(option=f'base.{self.option}')
+
 
 @struct.dataclass
 class Pairs:

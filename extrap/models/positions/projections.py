@@ -25,10 +25,14 @@ def contract(spec: str, *factors: jax.Array) -> jax.Array:
 
 
 def linear(
-  x_BTE: jax.Array, param: Param, name: str, shape: tuple[int, ...]
+  x_BTE: jax.Array,
+  param: Param,
+  name: str,
+  shape: tuple[int, ...],
+  init: jax.nn.initializers.Initializer | None = None,
 ) -> jax.Array:
   """A projection of tokens, [B, T, *shape], in float32 at least."""
-  init = jax.nn.initializers.lecun_normal(
+  init = init or jax.nn.initializers.lecun_normal(
     in_axis=0, out_axis=tuple(range(1, 1 + len(shape)))
   )
   kernel_EX = param(name, init, (x_BTE.shape[-1], *shape))

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from extrap.config import choice, option
-from extrap.errors import UsageError
 from extrap.models.positions.position import POSITIONS, Param, Position
 from extrap.models.positions.wrapped import Wrapped
 from extrap.tasks.task import Structure
@@ -82,11 +81,7 @@ class LogN(Sharper):
   paper: ClassVar[str] = '2501.19399'
 
   def __post_init__(self) -> None:
-    inside = self.base
-    while isinstance(inside, Wrapped):
-      if isinstance(inside, LogN):
-        raise UsageError('--model.position=log_n is around another log_n')
-      inside = inside.base
+    self.refuse_itself()
 
   def factor(self, tokens_BT: jax.Array) -> jax.Array:
     log_BT = jnp.log(tokens_BT)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from extrap.config import option
-from extrap.models.positions.position import POSITIONS
+from extrap.models.positions.position import ALL_PAIRS, POSITIONS
 from extrap.models.positions.wrapped import Wrapped
 from extrap.tasks.task import Structure
 
@@ -40,7 +40,9 @@ class _Near(Wrapped):
 
   def neighbours(self, ids: Structure) -> jax.Array | None:
     found_BTW = super().neighbours(ids)
-    if found_BTW is not None or self.span > NARROW:
+    # Who has a rule for all pairs may count on keys in token order.
+    ordered = any(map(self.inside.acts, ALL_PAIRS))
+    if found_BTW is not None or self.span > NARROW or ordered:
       return found_BTW
     before_BTW = ids.index[..., None] - jnp.arange(self.span)[None, None]
     return jnp.where(before_BTW < 0, ids.index.shape[1], before_BTW)

@@ -40,6 +40,16 @@ class Wrapped(Position):
     """The encoding whose hooks it passes on: its base."""
     return self.base
 
+  def refuse_itself(self) -> None:
+    """Refuses another of its kind inside: their parameters have one name."""
+    inside = self.base
+    while isinstance(inside, Wrapped):
+      if isinstance(inside, type(self)):
+        raise UsageError(
+          f'--model.position={self.name} is around another {self.name}'
+        )
+      inside = inside.base
+
   @property
   def reads(self) -> tuple[str, ...]:
     return self.inside.reads
@@ -72,10 +82,7 @@ class Wrapped(Position):
 
   @property
   def limits(self) -> tuple[Limit, ...]:
-    return tuple(
-      limit._replace(option=f'base.{limit.option}')
-      for limit in self.inside.limits
-    )
+    return tuple(limit.of_base() for limit in self.inside.limits)
 
   @property
   def place_window(self) -> tuple[int, int] | None:
