@@ -47,6 +47,29 @@ Protocol. The questions; no forecast is chosen by how it came out:
 The run is the unit of inference: bootstrap intervals over runs, of stopping
 over orders. Runs that fail before their end are left out, but for stopping.
 
+Measured (`results/own_curves.csv`; 72 runs of 96,000 sums, ten minutes of one
+core). 54 runs come to 90 % exact match at N. From the first fifth of a run the
+end of its loss is missed by 0.82 nats by the network, 0.90 by the last value,
+0.58 (0.40 to 0.77) by pow4; from four fifths by 0.094, 0.103 and, mmf4, 0.054.
+Exact match: 0.54, 0.48 and, BNSL, 0.36 from a fifth, 0.094, 0.067 and 0.033
+from four. The network's prior has no curve that is flat for long and then rises
+at once: it is no better here than the last value, or hardly.
+  Emergence as an effect of the metric is confirmed on this sweep: p^n of the
+share of tokens that are right tells exact match within 0.003 at every look. It
+begins when that share has made 77 % of its range, and rises over 14 % of
+training, the share over 17 %, the log likelihood over 22 %. p^n of the
+likelihood is 0.09 off, as tokens are right before the model is sure. To
+forecast by tokens helps families that cannot bend twice (pow4 after a fifth:
+0.25 for 0.39; M4 at the end: 0.08 for 0.54), not BNSL, the network and the last
+value.
+  Loss by data: from half of the data M1 and M2 miss the end by 0.0025 nats, the
+last value by 0.0072; from an eighth by 0.23 and 0.71, pow4 by 2.2. By size
+there is nothing to tell: with all data the larger models are at the floor of
+1e-6 nats. Stopping: the forecast after 10, 20, 40 and 80 % saves 86 % of all
+looks by loss and 89 % by exact match, and finds the best run in all 40 orders;
+after every look it saves 95 % and finds it in 20 and 68 % of them. Patience 1
+by exact match saves 94 % without a loss, by loss 70 % for a regret of 3e-10.
+
 Where it differs. One task, one encoding that gives alignment away, small
 models: how sharply exact match rises elsewhere does not follow. Seeds of one
 width and rate are alike, so that intervals over runs are of this sweep. Losses

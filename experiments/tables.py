@@ -320,9 +320,7 @@ def _lcpfn(results: list[Result], comments: list[str]) -> str:
 
 
 def _own_curves() -> str:
-  """Every question's table of our own runs; nothing before they are there."""
-  if not (RESULTS / 'own_curves.csv').exists():
-    return ''
+  """Every question's table of our own runs."""
   results, comments = _read('own_curves')
   return _shown(list(own_curves_tables.all_tables(results).values()), comments)
 
@@ -402,9 +400,10 @@ def draw() -> None:
     RESULTS / 'erosion.png',
     f'Trained on up to {digits} digits, tested on {2 * digits}',
   )
-  if (runs := RESULTS / 'own_curves_runs.csv').exists():
-    shown = own_curves_pictures.examples(read_runs(runs))
-    own_curves_pictures.draw_emergence(shown, RESULTS / 'own_curves.png')
+  shown = own_curves_pictures.examples(
+    read_runs(RESULTS / 'own_curves_runs.csv')
+  )
+  own_curves_pictures.draw_emergence(shown, RESULTS / 'own_curves.png')
   for name, title, trained, unit in (
     ('ladder', 'Addition, trained on up to 10 digits', digits, 'digits'),
     ('place_relative', 'No window, up to 10 digits', digits, 'digits'),
