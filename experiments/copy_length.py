@@ -45,11 +45,11 @@ from extrap.arms import (
   MUON_RATES,
   check_names,
   check_scratch,
+  check_tests_and_rates,
   run_arms,
   train_tuned,
 )
 from extrap.config import option, preset
-from extrap.errors import UsageError
 from extrap.evaluation.claims import Claim
 from extrap.evaluation.results import Result
 from extrap.kept import Kept, provenance
@@ -193,10 +193,7 @@ def check(config: Config) -> None:
   """Refuses what would only fail after training."""
   check_names('arms', config.arms, ARMS)
   check_scratch(config)
-  if 1 not in config.multiples:
-    raise UsageError('--multiples: 1, the training length, is not among them')
-  if not config.rates:
-    raise UsageError('--rates needs at least one learning rate')
+  check_tests_and_rates(config.multiples, config.rates)
   longest = config.lengths[-1]
   for name in config.arms:
     check_testable('--multiples', name, make_problem(config, name), longest)
