@@ -11,7 +11,7 @@ Here. The symbolic core of that test, from scratch: eight keys with two digits
 each stand in random filler, and all are asked for in turn
 (`extrap/tasks/needles.py`), so that every row trains eight look-ups. One model,
 one budget (20M tokens a seed, padding included) and ten arms, which differ in
-the encoding alone (`arms_of`); all normalise queries and keys, as
+the encoding alone (`arms_at`); all normalise queries and keys, as
 scale-invariant attention asks for. p-RoPE turns those pairs that make at least
 one turn in the training length L.
 
@@ -22,10 +22,10 @@ hidden at each of eleven depths, 0 to 100 % of the context; a prompt is right if
 all digits are. Chance is printed: a blind guess, and the digits of any needle
 of the row. Loss is that of all answers at random depths, in nats a token. A
 seed has learned that finds 90 % at L, in the mean over depths; of others
-nothing follows on extrapolation. "Found" and "flat" ask whether a seed is above
-90 % at the longest test, and whether its loss has risen by less than 0.1 nats
-from L to there: t intervals over the seeds that learned. No length beyond L is
-looked at before the end.
+nothing follows on extrapolation. Retrieval stays if it is above 90 % at the
+longest test, too, and loss is flat if it is less than 0.1 nats higher there
+than at L: t intervals over the seeds that learned. No length beyond L is looked
+at before the end.
 
 Where it differs. No language: what stands around needles has no content, and
 loss is that of the answers, so that it cannot stay flat without retrieval;
@@ -60,6 +60,7 @@ from extrap.arms import (
   Arm,
   check_names,
   check_scratch,
+  check_tests_and_rates,
   run_arms,
   train_tuned,
 )
@@ -198,10 +199,7 @@ def check(config: Config) -> None:
   """Refuses what would only fail after training."""
   check_names('arms', config.arms, ARMS)
   check_scratch(config)
-  if 1 not in config.multiples:
-    raise UsageError('--multiples: 1, the training length, is not among them')
-  if not config.rates:
-    raise UsageError('--rates needs at least one learning rate')
+  check_tests_and_rates(config.multiples, config.rates)
   if config.task.asks != 'turns':
     raise UsageError(
       f'--task.asks={config.task.asks}: a test stops after the first answer, '
