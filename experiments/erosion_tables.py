@@ -7,16 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from extrap.evaluation.claims import judged
 from extrap.evaluation.reach import LEARNED
 from extrap.evaluation.results import Result, arms_of, select
-from extrap.evaluation.statistics import (
-  Interval,
-  across_replicas,
-  verdict,
-)
+from extrap.evaluation.statistics import Interval
 from extrap.reporting.tables import Table, format_percent
 
-FEWEST = 2  # Seeds that a verdict needs.
 COUNTED = (
   'Every seed, in order; gain in points, t interval and verdict of the same '
   'seeds as above.'
@@ -60,11 +56,8 @@ def _judged(
 ) -> list[str]:
   """Mean change, interval and verdict, of seeds that stay right at N."""
   learned_R = _late(_curves(results, arm, trained_length(results))) >= LEARNED
-  count, seeds = int(learned_R.sum()), len(learned_R)
-  if count < FEWEST:
-    return ['', '', f'not learned ({count} of {seeds} seeds)']
-  found = across_replicas(np.asarray(change_R)[learned_R].tolist())
-  return [*_points(found), f'{verdict(found)} ({count} of {seeds} seeds)']
+  found, said = judged(list(change_R), learned_R.tolist())
+  return ['', '', said] if found is None else [*_points(found), said]
 
 
 def all_tables(results: Sequence[Result]) -> dict[str, Table]:

@@ -48,6 +48,8 @@ def check_testable(
 ) -> None:
   """Refuses a size that an arm's table, its task or the memory does not hold.
 
+  And heads that its encoding cannot serve.
+
   Args:
     flag: what says how large tests are.
     name: of the arm.
@@ -57,7 +59,9 @@ def check_testable(
   Raises:
     UsageError: saying which.
   """
-  check_table(problem.model.config.position, problem.task, size)
+  model = problem.model.config
+  model.position.check(model.heads, model.head_width)
+  check_table(model.position, problem.task, size)
   needed = row_bytes(problem, size)
   if needed > LARGEST_ROW:
     raise UsageError(
@@ -121,7 +125,7 @@ def count_right(
 
 
 def score_lengths(
-  arm: Arm, lengths: Sequence[int], rows: int, kept: Kept
+  arm: Arm, lengths: Sequence[int], rows: int, kept: Kept, always: int = 0
 ) -> list[Result]:
   """Exact match at equal sizes, until every replica is below 50 %.
 
@@ -130,6 +134,7 @@ def score_lengths(
     lengths: what to test, the training length among them.
     rows: problems a length and replica.
     kept: hears SIGTERM between lengths.
+    always: lengths up to this are tested whatever was found.
   """
   problem, source, results = arm.problem, arm.source, []
   scored: dict[int, list[float]] = {}
@@ -141,7 +146,8 @@ def score_lengths(
       right_R, n = _score(arm, length, rows, kept), rows
       scored[length] = (right_R / rows).tolist()
     results += source.exact_match(split, str(length), right_R, n)
-    if not inside and is_over(scored, problem.max_size):
+    due = not inside and length >= always
+    if due and is_over(scored, problem.max_size):
       break
   notes = json.loads(source.hparams)
   most = max(scored)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from extrap.errors import UsageError
+from extrap.evaluation.answer_loss import answer_loss
 from extrap.evaluation.carries import KINDS, carry_suites
-from extrap.evaluation.exact_match import first_match
+from extrap.evaluation.exact_match import first_match, value_match
 from extrap.evaluation.grid import (
   Cell,
   Suite,
@@ -27,7 +28,7 @@ from extrap.evaluation.grid import (
 )
 from extrap.models.positions import Abacus, Learned, NoPosition, Position
 from extrap.tasks.addition import Addition
-from extrap.tasks.task import Structure
+from extrap.tasks.task import Batch, Structure
 
 TASK = Addition()
 # Buckets of 10 and of 32.
@@ -139,6 +140,28 @@ def test_the_first_token_of_an_answer_may_be_what_counts() -> None:
   assert first_match(logits, batch).all()
   assert not first_match(logits.at[:, 0].set(jnp.nan), batch).any()
   assert not first_match(jnp.roll(logits, 1, axis=-1), batch).any()
+
+
+def test_an_answer_may_be_asked_for_without_its_end() -> None:
+  targets_BQ = jnp.array([[3, 1, TASK.end], [2, 0, TASK.end]])
+  batch = Batch(targets_BQ, targets_BQ, targets_BQ, targets_BQ >= 0)
+  logits = jax.nn.one_hot(targets_BQ, TASK.vocab_size)
+  assert value_match(logits.at[:, -1].set(jnp.nan), batch).all()
+  wrong = jnp.roll(logits[:1, 1], 1, axis=-1)
+  assert value_match(logits.at[0, 1].set(wrong[0]), batch).tolist() == [0, 1]
+
+
+def test_losses_of_answers_add_up() -> None:
+  suite = dataclasses.replace(SUITE, cells=((10, 7),), match=answer_loss)
+  sum_R = evaluate(Solver(), _params(), TASK, suite)[10, 7]
+  # The logit of what is said is 1, and 0 of anything else.
+  rest = np.log(TASK.vocab_size - 1 + np.e)
+  np.testing.assert_allclose(sum_R[0], SUITE.rows * (rest - 1), rtol=1e-5)
+  cells, rows = np.full((5, 2), (10, 7)), np.arange(3 * 5, 4 * 5)
+  asked_B = np.sum(draw_rows(TASK, suite, cells, rows, 10).mask, axis=1)
+  # Replica 3 says the end of no answer: one of the tokens asked for.
+  spoiled = np.sum(1 / asked_B)
+  np.testing.assert_allclose(sum_R[3], sum_R[0] + spoiled, rtol=1e-5)
 
 
 def test_counts_do_not_depend_on_other_cells() -> None:

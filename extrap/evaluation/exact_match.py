@@ -43,6 +43,15 @@ def token_accuracy(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
   return jnp.sum(right_BQ) / jnp.sum(batch.mask)
 
 
+def value_match(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
+  """bool [B]: the answer is right up to its end, which is not asked for.
+
+  For answers of one length, so that the last query is for the end: of a model
+  that goes on where a test stops.
+  """
+  return right_tokens(logits_BQV, batch)[:, :-1].all(axis=1)
+
+
 def right_tokens(logits_BQV: 'jax.Array', batch: 'Batch') -> 'jax.Array':
   """bool [B, Q]: the token asked for is the argmax; logits are finite."""
   # Here: the package imports this module, and launchers import the package.

@@ -28,7 +28,8 @@ Cell = tuple[int, ...]
 # Draws one row: (key, sizes int32 [1, S], static max_size) -> batch of one.
 Sampler = Callable[[jax.Array, jax.Array, int], Batch]
 Progress = Callable[[int], None]
-# Which answers count as right: (logits [N, Q, V], batch of N) -> bool [N].
+# What is added up, which answers are right: (logits [N, Q, V], batch of N) ->
+# bool [N], or numbers such as losses.
 Match = Callable[[jax.Array, Batch], jax.Array]
 
 # A compilation costs seconds, as does padding the grid to its longest sums.
@@ -47,7 +48,7 @@ class Suite:
     buckets: sizes that programs are compiled for; a larger cell gets its own.
     shared: whether all replicas see the same rows; otherwise replica r takes
       rows r * rows .. (r + 1) * rows - 1 of each cell, so that replicas add up.
-    match: which answers count as right.
+    match: which answers count as right, or a number of each answer.
   """
 
   name: str
@@ -136,7 +137,8 @@ def evaluate(
     progress: called with the number of cells done since the last call.
 
   Returns:
-    For each cell the number of right answers of each replica, int [R].
+    For each cell the number of right answers of each replica, int [R], or the
+    sum of another number that `match` gives.
 
   Raises:
     UsageError: a size is 0, or beyond the encoding's table.

@@ -5,9 +5,9 @@ A row reads `x1 .. xn = y1 .. yn <end>` over an alphabet of `base` symbols.
 As a test of memory (Jelassi et al. 2024, arXiv 2402.01032; sjelassi/
 transformers_ssm_copy) strings of 26 letters are trained on up to 50 and tested
 on up to 1000. A symbol and its copy have one place, so that an encoding that
-reads places is told what to copy; theirs read positions. In the length study:
-base=26, trained on up to 32 or 64 symbols (66 or 130 tokens), tested on 1 to 16
-times as many. Chance: base^-n.
+reads places is told what to copy; theirs read positions. So do those of the
+length study (`experiments/copy_length.py`): base=26, trained on up to 50
+symbols (102 tokens), tested on 1 to 20 or 40 times as many. Chance: base^-n.
 
 Shape key: B examples, T tokens, N places, S = 1 size axis.
 """

@@ -22,10 +22,10 @@ Stress: digits as filler, so that a digit alone gives nothing away; needles as
 haystack; and depths, `at_depth`. Chance: base^-digits a value; one that copies
 the value of any needle of the row is right once in as many as there are.
 
-In the length study: trained at 64 or 128 tokens with digits=3, keys=64,
-needles=queries=8 in turns (4 at 64 tokens), tested at 1 to 16 times the length
-and eleven depths, one needle asked for. Needles as haystack take a key for four
-tokens: keys=512 then.
+In the length study (`experiments/retrieval_length.py`): trained at 64 tokens
+with digits=2, keys=32, needles=queries=8 in turns, or at 512 with 64 keys and
+16 needles; tested at 1 to 16 times the length and eleven depths, the first
+needle asked for. Needles as haystack take a key for as many tokens as one has.
 
 Shape key: B examples, N tokens of the longest context, K needles, D digits, W
 tokens of a needle, Q keys asked for, V values of a key, X tokens.

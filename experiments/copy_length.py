@@ -1,0 +1,287 @@
+"""Copying random strings beyond the training length, by encoding.
+
+Claimed elsewhere. Transformers of 12 layers and width 1024 learn to copy
+strings of up to 50 letters; with Hard-ALiBi, heads of short windows beside
+heads that see everything, they copy 1,000 almost without fault, while rotary,
+ALiBi and no encoding decay gradually beyond 50 (Jelassi et al. 2024, arXiv
+2402.01032; sjelassi/transformers_ssm_copy).
+
+Here. The same task, two layers of width 128, and encodings that read the order
+of tokens alone: which symbol stands where in the string, and where in the copy,
+has to be found out. With windows of 2 to 7 tokens in six of eight heads, the
+first layer can spell out the last six symbols, and the second find where they
+stood: strings of 1,000 letters rarely have the same six twice. The authors'
+windows are 1 to half the number of heads, in each of 12 layers.
+
+Protocol. Strings of 1 to N = 50 uniform letters of 26, lengths uniform;
+learning rate of three by loss in distribution, for each arm, in runs of a fifth
+of the budget with other seeds; the last checkpoint. A string counts if every
+symbol of its copy and its end are right, by teacher forcing, which is the same
+as greedy decoding. Tested at 1, 2, 4, 8 and 20 N; beyond 4 N tests stop once
+all seeds are below 50 %. A seed that copies less than 95 % at N has not
+learned, and nothing follows on how it extrapolates. Claims are judged by t
+intervals over the seeds that have.
+
+Where it differs. Size and budget; windows, which two layers need wider and in
+steps; whole strings, where the paper counts symbols in some figures.
+
+Commands (one CPU core of two):
+  python -m experiments.copy_length --arms=hard_alibi    one arm
+  python -m experiments.copy_length                      all four
+  python -m experiments.copy_length --eval=full          1,000 strings a length
+  python -m experiments.copy_length --size=accelerator   to 2,000 symbols
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from absl import flags
+
+from extrap import cli
+from extrap.arms import (
+  MUON_RATES,
+  check_names,
+  check_scratch,
+  check_tests_and_rates,
+  run_arms,
+  train_tuned,
+)
+from extrap.config import option, preset
+from extrap.evaluation.claims import Claim
+from extrap.evaluation.results import Result
+from extrap.kept import Kept, provenance
+from extrap.models import Transformer, TransformerConfig
+from extrap.models.positions.named import Named
+from extrap.reporting import plots
+from extrap.reporting.claims import claims_table, length_table
+from extrap.reporting.reach import reach_table
+from extrap.reporting.report import bullets, picture, write_tables
+from extrap.reporting.tables import Table
+from extrap.scoring import check_testable, score_lengths
+from extrap.sequence import SequenceProblem
+from extrap.study import StudyConfig
+from extrap.tasks.copying import Copying
+from extrap.training.config import TrainConfig
+
+STUDY = 'copy_length'
+CLAIM = 'copying strings at 20 times the training length, by encoding'
+TIME = 'a quarter of an hour an arm on a CPU core'
+
+# Defaults of the flags that a size changes.
+PRESETS = {
+  'cpu': {},
+  'accelerator': {
+    'multiples': (1, 2, 4, 8, 20, 40),
+    'steps': 5000,
+    'batch_size': 128,
+    'model.depth': 4,
+    'model.width': 256,
+    'model.ffn_width': 1024,
+  },
+}
+ARMS = ('rotary', 'none', 'alibi', 'hard_alibi')
+COPIED = 0.95  # Least share of strings of an arm that has learned, or keeps it.
+# Up to so many training lengths every arm is tested.
+ALWAYS = 4
+CLAIMS = (
+  Claim(
+    published='copied at 20 N, almost without fault',
+    arm='hard_alibi',
+    multiple=4,
+    side='above',
+    threshold=COPIED,
+  ),
+  Claim(
+    published='copied at 20 N, almost without fault',
+    arm='hard_alibi',
+    multiple=20,
+    side='above',
+    threshold=COPIED,
+  ),
+  *(
+    Claim(
+      published='decays beyond N',
+      arm=arm,
+      multiple=4,
+      side='below',
+      threshold=0.5,
+    )
+    for arm in ARMS[:3]
+  ),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(StudyConfig):
+  """Flags of this study."""
+
+  size: Literal['cpu', 'accelerator'] = preset(
+    'cpu', PRESETS, 'two layers of 128, or four of 256 and tests to 40 N'
+  )
+  arms: tuple[str, ...] = option(
+    ARMS, f'arms to train, of {", ".join(ARMS)}', identity=False
+  )
+  rates: tuple[float, ...] = option(
+    MUON_RATES, 'learning rates to choose from', minimum=0.0
+  )
+  task: Copying = option(Copying(base=26), 'what is copied')
+  model: TransformerConfig = option(
+    TransformerConfig(depth=2, width=128, heads=8, ffn_width=256),
+    "the model; its position is the arm's",
+  )
+  replicas: int = option(3, 'seeds of each arm', minimum=1)
+  steps: int = option(
+    2000, 'optimizer steps', unit='steps', minimum=1, identity=False
+  )
+  train: TrainConfig = option(
+    TrainConfig(optimizer='muon', evaluate_every=0), 'training'
+  )
+  length: int = option(
+    50, 'N, longest string that is trained on', unit='symbols', minimum=1
+  )
+  batch_size: int = option(
+    32, 'strings a step and replica', unit='strings', minimum=1
+  )
+  multiples: tuple[int, ...] = option(
+    (1, 2, 4, 8, 20),
+    'lengths that are tested, 1 among them',
+    unit='training lengths',
+    minimum=1,
+    identity=False,
+  )
+  strings: int = option(
+    200,
+    'strings of each length (five times as many with --eval=full)',
+    unit='strings',
+    minimum=1,
+    identity=False,
+  )
+
+  @property
+  def lengths(self) -> list[int]:
+    """Lengths that are tested."""
+    return sorted({multiple * self.length for multiple in self.multiples})
+
+  @property
+  def rows(self) -> int:
+    """Strings of a length."""
+    return self.strings * (5 if self.eval == 'full' else 1)
+
+
+def main(config: Config, flag_values: flags.FlagValues) -> int:
+  """Trains and tests each arm; returns the exit code."""
+  return run_arms(
+    STUDY,
+    config,
+    flag_values,
+    check=check,
+    names=lambda config: config.arms,
+    identity=lambda config: (
+      config.steps,
+      config.multiples,
+      config.rows,
+    ),
+    make=study_of,
+    report=write_report_of,
+  )
+
+
+def check(config: Config) -> None:
+  """Refuses what would only fail after training."""
+  check_names('arms', config.arms, ARMS)
+  check_scratch(config)
+  check_tests_and_rates(config.multiples, config.rates)
+  longest = config.lengths[-1]
+  for name in config.arms:
+    check_testable('--multiples', name, make_problem(config, name), longest)
+
+
+def problem(config: Config) -> SequenceProblem:
+  """The first arm; by this name `launch.plan` finds what a study trains."""
+  return make_problem(config, config.arms[0])
+
+
+def arms_at(config: Config) -> Mapping[str, Named]:
+  """The encodings by arm."""
+  windows = {'windows': windows_of(config.model.heads)}
+  return {
+    'rotary': Named('rotary'),
+    'none': Named('none'),
+    'alibi': Named('alibi'),
+    'hard_alibi': Named('hard_alibi', windows),
+  }
+
+
+def windows_of(heads: int) -> tuple[int, ...]:
+  """Tokens that each head sees: 2, 3, 4 and so on, and all in the last two.
+
+  In steps of one, so that what the first layer reads by each, and by the one
+  before it, tells each of the last tokens apart.
+  """
+  narrow = max(heads - 2, 0)
+  return (*range(2, 2 + narrow), *[0] * (heads - narrow))
+
+
+def make_problem(config: Config, name: str) -> SequenceProblem:
+  """One arm."""
+  position = arms_at(config)[name].make()
+  model = dataclasses.replace(config.model, position=position)
+  return SequenceProblem(
+    task=config.task,
+    model=Transformer(model, config.task.vocab_size),
+    max_size=config.length,
+    batch_size=config.batch_size,
+  )
+
+
+def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
+  """Exact match by length of every replica of an arm."""
+  problem = make_problem(config, name)
+  arm = train_tuned(
+    STUDY,
+    name,
+    problem.model.config.position.rung,
+    problem,
+    config,
+    kept,
+    config.rates,
+    -(-config.steps // 5),
+  )
+  always = ALWAYS * config.length
+  return score_lengths(arm, config.lengths, config.rows, kept, always)
+
+
+def all_tables(results: Sequence[Result]) -> dict[str, Table]:
+  """Every question's, by its heading."""
+  return {
+    'Whole strings by length': length_table(results, COPIED, 'symbols'),
+    'Published, and here': claims_table(results, CLAIMS, COPIED),
+    'Reach': reach_table(results, unit='symbols'),
+  }
+
+
+def write_report_of(
+  config: Config, folder: Path, results: Sequence[Result]
+) -> str:
+  """report.md, with its figure; returns the tables."""
+  report = folder / 'report.md'
+  figure = plots.accuracy_vs_length(
+    results,
+    config.length,
+    folder / 'plots' / 'copy_length.png',
+    f'Copying, trained on up to {config.length} symbols',
+    unit='symbols',
+  )
+  sections = [
+    ('Whole strings, drawn', picture('by arm', figure, report)),
+    ('How it was made', bullets([*provenance()])),
+  ]
+  title = 'Copying beyond the training length'
+  return write_tables(report, title, all_tables(results), sections)
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))
