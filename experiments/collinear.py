@@ -42,17 +42,19 @@ from absl import flags
 
 from experiments.collinear_tables import all_tables
 from experiments.language_length_scores import Questions
-from experiments.length_nets import (
+from experiments.length_config import (
   LengthConfig,
-  Reading,
   check_lengths,
   identity_of,
+)
+from experiments.length_config import stored as stored
+from experiments.length_nets import (
+  Reading,
   loss_section,
   make_model,
   read_nets,
   train_nets,
 )
-from experiments.length_nets import stored as stored
 from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option, preset

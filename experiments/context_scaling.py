@@ -35,7 +35,7 @@ Where it differs. One small model and little text; no instructions, and loss
 alone: Giraffe tests retrieval, which nets of this size do not learn. CLEX's own
 training on long windows has real-valued positions: `clex_long` takes its
 windows to be of the trained length in their place, at a stretch of up to 4. Of
-pairs of a head 9 of 12 turn more slowly than once in L here, more than in the
+pairs of a head 8 of 12 turn more slowly than once in L here, more than in the
 models of the papers.
 
 Commands (two CPU cores):
@@ -44,6 +44,7 @@ Commands (two CPU cores):
 """
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -61,18 +62,22 @@ from experiments.context_scaling_nets import (
 )
 from experiments.context_scaling_tables import (
   all_tables,
+  grid_methods,
   heat_map,
   matched_arms,
 )
 from experiments.language_length_scores import Questions
-from experiments.length_nets import (
+from experiments.length_config import (
   check_holds,
   check_lengths,
   identity_of,
+)
+from experiments.length_config import stored as stored
+from experiments.length_nets import (
   loss_section,
   read_nets,
 )
-from experiments.length_nets import stored as stored
+from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import preset
 from extrap.datasets.stdlib_text import read
@@ -80,7 +85,7 @@ from extrap.errors import UsageError
 from extrap.evaluation.results import Result, select
 from extrap.kept import Kept, provenance
 from extrap.language import LanguageProblem
-from extrap.reporting.report import bullets, picture, write_tables
+from extrap.reporting.report import Section, bullets, picture, write_tables
 
 STUDY = 'context_scaling'
 CLAIM = 'rotary nets at other scales: linear, NTK, YaRN, CLEX, trained further'
@@ -123,7 +128,10 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
     flag_values,
     check=check,
     names=lambda config: [*nets_of(config)],
-    identity=lambda config: (*identity_of(config), config.tuning_steps),
+    identity=lambda config: (
+      *identity_of(config),
+      *(config.scales, config.methods, config.grid),
+    ),
     make=rows_of,
     report=write_report_of,
   )
@@ -140,20 +148,22 @@ def check(config: Config) -> None:
     check_names('tuned', config.tuned, TUNED)
   if config.methods:
     check_names('methods', config.methods, METHODS)
-  for flag, scales in (
-    ('scales', config.scales),
-    ('trained_scales', config.trained_scales),
-  ):
-    if sorted(set(scales)) != list(scales) or scales[:1] != (1,):
-      raise UsageError(
-        f'--{flag}={",".join(map(str, scales))}: from 1 on, in order'
-      )
+  check_scales('scales', config.scales)
+  check_scales('trained_scales', config.trained_scales)
+  if config.scales[:1] != (1,):
+    raise UsageError('--scales: begin with 1, at which nets are as they are')
   if config.batch_size % config.window:
     raise UsageError(
       f'--window={config.window} does not divide --batch_size='
       f'{config.batch_size}: windows so much longer are so many fewer'
     )
   questions_of(config).check()
+
+
+def check_scales(flag: str, scales: Sequence[int]) -> None:
+  """Refuses scales that are named twice or in no order."""
+  if sorted(set(scales)) != list(scales):
+    raise UsageError(f'--{flag}={",".join(map(str, scales))}: not in order')
 
 
 def questions_of(config: Config) -> Questions:
@@ -185,13 +195,24 @@ def write_report_of(
 ) -> str:
   """report.md with its figures; returns the tables."""
   report = folder / 'report.md'
-  heat = heat_map(results, folder / 'plots' / 'grid.png')
   shown = matched_arms(results, config.window)
-  heading = 'Training scale by evaluation scale'
   sections = [
-    *([(heading, picture(heading, heat, report))] if heat else []),
+    *(_grid_section(results, name, report) for name in grid_methods(results)),
     loss_section(select(results, arm=shown), config.length, report),
     ('How it was made', bullets([*provenance()])),
   ]
   title = 'Rotary nets at other scales'
   return write_tables(report, title, all_tables(results), sections)
+
+
+def _grid_section(
+  results: Sequence[Result], method: str, report: Path
+) -> Section:
+  """The heatmap of a method."""
+  heading = f'Heatmap of training scale by evaluation scale: {method}'
+  path = report.parent / 'plots' / f'grid_{method}.png'
+  return heading, picture(heading, heat_map(results, method, path), report)
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, Config, doc=__doc__))

@@ -9,8 +9,10 @@ from experiments.language_length_arms import (
   SLIDING,
   recipes,
 )
-from experiments.length_nets import (
+from experiments.length_config import (
   LengthConfig,
+)
+from experiments.length_nets import (
   Reading,
   Trained,
   make_model,
@@ -110,7 +112,8 @@ def nets_of(config: ScalingConfig) -> dict[str, Nets]:
   found = {BASE: Nets(Rotary(), BASE, None, further=False, long=False)}
   if PLAIN in config.trained_scales:
     found[f'{BASE}_1'] = Nets(Rotary(), BASE, PLAIN)
-  scales = {method: config.trained_scales[1:] for method in config.grid}
+  stretched = tuple(s for s in config.trained_scales if s > PLAIN)
+  scales = dict.fromkeys(config.grid, stretched)
   for method in config.tuned:
     if method == 'clex':
       found |= _clex(trained, window)

@@ -26,7 +26,7 @@ from experiments.length_tables import (
   text_of,
 )
 from extrap.evaluation.results import Result, arms_of
-from extrap.reporting import heatmaps
+from extrap.reporting import panels
 from extrap.reporting.tables import NOT_RUN, Table
 
 
@@ -197,21 +197,18 @@ def matched_arms(results: Sequence[Result], window: int) -> list[str]:
 
 
 def heat_map(
-  results: Sequence[Result], path: str | os.PathLike[str]
-) -> Path | None:
-  """Draws all grids, a panel a method and context; None without a grid."""
-  panels, titles, grid = [], [], None
-  for method in grid_methods(results):
-    grid = grid_of(results, method)
-    for length in tested_lengths(results):
-      panels.append(_losses_YX(results, grid, length))
-      titles.append(f'{method}, {length:,} bytes')
-  if grid is None:
-    return None
-  rows, columns = map(_trained, grid.trained), map(str, grid.read)
-  names = titles, [*rows], [*columns]
+  results: Sequence[Result], method: str, path: str | os.PathLike[str]
+) -> Path:
+  """Draws the grid of a method, a panel for each context."""
+  grid, lengths = grid_of(results, method), tested_lengths(results)
+  loss_PYX = np.stack([_losses_YX(results, grid, n) for n in lengths])
+  names = (
+    [f'{length:,} bytes' for length in lengths],
+    [_trained(scale) for scale in grid.trained],
+    [str(scale) for scale in grid.read],
+  )
   labels = 'loss (nats)', 'training scale', 'evaluation scale'
-  return heatmaps.value_heatmaps(np.stack(panels), names, path, labels)
+  return panels.value_heatmaps(loss_PYX, names, path, labels)
 
 
 def _losses_YX(

@@ -22,7 +22,7 @@ bytes, and rotary whose every layer sees no more.
 
 Protocol. Loss in nats of the same last 32 bytes of windows of other modules as
 the context before them grows. 512 windows up to 4 L; attention to longer ones
-costs so much that their number falls with the square of the length, to 2 at
+costs so much that their number falls with the square of the length, to 3 at
 8,192 and 16,384 (--few), a part of the same windows: each number stands beside
 the loss of the same bytes with L bytes of context. As so few bytes say little,
 the claim is judged by loss at every place of the longest windows, by octaves of
@@ -53,14 +53,16 @@ from experiments.hierarchical_scores import (
   score_reading,
 )
 from experiments.hierarchical_tables import all_tables
-from experiments.length_nets import (
+from experiments.length_config import (
   check_lengths,
   identity_of,
+)
+from experiments.length_config import stored as stored
+from experiments.length_nets import (
   loss_section,
   make_model,
   train_nets,
 )
-from experiments.length_nets import stored as stored
 from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.evaluation.results import Result

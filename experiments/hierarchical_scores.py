@@ -11,8 +11,10 @@ import numpy as np
 
 from experiments.language_length_arms import BASE, CUT, SLIDING, recipes
 from experiments.language_length_scores import LOSS, Reader
-from experiments.length_nets import (
+from experiments.length_config import (
   LengthConfig,
+)
+from experiments.length_nets import (
   Reading,
   Trained,
   make_model,
@@ -61,7 +63,7 @@ class Config(LengthConfig):
     16, 'windows a step and replica', unit='windows', minimum=1
   )
   few: int = option(
-    2,
+    3,
     'test windows of the longest contexts, at least',
     unit='windows',
     minimum=2,
@@ -164,7 +166,9 @@ def _rows(
   with Progress(len(lengths), label, unit='tests', shown=shown) as progress:
     for done, length in enumerate(lengths, start=1):
       if near_RNQ is None or not reader.cuts(length // 2):
-        loss_RNQ = reader.score(_asked(config, reading, length), check).loss_RNQ
+        loss_RNQ = reader.score(
+          asked_rows(config, reading, length), check
+        ).loss_RNQ
       if near_RNQ is None:
         near_RNQ = loss_RNQ
       # Windows that are cut are the same from twice that length on: all of
@@ -184,7 +188,7 @@ def chosen(total: int, count: int) -> np.ndarray:
   return np.linspace(0, total - 1, count).round().astype(np.int64)
 
 
-def _asked(config: Config, reading: Reading, length: int) -> Asked:
+def asked_rows(config: Config, reading: Reading, length: int) -> Asked:
   """The windows of a length; every byte of the longest is asked for."""
   text = read(config.text).validation
   end_N = ends(text, config.windows, config.longest, config.asked)

@@ -62,14 +62,16 @@ from experiments.language_length_scores import (
   score_arm,
 )
 from experiments.language_length_tables import all_tables
-from experiments.length_nets import (
+from experiments.length_config import (
   LengthConfig,
   check_lengths,
   identity_of,
+)
+from experiments.length_config import stored as stored
+from experiments.length_nets import (
   loss_section,
   train_nets,
 )
-from experiments.length_nets import stored as stored
 from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option, preset

@@ -23,11 +23,12 @@ from experiments.length_nets import Reading, reader_of
 from extrap import cli
 from extrap.config import from_arguments
 from extrap.datasets.stdlib_text import read
-from extrap.errors import UsageError
+from extrap.errors import ExtrapError, UsageError
 from extrap.evaluation.length import windows
 from extrap.evaluation.results import Provenance, arms_of, read_csv, select
 from extrap.models.positions import CLEX, POSITIONS, YaRN
 from extrap.models.positions.given import given
+from extrap.reporting import panels
 from extrap.training.config import TrainConfig
 from extrap.training.loop import fit
 
@@ -36,7 +37,7 @@ SMALL = (
   *('--asked=8', '--batch_size=4', '--train.steps_per_dispatch=2'),
   *('--model.depth=1', '--model.width=8', '--model.heads=2'),
   *('--model.ffn_width=8', '--window=2', '--tuning_steps=2'),
-  *('--scales=1,2', '--trained_scales=1,2', '--methods=yarn', '--grid=yarn'),
+  *('--scales=1,2', '--trained_scales=2', '--methods=yarn', '--grid=yarn'),
   '--tuned=',
 )
 
@@ -61,7 +62,7 @@ def test_nets_go_on_from_one_population_and_are_read_at_every_scale(ran):
   results, _ = read_csv(ran / 'results.csv')
   assert arms_of(results) == [
     *('rotary', 'rotary_cut', 'sliding_rotary', 'yarn x2'),
-    *('rotary 1 x1', 'yarn 1 x2', 'yarn 2 x1', 'yarn 2 x2'),
+    *('yarn 2 x1', 'yarn 2 x2'),
   ]
   assert {(row.size, row.n) for row in results} == {('16', 4), ('32', 4)}
   loss = {(row.arm, row.size): row.value for row in select(results, replica=1)}
@@ -77,8 +78,9 @@ def test_nets_go_on_from_one_population_and_are_read_at_every_scale(ran):
   assert cost['yarn 2 x2'][2] > 1.4 * cost['rotary'][2]
   notes = {row.arm: json.loads(row.hparams) for row in results}
   assert notes['yarn 2 x1']['position'] == 'rotary'
-  assert notes['yarn 1 x2']['settings']['scale'] == 2
-  assert notes['yarn 1 x2']['of'] == 'rotary_1'
+  assert notes['yarn 2 x2']['settings']['scale'] == 2
+  assert notes['yarn 2 x2']['of'] == 'yarn_2'
+  assert notes['yarn x2']['of'] == 'rotary'
   assert notes['yarn 2 x2']['planned_steps'] == 6
   report = (ran / 'report.md').read_text()
   assert '## Claims' in report and 'evaluation scale: yarn' not in report
@@ -153,8 +155,8 @@ def test_the_sweep_has_every_method_and_the_whole_grid(text):
     ({'grid': ('power',)}, '--grid=power: name each once, of linear'),
     ({'tuned': ('rerope',)}, '--tuned=rerope: name each once'),
     ({'methods': ('alibi',)}, '--methods=alibi: name each once'),
-    ({'scales': (2, 4)}, '--scales=2,4: from 1 on, in order'),
-    ({'trained_scales': (1, 4, 2)}, '--trained_scales=1,4,2: from 1'),
+    ({'scales': (2, 4)}, '--scales: begin with 1'),
+    ({'trained_scales': (1, 4, 2)}, '--trained_scales=1,4,2: not in order'),
     ({'window': 3}, '--window=3 does not divide --batch_size=32'),
     ({'window': 1000}, '--length=64000: the text has'),
     ({'init_from': 'x'}, 'trains from scratch'),
@@ -251,7 +253,31 @@ def test_every_arm_is_read_beside_the_control_and_its_cost():
   assert lines['rotary_cut (control)']['it gains'] == ''
 
 
-def test_the_heatmap_writes_a_panel_for_each_context(tmp_path):
-  assert heat_map(sweep(), tmp_path / 'grid.png').stat().st_size > 5000
+def test_the_heatmap_has_a_panel_for_each_context(monkeypatch, tmp_path):
+  drawn = []
+  figure = panels.values_figure
+  monkeypatch.setattr(
+    panels,
+    'values_figure',
+    lambda *given: drawn.append(figure(*given)) or drawn[0],
+  )
+  path = heat_map(sweep(), 'linear', tmp_path / 'grid.png')
+  assert path.read_bytes()[:4] == b'\x89PNG'
+  near, far, bar = drawn[0].axes
+  assert [near.get_title('left'), far.get_title('left')] == [
+    *('64 bytes', '256 bytes'),
+  ]
+  rows = [label.get_text() for label in near.get_yticklabels()]
+  assert rows == ['not further', '2', '4']
+  assert [label.get_text() for label in far.get_xticklabels()] == [*'124']
+  assert [text.get_text() for text in far.texts] == [
+    *('3.05', '2.41', '2.20', '2.05', '1.90', '1.60'),
+  ]
+  assert bar.get_ylabel() == 'loss (nats)'
+  image = far.images[0].get_array()
+  np.testing.assert_allclose(image[2, 2], 1.605)
+  assert image.mask[0, 1] and far.images[0].get_clim()[0] == 1.5
   flat = [row for row in sweep() if 'linear 2' not in row.arm]
-  assert heat_map(flat, tmp_path / 'none.png') is None
+  assert grid_methods(flat) == []
+  with pytest.raises(ExtrapError, match='no values'):
+    panels.values_figure(np.full((1, 1, 1), np.nan), ([''],) * 3, ('',) * 3)

@@ -11,6 +11,7 @@ from experiments import hierarchical, hierarchical_scores
 from experiments.hierarchical import check
 from experiments.hierarchical_scores import (
   Config,
+  asked_rows,
   chosen,
   readings_of,
   trusted_share,
@@ -25,7 +26,7 @@ from extrap.errors import UsageError
 from extrap.evaluation.results import Provenance, arms_of, read_csv, select
 
 SMALL = (
-  *('--arms=hirope,hirope_even', '--steps=2', '--replicas=2', '--length=16'),
+  *('--arms=hirope_even', '--steps=2', '--replicas=2', '--length=16'),
   *('--longest=32', '--windows=8', '--few=2', '--asked=8', '--batch_size=4'),
   *('--train.steps_per_dispatch=2', '--model.depth=1', '--model.width=16'),
   *('--model.heads=2', '--model.ffn_width=8'),
@@ -40,7 +41,7 @@ def test_code_is_read_up_to_the_longest_context(tmp_path, monkeypatch):
     cli.run(hierarchical.main, Config, argv=['hierarchical', *flags])
   assert not caught.value.code
   results, _ = read_csv(path / 'results.csv')
-  arms = ['rotary', 'rotary_cut', 'sliding_rotary', 'hirope', 'hirope_even']
+  arms = ['rotary', 'rotary_cut', 'sliding_rotary', 'hirope_even']
   assert arms_of(results) == arms
   shown = {(r.metric, r.split, r.size): r.n for r in results}
   assert shown == {
@@ -77,7 +78,7 @@ def test_arms_have_the_settings_that_the_length_asks_for():
   config, arms = Config(), readings_of(Config())
   assert config.lengths[-1] == 128**2 == 16_384
   assert [config.windows_at(n) for n in config.lengths] == [
-    *(512, 512, 512, 128, 32, 8, 2, 2),
+    *(512, 512, 512, 128, 32, 8, 3, 3),
   ]
   assert arms['hirope'].position_at(16_384).window == 64
   # 10,000^(-j/12): of 12 pairs four have turned around within 128.
@@ -87,6 +88,23 @@ def test_arms_have_the_settings_that_the_length_asks_for():
   assert arms['hirope_even'].notes['even'] and arms['rotary_cut'].cut
   assert chosen(512, 2).tolist() == [0, 511]
   assert len(set(chosen(512, 128).tolist())) == 128
+
+
+def test_even_levels_are_of_so_many_bytes_whatever_the_functions(tmp_path):
+  text = str(write_modules(tmp_path))
+  config = dataclasses.replace(
+    Config(), text=text, length=16, longest=64, windows=2, few=2, asked=8
+  )
+  arms = readings_of(config)
+  even, other = (
+    asked_rows(config, arms[arm], 64) for arm in ('hirope_even', 'hirope')
+  )
+  assert (even.token_NT == other.token_NT).all()
+  assert (even.level_NT == np.repeat(np.arange(4), 16)[None]).all()
+  assert (even.level_NT != other.level_NT).any()
+  # Every byte of the longest windows counts, and the last of others.
+  assert even.query_NQ.shape == (2, 64)
+  assert asked_rows(config, arms['hirope'], 32).query_NQ.shape == (2, 8)
 
 
 @pytest.mark.parametrize(

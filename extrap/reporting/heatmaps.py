@@ -1,10 +1,9 @@
-"""Heatmaps: shares or values in cells, as PNG files.
+"""Heatmaps: shares in cells, as PNG files.
 
 Every `*_figure` function returns a matplotlib Figure; its namesake `*_heatmap`
 writes it and returns the path. No global state of pyplot is touched.
 
-Shape suffixes: X and Y sizes of the two operands, or names of columns and rows;
-P panels.
+Shape suffixes: X and Y sizes of the two operands, or names of columns and rows.
 """
 
 import math
@@ -58,16 +57,6 @@ def share_heatmap(
 ) -> Path:
   """Writes `share_figure`; arguments and errors as there."""
   return save(share_figure(share_YX, names, title, note), path)
-
-
-def value_heatmaps(
-  value_PYX: np.ndarray,
-  names: tuple[Sequence[str], Sequence[str], Sequence[str]],
-  path: str | os.PathLike[str],
-  labels: tuple[str, str, str],
-) -> Path:
-  """Writes `values_figure`; arguments and errors as there."""
-  return save(values_figure(value_PYX, names, labels), path)
 
 
 def grid_figure(
@@ -147,63 +136,6 @@ def share_figure(
   return figure
 
 
-def values_figure(
-  value_PYX: np.ndarray,
-  names: tuple[Sequence[str], Sequence[str], Sequence[str]],
-  labels: tuple[str, str, str],
-) -> 'Figure':
-  """Draws values for every pair of names, side by side on a common scale.
-
-  Args:
-    value_PYX: a panel for each; nan is hatched. Each is written in its cell.
-    names: of the panels, of the rows from above, and of the columns.
-    labels: what values, rows and columns are.
-
-  Returns:
-    The figure.
-
-  Raises:
-    ExtrapError: there is nothing to draw.
-  """
-  if not np.isfinite(value_PYX).any():
-    raise ExtrapError('there are no values to draw')
-  panels, high, wide = value_PYX.shape
-  titles, rows, columns = names
-  figure, first = canvas(1.6 + (0.9 + 0.62 * wide) * panels, 1.9 + 0.42 * high)
-  first.remove()
-  limits = np.nanmin(value_PYX), np.nanmax(value_PYX)
-  every = figure.subplots(1, panels, squeeze=False)[0]
-  for axes, title, value_YX in zip(every, titles, value_PYX, strict=True):
-    image = _image(axes, value_YX, 'upper', 'auto', limits)
-    _write_values(axes, value_YX, image)
-    axes.set_xticks(range(wide), columns)
-    axes.set_yticks(range(high), rows if axes is every[0] else [''] * high)
-    axes.tick_params(length=0, labelsize='small')
-    axes.set_title(title, loc='left', fontsize='medium', fontweight='bold')
-    axes.set_xlabel(labels[2])
-  every[0].set_ylabel(labels[1])
-  bar = figure.colorbar(image, ax=list(every), pad=0.02)
-  bar.set_label(labels[0])
-  bar.outline.set_visible(False)
-  return figure
-
-
-def _write_values(
-  axes: 'Axes', value_YX: np.ndarray, image: 'AxesImage'
-) -> None:
-  """Writes each value in its cell, in what is read well on its colour."""
-  for (y, x), value in np.ndenumerate(value_YX):
-    if np.isfinite(value):
-      colour = 'black' if image.norm(value) > 0.6 else 'white'
-      axes.text(
-        *(x, y, f'{value:.2f}'),
-        color=colour,
-        ha='center',
-        va='center',
-        fontsize='small',
-      )
-
-
 def _heat(
   figure: 'Figure',
   axes: 'Axes',
@@ -213,13 +145,13 @@ def _heat(
   aspect: str,
 ) -> None:
   """Draws percentages on a fixed scale; what is nan is hatched."""
-  image = _image(axes, percent_YX, origin, aspect, (0, 100))
+  image = draw_image(axes, percent_YX, origin, aspect, (0, 100))
   bar = figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02)
   bar.set_label(label)
   bar.outline.set_visible(False)
 
 
-def _image(
+def draw_image(
   axes: 'Axes',
   value_YX: np.ndarray,
   origin: str,
