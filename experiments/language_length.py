@@ -46,59 +46,54 @@ Commands (two CPU cores):
 """
 
 import dataclasses
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import flags
 from flax import linen as nn
 
 from experiments.language_length_arms import BASE, CONTROLS, model_of, recipes
 from experiments.language_length_scores import (
   CURVE,
-  LOSS,
   Questions,
   Reader,
   score_arm,
 )
 from experiments.language_length_tables import all_tables
+from experiments.length_config import (
+  LengthConfig,
+  check_lengths,
+  identity_of,
+)
+from experiments.length_config import stored as stored
+from experiments.length_nets import (
+  loss_section,
+  train_nets,
+)
 from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option, preset
-from extrap.datasets.stdlib_text import Corpus, read
+from extrap.datasets.stdlib_text import read
 from extrap.errors import UsageError
-from extrap.evaluation.results import (
-  LENGTH_SPLITS,
-  Result,
-  select,
-  write_text,
-)
+from extrap.evaluation.results import Result
 from extrap.kept import Kept, provenance
 from extrap.language import TEXT, LanguageProblem, check_reads
-from extrap.language import stored as stored_text
-from extrap.models import Transformer, TransformerConfig
+from extrap.models import Transformer
 from extrap.models.backends import row_bytes
 from extrap.models.positions import POSITIONS
 from extrap.models.transformer import Params
-from extrap.reporting import plots
-from extrap.reporting.report import bullets, picture, write_tables
+from extrap.reporting.report import bullets, write_tables
 from extrap.scoring import LARGEST_ROW
-from extrap.study import StudyConfig
-from extrap.study_training import account, train_arm
-from extrap.training import distributed
-from extrap.training.config import TrainConfig
 
 STUDY = 'language_length'
 CLAIM = 'a language model of bytes beyond its training length, by encoding'
 TIME = 'four minutes an encoding on a CPU core'
 
 REQUIRED = (BASE, *CONTROLS)
-TEXT_FILE = 'text.json'
 
 # Defaults of the flags that a size changes. gpu: the published 6 layers of 384
 # (github.com/bob80333/investigating_extrapolation), for fewer steps, six passes
@@ -136,7 +131,7 @@ PRESETS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(StudyConfig):
+class Config(LengthConfig):
   """Flags of this study."""
 
   size: Literal['cpu', 'gpu', 'long'] = preset(
@@ -148,30 +143,6 @@ class Config(StudyConfig):
     'are',
     identity=False,
   )
-  text: str | None = option(
-    None, "folder of *.py in place of this Python's standard library"
-  )
-  replicas: int = option(5, 'seeds of each arm', minimum=1)
-  steps: int = option(
-    900, 'optimizer steps', unit='steps', minimum=1, identity=False
-  )
-  length: int = option(64, 'L, of training windows', unit='bytes', minimum=2)
-  longest: int = option(
-    1024, 'longest context that is tested, L times a power of 2', unit='bytes'
-  )
-  batch_size: int = option(
-    32, 'windows a step and replica', unit='windows', minimum=1
-  )
-  windows: int = option(
-    512, 'test windows', unit='windows', minimum=2, identity=False
-  )
-  asked: int = option(
-    32,
-    'bytes at the end of each whose loss counts',
-    unit='bytes',
-    minimum=5,
-    identity=False,
-  )
   prompts: int = option(
     200,
     'prompts of retrieval, each length',
@@ -179,26 +150,6 @@ class Config(StudyConfig):
     minimum=2,
     identity=False,
   )
-  model: TransformerConfig = option(
-    TransformerConfig(depth=2, width=96, ffn_width=384),
-    "the model; its position is the arm's",
-  )
-  train: TrainConfig = option(
-    TrainConfig(
-      optimizer='adam',
-      learning_rate=3e-3,
-      warmup_steps=80,
-      evaluate_every=0,
-      save_every=300,
-    ),
-    'training',
-  )
-
-  @property
-  def lengths(self) -> tuple[int, ...]:
-    """L, 2 L, 4 L and so on, up to the longest."""
-    doublings = (self.longest // self.length).bit_length()
-    return tuple(self.length << n for n in range(doublings))
 
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
@@ -209,10 +160,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
     flag_values,
     check=check,
     names=names_of,
-    identity=lambda config: (
-      *(config.steps, config.windows, config.asked, config.prompts),
-      read(config.text).sha256,
-    ),
+    identity=lambda config: (*identity_of(config), config.prompts),
     make=study_of,
     report=write_report_of,
   )
@@ -225,21 +173,7 @@ def check(config: Config) -> None:
     for name in set(config.arms) & set(POSITIONS.names()) - recipes().keys():
       check_reads(POSITIONS.get(name)())
     check_names('arms', config.arms, recipes())
-  if config.lengths[-1] != config.longest or len(config.lengths) < 2:
-    raise UsageError(
-      f'--longest={config.longest} is not --length={config.length} times a '
-      'power of 2'
-    )
-  if config.asked > config.length:
-    raise UsageError(
-      f'--asked={config.asked}: a window of --length={config.length} has not '
-      'so many bytes'
-    )
-  corpus = read(config.text)
-  if len(corpus.train) <= config.length:
-    raise UsageError(
-      f'--length={config.length}: the text has {len(corpus.train)} bytes'
-    )
+  check_lengths(config)
   questions_of(config).check()
   for name in names_of(config):
     check_arm(config, name)
@@ -315,13 +249,8 @@ def make_problem(config: Config, name: str) -> LanguageProblem:
 
 
 def problem(config: Config) -> LanguageProblem:
-  """Rotary; by this name `launch.plan` finds what a study trains."""
+  """Rotary; by this name, and `stored`, `launch.plan` finds what is trained."""
   return make_problem(config, BASE)
-
-
-def stored(config: Config) -> Mapping[str, np.ndarray]:
-  """The text that is trained on."""
-  return stored_text(read(config.text).train)
 
 
 def questions_of(config: Config) -> Questions:
@@ -338,37 +267,14 @@ def questions_of(config: Config) -> Questions:
 
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Trains an arm's nets unless they are there, and tests them."""
-  corpus, recipe = read(config.text), recipes()[name]
-  keep_text(kept.run.path, corpus)
-  trained_as = recipe.of or name
-  folder = kept.run.path / 'arms' / trained_as
-  problem, data = make_problem(config, name), stored(config)
-  trained = train_arm(
-    problem,
-    config,
-    kept.run,
-    trained_as,
-    kept.stop,
-    folder,
-    data=data,
-    may_fail=True,
-  )
+  recipe = recipes()[name]
+  problem = make_problem(config, name)
+  trained = train_nets(STUDY, config, kept, recipe.of or name, problem)
   position = make_model(config, name, config.longest).config.position
-  source = account(
-    STUDY, name, position.rung, config, problem, trained, folder, data
-  )
-  notes = {
-    'position': recipe.position,
-    'settings': dataclasses.asdict(position),
-    'of': recipe.of,
-    'optimizer': config.train.optimizer,
-    'learning_rate': config.train.learning_rate,
-    'parameters': sum(x[0].size for x in jax.tree.leaves(trained.params)),
-    'text': corpus.sha256,
-    'python': corpus.python,
-  }
   reader = reader_of(config, name, trained.params)
-  source = dataclasses.replace(source, hparams=json.dumps(notes))
+  source = trained.as_arm(
+    name, position, position=recipe.position, of=recipe.of
+  )
   return score_arm(questions_of(config), reader, source, kept.check)
 
 
@@ -383,54 +289,24 @@ def reader_of(config: Config, name: str, params: Params) -> Reader:
   )
 
 
-def keep_text(folder: Path, corpus: Corpus) -> None:
-  """Notes the text of a run, which must be that of its nets.
-
-  Raises:
-    UsageError: the run has another, or two of its processes have.
-  """
-  distributed.check_same(corpus.sha256, 'text')
-  path = folder / TEXT_FILE
-  with distributed.shared_fate():
-    if not distributed.is_first():
-      return
-    if not path.exists():
-      write_text(path, json.dumps(describe(corpus), indent=2) + '\n')
-    elif json.loads(path.read_text('utf-8'))['sha256'] != corpus.sha256:
-      raise UsageError(
-        f'{folder} is of another text, see {path}: choose another --workdir'
-      )
-
-
-def describe(corpus: Corpus) -> dict[str, object]:
-  """What a reader needs to know whether two texts are the same."""
-  trained, held_out = corpus.modules
-  return {
-    'sha256': corpus.sha256,
-    'python': corpus.python,
-    'modules': {'train': trained, 'validation': held_out},
-    'bytes': {'train': len(corpus.train), 'validation': len(corpus.validation)},
-  }
-
-
 def write_report_of(
   config: Config, folder: Path, results: Sequence[Result]
 ) -> str:
   """report.md, with both figures; returns the tables."""
-  report, sections = folder / 'report.md', []
-  for heading, split, file, xlabel in (
-    ('Loss by context', LENGTH_SPLITS, 'loss', 'context (bytes)'),
-    ('Loss by place', CURVE, 'places', 'place in a long window (bytes)'),
-  ):
-    figure = plots.loss_vs_length(
-      select(results, metric=LOSS, split=split),
+  report = folder / 'report.md'
+  sections = [
+    loss_section(results, config.length, report),
+    loss_section(
+      results,
       config.length,
-      folder / 'plots' / f'{file}.png',
-      f'Trained on {config.length:,} bytes',
-      xlabel,
-    )
-    sections.append((heading, picture(heading, figure, report)))
-  sections.append(('How it was made', bullets([*provenance()])))
+      report,
+      heading='Loss by place',
+      file='places',
+      split=CURVE,
+      xlabel='place in a long window (bytes)',
+    ),
+    ('How it was made', bullets([*provenance()])),
+  ]
   title = 'Language models beyond their training length'
   return write_tables(report, title, all_tables(results), sections)
 

@@ -1,4 +1,4 @@
-"""How an arm of the study of length is tested: loss, retrieval, a long curve.
+"""How an arm of a study of length is tested: loss, retrieval, a long curve.
 
 Shape key: R replicas, N windows or prompts, Q bytes that are asked for, W
 letters of a name that are not given.
@@ -6,7 +6,7 @@ letters of a name that are not given.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class Questions:
     windows: whose loss is measured; a quarter of them for the long curve.
     asked: bytes at the end of each.
     prompts: of retrieval, at each length; pairs of them, of brackets.
+    asks: what is asked; what else there is has no rows.
   """
 
   text: Text
@@ -63,7 +64,8 @@ class Questions:
   lengths: tuple[int, ...]
   windows: int
   asked: int
-  prompts: int
+  prompts: int = 2
+  asks: tuple[Kind, ...] = get_args(Kind)
 
   def check(self) -> None:
     """Refuses what the text or the training length does not hold.
@@ -73,14 +75,17 @@ class Questions:
     """
     for count in (self.windows, self.prompts):
       ends(self.text, count, self.lengths[-1], self.asked)
-    for kind in COUNTED:
-      self.rows(kind, self.trained)
+    for kind in self.asks:
+      if kind in COUNTED:
+        self.rows(kind, self.trained)
 
   @property
   def kinds(self) -> list[tuple[Kind, int]]:
     """Kind and length of each."""
-    by_length = [(kind, n) for n in self.lengths for kind in ('loss', *COUNTED)]
-    return [*by_length, ('curve', self.lengths[-1])]
+    kinds = [kind for kind in self.asks if kind != 'curve']
+    by_length = [(kind, length) for length in self.lengths for kind in kinds]
+    long = [('curve', self.lengths[-1])] if 'curve' in self.asks else []
+    return by_length + long
 
   def rows(self, kind: Kind, length: int) -> Asked:
     """The rows of a kind and length."""
@@ -152,13 +157,17 @@ def score_arm(
     check: called between programs, as `Kept.check`.
   """
   found = _found(questions, reader, f'test {source.arm}', check)
-  rows = []
+  rows, asks = [], questions.asks
   for length in questions.lengths:
-    rows += _loss_rows(questions, source, length, found['loss', length])
-    rows += _bracket_rows(questions, source, length, found['brackets', length])
-    both = found['shown', length], found['hidden', length]
-    rows += _needle_rows(questions, source, length, *both)
-  if curve := found['curve', questions.lengths[-1]]:
+    given = questions, source, length
+    if 'loss' in asks:
+      rows += _loss_rows(*given, found['loss', length])
+    if 'brackets' in asks:
+      rows += _bracket_rows(*given, found['brackets', length])
+    if 'shown' in asks and 'hidden' in asks:
+      both = found['shown', length], found['hidden', length]
+      rows += _needle_rows(*given, *both)
+  if curve := found.get(('curve', questions.lengths[-1])):
     rows += _curve_rows(questions, source, curve)
   return rows
 

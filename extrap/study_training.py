@@ -29,7 +29,7 @@ from extrap.training import distributed
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.flops import count_step_flops, count_update_flops
 from extrap.training.loop import Fit, Record, fit
-from extrap.training.problem import Problem
+from extrap.training.problem import Params, Problem
 from extrap.training.ramp import examples_until
 from extrap.training.run_folder import RunFolder
 from extrap.training.sharding import make_mesh
@@ -49,6 +49,7 @@ def train_arm(
   hparams: Mapping[str, Sequence[float]] | None = None,
   data: dict[str, np.ndarray] | None = None,
   may_fail: bool = False,
+  params: Params | None = None,
 ) -> Fit:
   """Trains with progress, metrics, checkpoints and resumption.
 
@@ -64,6 +65,7 @@ def train_arm(
     data: stored arrays that all replicas read; arguments of the program, so
       that others of their shapes need no other program.
     may_fail: whether a population of which nothing is finite is a result, too.
+    params: what a further arm begins with, see `fit`.
 
   Raises:
     Preempted: after SIGTERM, everything saved.
@@ -89,6 +91,7 @@ def train_arm(
       mesh=make_mesh(config.mesh),
       checkpoints=checkpoints,
       init_from=other,
+      params=params,
       begin=observer.begin,
       log=observer.log,
       stop=stop,

@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from text_models import build, random_params
+from text_models import build, random_params, write_modules
 
 from experiments import language_length
 from experiments.language_length import (
@@ -71,12 +71,7 @@ def registry(monkeypatch):
 @pytest.fixture(scope='module')
 def text(tmp_path_factory):
   """A folder of forty modules."""
-  folder = tmp_path_factory.mktemp('text')
-  for number in range(40):
-    lines = (f'  x{number + line} = {line * 7}\n' for line in range(9))
-    source = f'def f{number}():\n' + ''.join(lines)
-    (folder / f'm{number}.py').write_text(source)
-  return folder
+  return write_modules(tmp_path_factory.mktemp('text'))
 
 
 def run(*flags):

@@ -18,6 +18,15 @@ def build(position, depth=1):
   return Transformer(config, RunningText.vocab_size)
 
 
+def write_modules(folder):
+  """Forty small modules; returns their folder."""
+  for number in range(40):
+    lines = (f'  x{number + line} = {line * 7}\n' for line in range(9))
+    source = f'def f{number}():\n' + ''.join(lines)
+    (folder / f'm{number}.py').write_text(source)
+  return folder
+
+
 def random_params(model, *replicas):
   """Parameters of the right shapes; drawing them on the host is faster."""
   problem = LanguageProblem(model=model, length=8)

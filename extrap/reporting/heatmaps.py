@@ -34,6 +34,7 @@ from extrap.reporting.tables import format_percent
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
+  from matplotlib.image import AxesImage
 
 
 def grid_heatmap(
@@ -144,20 +145,31 @@ def _heat(
   aspect: str,
 ) -> None:
   """Draws percentages on a fixed scale; what is nan is hatched."""
-  image = axes.imshow(
-    percent_YX,
-    origin=origin,
-    aspect=aspect,
-    cmap='viridis',
-    vmin=0,
-    vmax=100,
-    interpolation='nearest',
-  )
-  axes.set_facecolor('white')
-  axes.patch.set(hatch='////', edgecolor='#999999')
+  image = draw_image(axes, percent_YX, origin, aspect, (0, 100))
   bar = figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02)
   bar.set_label(label)
   bar.outline.set_visible(False)
+
+
+def draw_image(
+  axes: 'Axes',
+  value_YX: np.ndarray,
+  origin: str,
+  aspect: str,
+  limits: tuple[float, float],
+) -> 'AxesImage':
+  """Draws values between two limits; what is nan is hatched."""
+  axes.set_facecolor('white')
+  axes.patch.set(hatch='////', edgecolor='#999999')
+  return axes.imshow(
+    value_YX,
+    origin=origin,
+    aspect=aspect,
+    cmap='viridis',
+    vmin=limits[0],
+    vmax=limits[1],
+    interpolation='nearest',
+  )
 
 
 def _percent_matrix(

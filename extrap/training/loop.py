@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import jax
 import numpy as np
+from flax import traverse_util
 from jax.sharding import Mesh
 
 from extrap.compilation import copied
@@ -81,6 +82,7 @@ def fit(
   rules: ShardingRules | None = None,
   checkpoints: Checkpoints | None = None,
   init_from: Checkpoints | None = None,
+  params: Params | None = None,
   begin: Callable[[int], None] = lambda step: None,
   log: Logger | None = None,
   stop: Callable[[], bool] = lambda: False,
@@ -100,6 +102,8 @@ def fit(
     checkpoints: where to save and to resume from.
     init_from: another run; without a checkpoint of its own, this one starts
       from the other's last parameters, with a fresh optimizer.
+    params: likewise, of a population of this size; what they lack, as an
+      encoding's own, is drawn as if from scratch.
     begin: called once with the step that training starts or goes on from.
     log: called as log(step, record), one dispatch late.
     stop: asked between dispatches; when true, saves and returns.
@@ -108,8 +112,8 @@ def fit(
     The last and best parameters of every replica, with their history.
 
   Raises:
-    UsageError: the schedule ends before `config.steps`, or sizes do not divide
-      the mesh.
+    UsageError: the schedule ends before `config.steps`, sizes do not divide
+      the mesh, or `params` are of another model.
   """
   trainer = make_trainer(
     problem,
@@ -121,7 +125,7 @@ def fit(
     mesh=mesh,
     rules=rules,
   )
-  start, state = _start(trainer, checkpoints, init_from)
+  start, state = _start(trainer, checkpoints, init_from, params)
   if start > config.steps:
     raise UsageError(
       f'--steps={config.steps}, but this run has made {start} steps already'
@@ -131,25 +135,49 @@ def fit(
 
 
 def _start(
-  trainer: Trainer, own: Checkpoints | None, other: Checkpoints | None
+  trainer: Trainer,
+  own: Checkpoints | None,
+  other: Checkpoints | None,
+  params: Params | None,
 ) -> tuple[int, TrainState]:
   """Its own checkpoint, or else another run's parameters, or scratch."""
   if own is not None and (restored := own.restore(trainer.abstract)):
     return restored
   state = trainer.create()
-  if other is None:
-    return 0, state
-  found = other.restore(trainer.abstract)
-  if found is None:
-    raise UsageError(f'--init_from: {other.folder} has no checkpoint')
-  params = found[1].params
+  if other is not None:
+    found = other.restore(trainer.abstract)
+    if found is None:
+      raise UsageError(f'--init_from: {other.folder} has no checkpoint')
+    params = found[1].params
+  elif params is not None:
+    params = _completed(params, state.params)
+  return 0, state if params is None else _beginning(state, params)
+
+
+def _completed(given: Params, fresh: Params) -> Params:
+  """Copies of the given parameters, and fresh ones where they have none."""
+  known, drawn = map(traverse_util.flatten_dict, (given, fresh))
+  unlike = [
+    path
+    for path, leaf in known.items()
+    if path not in drawn or drawn[path].shape != leaf.shape
+  ]
+  if unlike:
+    raise UsageError(
+      f'parameters of another model: {"/".join(unlike[0])} is not of this one'
+    )
+  return traverse_util.unflatten_dict(drawn | copied(known))
+
+
+def _beginning(state: TrainState, params: Params) -> TrainState:
+  """A fresh state whose parameters are these."""
   state = state.replace(params=params)
   # Copies, as buffers are donated.
   if state.ema is not None:
     state = state.replace(ema=copied(params))
   if state.best is not None:
     state = state.replace(best=state.best.replace(params=copied(params)))
-  return 0, state
+  return state
 
 
 def _drive(
