@@ -341,16 +341,19 @@ def test_only_less_loss_than_with_the_context_cut_is_a_gain():
     *made('flat', {64: (1.6, 1.6), 1024: (1.6, 1.6)}),
     *made('falling', {64: (1.5, 1.5), 1024: (1.401, 1.38)}),
     *made('late', {64: (1.7, 1.6), 1024: (1.7, 1.6)}, steps=(9, 5)),
+    *made('same', {64: (1.5, 1.5), 1024: (1.48 - 2e-6, 1.46 - 2e-6)}),
     *made('short', {64: (1.5, 1.5), 1024: (None, None)}),
   ]
   table = table_of(rows)
-  order = ['falling', 'rotary_cut (control)', 'flat', 'late', 'rotary', 'short']
+  order = ['falling', 'same', 'rotary_cut (control)']
+  order += ['flat', 'late', 'rotary', 'short']
   assert list(table) == order
   assert table['flat']['more at 1,024'] == '+0.000 ± 0.000'
   assert table['flat']['below cut rotary'] == '-0.130 ± 0.127'
   assert table['flat']['it gains'] == 'refuted'
   assert table['falling']['below cut rotary'] == '+0.080 ± 0.006'
   assert table['falling']['it gains'] == 'confirmed'
+  assert table['same']['it gains'] == 'not resolved at this size'
   assert table['rotary']['more at 1,024'] == '+2.250 ± 0.635'
   assert table['rotary']['loss at 64'] == '1.500 ± 0.000'
   assert table['late']['it gains'] == 'not resolved at this size'
