@@ -123,7 +123,7 @@ from extrap.study import StudyConfig
 from extrap.training.config import TrainConfig
 
 CLAIM = 'own addition runs: forecasts, emergence as a metric effect, stopping'
-TIME = '15 minutes on a CPU core (estimated)'
+TIME = 'a quarter of an hour on a CPU core'
 
 FEWEST = 10  # Looks at a run.
 

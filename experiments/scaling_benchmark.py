@@ -86,7 +86,7 @@ from extrap.kept import write_table
 from extrap.reporting.tables import text
 
 CLAIM = 'classical scaling laws, fitted in milliseconds, on 324 real curves'
-TIME = '25 minutes on a CPU core (estimated), most of it compilation'
+TIME = 'ten minutes on a CPU core'
 
 LEVELS = np.array((0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
 # The rows of the table, and the domains of which each is the mean.
