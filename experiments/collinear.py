@@ -43,6 +43,7 @@ from absl import flags
 from experiments.collinear_tables import all_tables
 from experiments.language_length_scores import Questions
 from experiments.length_config import (
+  GPU,
   LengthConfig,
   check_lengths,
   identity_of,
@@ -74,18 +75,11 @@ NETS = ('rotary', 'coca', 'coca_slack')
 PRESETS = {
   'cpu': {},
   'gpu': {
+    **GPU,
     'length': 128,
     'longest': 2048,
     'factors': (1.0, 4.0),
     'names': True,
-    'steps': 3000,
-    'batch_size': 128,
-    'model.depth': 6,
-    'model.width': 384,
-    'model.heads': 6,
-    'model.ffn_width': 1536,
-    'train.learning_rate': 1e-3,
-    'train.warmup_steps': 300,
   },
 }
 

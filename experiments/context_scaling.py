@@ -68,6 +68,7 @@ from experiments.context_scaling_tables import (
 )
 from experiments.language_length_scores import Questions
 from experiments.length_config import (
+  GPU,
   check_holds,
   check_lengths,
   identity_of,
@@ -94,19 +95,12 @@ TIME = 'a quarter of an hour on a CPU core'
 PRESETS = {
   'cpu': {},
   'gpu': {
+    **GPU,
     'length': 128,
     'longest': 2048,
     'scales': (1, 2, 4, 8, 16),
     'grid': ('linear', 'ntk', 'yarn'),
-    'steps': 3000,
     'tuning_steps': 500,
-    'batch_size': 128,
-    'model.depth': 6,
-    'model.width': 384,
-    'model.heads': 6,
-    'model.ffn_width': 1536,
-    'train.learning_rate': 1e-3,
-    'train.warmup_steps': 300,
   },
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 from experiments.language_length_arms import BASE, CUT, SLIDING, recipes
 from experiments.language_length_scores import LOSS, Reader
 from experiments.length_config import (
+  GPU,
   LengthConfig,
 )
 from experiments.length_nets import (
@@ -37,15 +38,8 @@ WHOLE = 4  # Training lengths up to which there are all windows.
 PRESETS = {
   'cpu': {},
   'gpu': {
+    **GPU,
     'few': 16,
-    'steps': 3000,
-    'batch_size': 128,
-    'model.depth': 6,
-    'model.width': 384,
-    'model.heads': 6,
-    'model.ffn_width': 1536,
-    'train.learning_rate': 1e-3,
-    'train.warmup_steps': 300,
   },
 }
 

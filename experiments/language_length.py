@@ -65,6 +65,8 @@ from experiments.language_length_scores import (
 )
 from experiments.language_length_tables import all_tables
 from experiments.length_config import (
+  GPU,
+  SIX_LAYERS,
   LengthConfig,
   check_lengths,
   identity_of,
@@ -95,22 +97,13 @@ TIME = 'four minutes an encoding on a CPU core'
 
 REQUIRED = (BASE, *CONTROLS)
 
-# Defaults of the flags that a size changes. gpu: the published 6 layers of 384
-# (github.com/bob80333/investigating_extrapolation), for fewer steps, six passes
-# over this text.
+# Defaults of the flags that a size changes.
 PRESETS = {
   'cpu': {},
   'gpu': {
+    **GPU,
     'length': 128,
     'longest': 2048,
-    'steps': 3000,
-    'batch_size': 128,
-    'model.depth': 6,
-    'model.width': 384,
-    'model.heads': 6,
-    'model.ffn_width': 1536,
-    'train.learning_rate': 1e-3,
-    'train.warmup_steps': 300,
   },
   'long': {
     'length': 4096,
@@ -118,10 +111,7 @@ PRESETS = {
     'steps': 1000,
     'replicas': 3,
     'batch_size': 16,
-    'model.depth': 6,
-    'model.width': 384,
-    'model.heads': 6,
-    'model.ffn_width': 1536,
+    **SIX_LAYERS,
     'model.dtype': 'bfloat16',
     'model.remat': True,
     'train.learning_rate': 1e-3,

@@ -19,6 +19,23 @@ from extrap.training.config import TrainConfig
 
 TEXT_FILE = 'text.json'
 
+# Defaults of flags for an accelerator: the published 6 layers of 384
+# (github.com/bob80333/investigating_extrapolation), for fewer steps, six passes
+# over this text.
+SIX_LAYERS = {
+  'model.depth': 6,
+  'model.width': 384,
+  'model.heads': 6,
+  'model.ffn_width': 1536,
+}
+GPU = {
+  **SIX_LAYERS,
+  'steps': 3000,
+  'batch_size': 128,
+  'train.learning_rate': 1e-3,
+  'train.warmup_steps': 300,
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LengthConfig(StudyConfig):
