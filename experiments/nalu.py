@@ -113,6 +113,7 @@ from extrap.evaluation.results import Result
 from extrap.factors import Fading
 from extrap.kept import Kept, provenance
 from extrap.models.units import MODELS
+from extrap.polishing import polish
 from extrap.regression import ArithmeticProblem
 from extrap.reporting.report import bullets, write_tables
 from extrap.study import StudyConfig
@@ -164,6 +165,19 @@ class Config(StudyConfig):
   train: TrainConfig = option(TRAIN, 'training')
   task: Arithmetic = option(Arithmetic(), 'the task')
   hidden: int = option(2, 'outputs of the first layer', minimum=1)
+  onset: float = option(
+    1.0,
+    'factor of the steps between which regularisers set in: 1,000,000 and '
+    '2,000,000 of the NMU',
+    minimum=0.001,
+  )
+  polish: int = option(
+    0,
+    'steps of Levenberg-Marquardt, in float64, from where each run has come to '
+    '(0: none)',
+    unit='steps',
+    minimum=0,
+  )
   batch_size: int = option(128, 'examples a step', minimum=1)
   threshold: Literal['published', 'corrected'] = option(
     'published',
@@ -193,7 +207,7 @@ class Config(StudyConfig):
   @property
   def as_published(self) -> bool:
     """Whether success may be compared with what was published."""
-    fields = ('steps', 'task', 'hidden', 'batch_size', 'threshold')
+    fields = ('steps', 'task', 'hidden', 'onset', 'batch_size', 'threshold')
     return trained_alike(self, Config(), fields)
 
   @property
@@ -260,6 +274,7 @@ def problem(config: Config) -> ArithmeticProblem:
         unit,
         config.operations(unit),
         hidden=config.hidden,
+        onset=config.onset,
         decay=decays[decay],
       )
       for name, (unit, decay) in config.arms.items()
@@ -271,7 +286,12 @@ def problem(config: Config) -> ArithmeticProblem:
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Success, step, error and sparsity of every run of a block."""
   block = of_block(config, config.blocks[name])
-  runs = train_runs(STUDY, problem(block), block, kept, name)
+  trained = problem(block)
+  runs = train_runs(STUDY, trained, block, kept, name)
+  further = {}
+  if config.polish:
+    label = f'polish {name}'
+    further = polish(trained, runs.params, block.seeds, config.polish, label)
   rows = []
   for arm, (unit, _) in config.arms.items():
     for operation in config.operations(unit):
@@ -280,6 +300,11 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
       source = runs.source_of(arm, **notes)
       found = runs.solved(arm, operation, threshold)
       rows += rows_of(source, operation, str(config.task.inputs), found)
+      if config.polish:
+        polished = further[arm, operation]
+        source = polished.source(source, config.polish)
+        found = polished.solved(config.steps + config.polish, threshold)
+        rows += rows_of(source, operation, str(config.task.inputs), found)
   return rows
 
 

@@ -1,9 +1,8 @@
 """What the studies of arithmetic units have in common: settings and ranges."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
-from extrap.factors import Fading, Ramp
+from extrap.factors import UNREGULARISED, Fading, Ramp
 from extrap.models.units import two_layers
 from extrap.regression import ArithmeticArm
 from extrap.tasks.arithmetic import Range
@@ -38,6 +37,7 @@ def two_layer_arm(
   *,
   hidden: int = 2,
   factor: float | None = None,
+  onset: float = 1.0,
   decay: Fading | None = None,
 ) -> ArithmeticArm:
   """A two-layer model with its regulariser; all of a name begin alike.
@@ -47,10 +47,12 @@ def two_layer_arm(
     operations: what it learns.
     hidden: outputs of the first layer.
     factor: of the regulariser if the model has one, in place of its own.
+    onset: what the steps are multiplied by between which it sets in.
     decay: of the learning rate.
   """
-  ramp = RAMPS.get(unit, Ramp())
-  if ramp.factor and factor is not None:
-    ramp = dataclasses.replace(ramp, factor=factor)
+  ramp = RAMPS.get(unit, UNREGULARISED)
+  if ramp.factor:
+    factor = ramp.factor if factor is None else factor
+    ramp = Ramp(factor, round(onset * ramp.start), round(onset * ramp.end))
   model = two_layers(unit, hidden)
   return ArithmeticArm(model, tuple(operations), ramp, decay=decay, like=unit)

@@ -17,7 +17,7 @@ from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import Solved, solved
 from extrap.evaluation.results import Provenance, Result
 from extrap.kept import Kept
-from extrap.regression import ArithmeticProblem
+from extrap.regression import ArithmeticProblem, Params
 from extrap.reporting.writers import read_jsonl
 from extrap.study import StudyConfig
 from extrap.study_training import train_arm, training_seconds
@@ -29,6 +29,7 @@ from extrap.training.loop import Fit
 ConfigT = TypeVar('ConfigT', bound=StudyConfig)
 
 PLAIN = ('adam', 'rmsprop', 'sgd')  # They neither decay nor normalise.
+APART = (*PLAIN, 'rotated_adam')  # Nor does this, of several matrices.
 HARMLESS = ('steps', 'schedule_steps', 'save_every', 'steps_per_dispatch')
 # As in the original: every step counts, and each thousandth is scored.
 TRAIN = TrainConfig(
@@ -47,10 +48,10 @@ TRAIN = TrainConfig(
 def check_runs(config: StudyConfig) -> None:
   """Refuses training in which runs mix, or whose end is not scored."""
   every, optimizer = config.train.evaluate_every, config.train.optimizer
-  if optimizer not in PLAIN or config.train.clip:
+  if optimizer not in APART or config.train.clip:
     raise UsageError(
       f'--train.optimizer={optimizer} --train.clip={config.train.clip:g}: one '
-      f'of {", ".join(PLAIN)}, without clipping, so that the runs of a seed do '
+      f'of {", ".join(APART)}, without clipping, so that the runs of a seed do '
       'not mix'
     )
   if not every or config.steps % every:
@@ -97,12 +98,14 @@ class Runs:
   """A trained population.
 
   Attributes:
+    params: the last, on the host.
     records: what was noted at each evaluation.
     finite: bool [R], false of a replica that was frozen.
     source: what one of the runs that share a program has cost, whatever its
       arm.
   """
 
+  params: Params
   records: Sequence[Mapping[str, object]]
   finite: np.ndarray
   source: Provenance
@@ -161,7 +164,8 @@ def train_runs(
   records = read_jsonl(folder / 'metrics.jsonl')
   records = [r for r in records if 'held_out/loss' in r]  # It is finite.
   source = _account(study, problem, config, trained, folder)
-  return Runs(records, trained.finite, source)
+  params = distributed.to_host(trained.params)
+  return Runs(params, records, trained.finite, source)
 
 
 def _account(

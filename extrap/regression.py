@@ -242,7 +242,7 @@ class ArithmeticProblem:
     weights = {name: of['weights'] for name, of in params.items()}
     metrics = {}
     for split, interval in SPLITS.items():
-      x_BI = self._inputs(split, self._interval(interval, ctx))
+      x_BI = self.held_out_inputs(split, self._interval(interval, ctx))
       for name, error_O in self._errors(weights, x_BI, ctx, None).items():
         alive_O = params[name]['alive'] == 1
         error_O = jnp.where(alive_O, error_O, jnp.nan)
@@ -259,10 +259,15 @@ class ArithmeticProblem:
       return getattr(self.task, name)
     return tuple(ctx.data[name])
 
-  def _inputs(
+  def held_out_inputs(
     self, split: str, interval: Range | tuple[jax.Array, ...]
   ) -> jax.Array:
-    """Of the same numbers for every seed, constants of the program; [B, I]."""
+    """Of the same numbers for every seed, constants of the program; [B, I].
+
+    Args:
+      split: of `SPLITS`.
+      interval: the range.
+    """
     rng = np.random.RandomState(HELD_OUT[split])
     share_BI = rng.uniform(size=(self.held_out, self.task.inputs))
     return scaled(share_BI.astype(np.float32), interval)

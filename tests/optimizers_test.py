@@ -90,7 +90,17 @@ def test_the_schedule_has_a_length_of_its_own() -> None:
 
 @pytest.mark.parametrize(
   'optimizer',
-  ['adamw', 'adam', 'nadamw', 'lion', 'adafactor', 'rmsprop', 'sgd', 'muon'],
+  [
+    'adamw',
+    'adam',
+    'nadamw',
+    'lion',
+    'adafactor',
+    'rmsprop',
+    'sgd',
+    'muon',
+    'rotated_adam',
+  ],
 )
 def test_lowers_a_quadratic(optimizer: str) -> None:
   config = _config(optimizer=optimizer, learning_rate=0.05)

@@ -194,7 +194,7 @@ def test_held_out_sets_are_those_of_the_original():
     ('validation', 43953907, 1, 2),
     ('test', 8689336, 2, 6),
   ):
-    x_BI = problem._inputs(split, getattr(TASK, SPLITS[split]))
+    x_BI = problem.held_out_inputs(split, getattr(TASK, SPLITS[split]))
     assert x_BI.shape == (10_000, 100)
     wanted = np.random.RandomState(seed).uniform(low, high, (10_000, 100))
     np.testing.assert_allclose(x_BI, wanted, rtol=1e-6)
@@ -310,7 +310,7 @@ def test_ranges_may_be_data():
   ctx = Context(jax.random.key(0), jnp.int32(0), {}, data)
   plain = problem.sample(ctx.replace(data=None))
   np.testing.assert_allclose(problem.sample(ctx), 10 * plain, rtol=1e-6)
-  x_BI = problem._inputs('test', problem._interval('tested', ctx))
+  x_BI = problem.held_out_inputs('test', problem._interval('tested', ctx))
   assert ((np.abs(x_BI) >= 2) & (np.abs(x_BI) <= 6)).all()
   assert (x_BI < 0).any() and (x_BI > 0).any()
 

@@ -150,10 +150,10 @@ def test_tensorboard_has_one_tag_a_replica(tmp_path):
   ]
 
 
-def test_names_of_arms_are_tags_without_a_word(tmp_path, caplog):
+def test_arms_that_fail_and_their_names_go_without_a_word(tmp_path, caplog):
   caplog.set_level('INFO')
   writer = writers.TensorBoardWriter(tmp_path)
-  writer.write(3, {'test/linear, cosine/sub': [0.5]})
+  writer.write(3, {'test/linear, cosine/sub': [math.nan]})  # A run that failed.
   writer.close()
   (value,) = (v for event in events(tmp_path) for v in event.summary.value)
   assert value.tag == 'test/linear__cosine/sub/replica_0'

@@ -1,13 +1,10 @@
 """Least squares for many curves and many starts in one program.
 
-Levenberg-Marquardt (Levenberg 1944; Marquardt 1963) with as many steps for
+Levenberg-Marquardt (`extrap/levenberg_marquardt.py`) with as many steps for
 every start, vmapped over starts and curves. Nonlinear parameters of a start are
-drawn, linear ones solved for. Bounds are kept by projection: a parameter at a
-bound that the gradient points beyond is left out of a step (a sine of an
-unbounded variable, as in MINUIT, has no slope at a bound). Points that a mask
-leaves out have no influence, whatever they hold. Curves are padded to few
-widths and go through in batches of few sizes, so that a family is compiled once
-for each of them.
+drawn, linear ones solved for. Points that a mask leaves out have no influence,
+whatever they hold. Curves are padded to few widths and go through in batches of
+few sizes, so that a family is compiled once for each of them.
 
 Shape key: B curves, S starts, T points, Q new points, P parameters.
 """
@@ -23,16 +20,13 @@ import numpy as np
 
 from extrap.curves.families import Family, Range, Span
 from extrap.errors import UsageError
+from extrap.levenberg_marquardt import Residual, cost_of, minimise
 
 WIDTH = 20  # The least number of points; more are 4, 16, 64 ... times that.
 BATCH = 16  # Curves at a time, where there are several.
 PIECE = 80  # New points at a time.
 LEAST = 1e-6  # Of scaled values, where their logarithm is taken.
-DAMPING = 1e-2  # At first; then it falls or grows by these factors.
-FALLS, GROWS = 0.3, 4.0
 RIDGE = 1e-6  # Of squares, where parameters are solved for.
-
-Residual = Callable[[jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,9 +334,11 @@ def _fit_one(
   if family.linear is not None:
     solve = functools.partial(_solved, family, settings, box, x_T, y_T, mask_T)
     start_SP = jax.vmap(solve)(start_SP)
-  cost_S = jax.vmap(lambda theta_P: _cost(residual(theta_P)))(start_SP)
+  cost_S = jax.vmap(lambda theta_P: cost_of(residual(theta_P)))(start_SP)
   _, best_S = jax.lax.top_k(-cost_S, settings.starts)
-  follow = functools.partial(minimise, residual, box, settings.steps)
+  follow = functools.partial(
+    minimise, residual, (box.low, box.high), settings.steps
+  )
   theta_SP, cost_S = jax.vmap(follow)(start_SP[best_S])
   best = jnp.argmin(cost_S)
   return theta_SP[best], cost_S[best]
@@ -425,73 +421,3 @@ def residual_of(
 def in_space(y: jax.Array, settings: Settings) -> jax.Array:
   """log y, or y itself: what residuals are differences of."""
   return jnp.log(jnp.maximum(y, LEAST)) if settings.log else y
-
-
-def _cost(residual_T: jax.Array) -> jax.Array:
-  """Sum of squares, infinite where it is not a number."""
-  cost = jnp.sum(residual_T**2)
-  return jnp.where(jnp.isfinite(cost), cost, jnp.inf)
-
-
-class _State(NamedTuple):
-  """Where a start has come to, with residuals and their Jacobian there."""
-
-  theta_P: jax.Array
-  residual_T: jax.Array
-  jacobian_PT: jax.Array
-  cost: jax.Array
-  damping: jax.Array
-
-
-def minimise(
-  residual: Residual, box: Range, steps: int, start_P: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Levenberg-Marquardt from one start.
-
-  Args:
-    residual: [T] of theta [P].
-    box: bounds of theta; its limits of starts are not used.
-    steps: how many; steps that do not help are among them.
-    start_P: theta within the bounds.
-
-  Returns:
-    theta [P] and the sum of squares, infinite if it was never finite.
-  """
-
-  def at(theta_P: jax.Array, damping: jax.Array) -> _State:
-    residual_T, push = jax.linearize(residual, theta_P)
-    jacobian_PT = jax.vmap(push)(jnp.eye(theta_P.size, dtype=theta_P.dtype))
-    cost = _cost(residual_T)
-    return _State(theta_P, residual_T, jacobian_PT, cost, damping)
-
-  begin = at(start_P, jnp.asarray(DAMPING, start_P.dtype))
-  end = jax.lax.fori_loop(
-    0, steps, lambda _, state: _step(at, box, state), begin
-  )
-  return end.theta_P, end.cost
-
-
-def _step(
-  at: Callable[[jax.Array, jax.Array], _State], box: Range, state: _State
-) -> _State:
-  """One step, or the same place with more damping.
-
-  Parameters at a bound that the gradient points beyond are left out of it.
-  """
-  theta_P, jacobian_PT = state.theta_P, state.jacobian_PT
-  slope_P = jacobian_PT @ state.residual_T
-  stuck_P = ((theta_P <= box.low) & (slope_P > 0)) | (
-    (theta_P >= box.high) & (slope_P < 0)
-  )
-  jacobian_PT = jnp.where(stuck_P[:, None], 0.0, jacobian_PT)
-  square_PP = jacobian_PT @ jacobian_PT.T
-  diagonal_P = jnp.diagonal(square_PP)
-  tiny_P = jnp.where(diagonal_P > 0, 0.0, 1.0)
-  damped_PP = square_PP + jnp.diag(state.damping * diagonal_P + tiny_P)
-  step_P = jnp.linalg.solve(damped_PP, jnp.where(stuck_P, 0.0, slope_P))
-  tried = at(
-    jnp.clip(theta_P - step_P, box.low, box.high), state.damping * FALLS
-  )
-  stay = state._replace(damping=state.damping * GROWS)
-  better = tried.cost < state.cost
-  return jax.tree.map(lambda new, old: jnp.where(better, new, old), tried, stay)

@@ -26,6 +26,7 @@ from extrap.curves import least_squares
 from extrap.curves.families import Family
 from extrap.curves.least_squares import DEFAULT, Fit, Points, Settings
 from extrap.errors import UsageError
+from extrap.levenberg_marquardt import minimise
 
 LEAST_SCALE = 1e-3  # Of scaled values; a perfect fit would have no density.
 STEPS = 8  # Of Levenberg-Marquardt, from the first fit.
@@ -223,7 +224,7 @@ def _draw_again(
     drawn_T = middle_T - noise_T
     drawn_T = jnp.exp(drawn_T) if settings.log else drawn_T
     residual = least_squares.residual_of(family, settings, x_T, drawn_T, mask_T)
-    return least_squares.minimise(residual, box, STEPS, theta_P)[0]
+    return minimise(residual, (box.low, box.high), STEPS, theta_P)[0]
 
   return jax.vmap(again)(noise_ST), scale, freedom
 

@@ -114,12 +114,12 @@ class TensorBoardWriter:
       # Not its SummaryWriter, whose thread fails where nobody can see it.
       from tensorboardX.event_file_writer import EventsWriter
       from tensorboardX.proto import event_pb2
-      from tensorboardX.summary import scalar
+      from tensorboardX.proto.summary_pb2 import Summary
     except ImportError as error:
       raise ExtrapError(
         'TensorBoard files need tensorboardX: pip install tensorboardX'
       ) from error
-    self._event, self._scalar = event_pb2.Event, scalar
+    self._event, self._summary = event_pb2.Event, Summary
     self._folder = os.fspath(folder)
     with _one_line(self._folder):
       os.makedirs(folder, exist_ok=True)
@@ -138,11 +138,16 @@ class TensorBoardWriter:
         # TensorBoard's own mending of a tag says so, every time.
         name = re.sub(r'[^-/\w.]', '_', name)
         if numbers.ndim == 0:
-          self._add(step=step, summary=self._scalar(name, float(numbers)))
+          self._add_scalar(step, name, float(numbers))
         for replica, number in enumerate(numbers if numbers.ndim else ()):
           tag = f'{name}/replica_{replica}'
-          self._add(step=step, summary=self._scalar(tag, float(number)))
+          self._add_scalar(step, tag, float(number))
       self._file.flush()
+
+  def _add_scalar(self, step: int, tag: str, value: float) -> None:
+    # Not tensorboardX's own function, which warns of every nan.
+    value = self._summary.Value(tag=tag, simple_value=value)
+    self._add(step=step, summary=self._summary(value=[value]))
 
   def _add(self, **content: object) -> None:
     self._file.write_event(self._event(wall_time=time.time(), **content))

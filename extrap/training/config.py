@@ -31,7 +31,10 @@ class TrainConfig:
     'rmsprop',
     'sgd',
     'muon',
-  ] = option('adamw', 'optimizer of optax')
+    'rotated_adam',
+  ] = option(
+    'adamw', 'optimizer of optax, or rotated_adam, for matrices of few outputs'
+  )
   learning_rate: float = option(5e-3, 'peak of the learning rate', minimum=0.0)
   weight_decay: float = option(
     0.01,

@@ -1,0 +1,142 @@
+"""Least squares after training: exact where it succeeds, honest where not."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import nalu
+from extrap import cli
+from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.models.units import two_layers
+from extrap.polishing import ROWS, Run, flops, polish, sample
+from extrap.regression import ArithmeticArm, ArithmeticProblem
+from extrap.tasks.arithmetic import Arithmetic
+
+TASK = Arithmetic(inputs=8)
+
+
+def problem(**arms):
+  return ArithmeticProblem(task=TASK, arms=arms, held_out=1000)
+
+
+def near(subsets, away):
+  """Weights of a model that divides, but for some noise; [R, O, ...]."""
+  rng = np.random.default_rng(0)
+
+  def noisy(exact):
+    return (exact + rng.uniform(-away, away, exact.shape))[None, None]
+
+  second = np.array([[0.9], [-0.9]])
+  return {
+    'first': {'weight': noisy(np.asarray(subsets, float) * 0.8)},
+    'second': {'weight': noisy(second)},
+  }
+
+
+def divider():
+  return ArithmeticArm(two_layers('nru', 2), ('div',))
+
+
+def solved_from(away, steps):
+  of = problem(nru=divider())
+  weights = near(TASK.subsets(TASK.offset(3)), away)
+  params = {'nru': {'weights': weights, 'alive': np.ones((1, 1))}}
+  return polish(of, params, (3,), steps, 'test')['nru', 'div']
+
+
+def test_divides_to_the_last_digits_of_float64():
+  found = solved_from(0.05, 60)
+  assert found.test.shape == (1,)
+  assert found.test[0] < 1e-25 and found.validation[0] < 1e-25
+  solved = found.solved(100, 4.9e-12)
+  assert solved.success.tolist() == [True] and solved.step.tolist() == [100]
+
+
+def test_without_steps_nothing_changes():
+  found = solved_from(0.05, 0)
+  assert found.test[0] > 1e-6
+  assert not found.solved(100, 4.9e-12).success[0]
+
+
+def test_a_run_that_is_not_finite_fails_and_stops_no_other():
+  of = problem(nru=divider())
+  good = near(TASK.subsets(TASK.offset(3)), 0.05)
+  bad = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), good)
+  weights = jax.tree.map(lambda *two: np.concatenate(two), bad, good)
+  params = {'nru': {'weights': weights, 'alive': np.ones((2, 1))}}
+  # Both of one seed, so that both have one task.
+  found = polish(of, params, (3, 3), 60, 'test')['nru', 'div']
+  assert found.solved(1, 4.9e-12).success.tolist() == [False, True]
+
+
+def test_weights_stay_within_their_bounds():
+  model = two_layers('nmu', 2)
+  run = Run(TASK, model, 'mul', 1)
+  weights = {
+    'first': {'weight': np.zeros((8, 2))},
+    'second': {'weight': np.zeros((2, 1))},
+  }
+  low, high = run.bounds(weights)
+  np.testing.assert_array_equal(low, [-1] * 16 + [0] * 2)
+  np.testing.assert_array_equal(high, [1] * 18)
+  free = Run(TASK, two_layers('linear', 2), 'sub', 1)
+  params = free.model.init(jax.random.key(0), np.ones((1, 8)))['params']
+  assert np.isinf(free.bounds(params)[1]).all()
+
+
+def test_a_seed_has_one_sample_of_its_own_in_the_range_of_training():
+  one, again, other = (sample(TASK, seed) for seed in (1, 1, 2))
+  np.testing.assert_array_equal(one, again)
+  assert one.shape == (ROWS, 8) and one.dtype == np.float64
+  assert (one != other).mean() > 0.99
+  assert one.min() >= 1.0 and one.max() < 2.0
+
+
+def test_cost_is_that_of_training_and_of_the_polish():
+  trained = Provenance(
+    study='nalu',
+    arm='nru',
+    rung='',
+    seeds=(3,),
+    steps=(100,),
+    samples=(12_800,),
+    flops=(1e6,),
+    seconds=1.0,
+  )
+  found = solved_from(0.05, 2)
+  source = found.source(trained, 2)
+  assert source.arm == 'nru, polished'
+  assert source.steps == (102,) and source.samples == (12_800 + ROWS,)
+  assert source.flops == (1e6 + flops(18, 2),)
+  assert source.seconds > 1.0
+
+
+def test_a_study_says_what_came_before_and_after(tmp_path):
+  with pytest.raises(SystemExit) as caught:
+    cli.run(
+      nalu.main,
+      nalu.Config,
+      argv=[
+        'nalu',
+        f'--workdir={tmp_path / "run"}',
+        '--units=linear',
+        '--ops=sub,add',
+        '--replicas=2',
+        '--steps=20',
+        '--polish=40',
+        '--task.inputs=8',
+        '--threshold=corrected',
+        '--train.evaluate_every=20',
+        '--train.steps_per_dispatch=20',
+      ],
+    )
+  assert caught.value.code == 0
+  results, _ = read_csv(tmp_path / 'run' / 'results.csv')
+  for operation in ('sub', 'add'):
+    before, after = (
+      select(results, arm=arm, split=operation, metric='solved')
+      for arm in ('linear', 'linear, polished')
+    )
+    assert [row.successes for row in before] == [0, 0]
+    assert [row.successes for row in after] == [1, 1]
+    assert [row.steps for row in after] == [60, 60]
