@@ -114,14 +114,14 @@ def test_rounding_is_not_taken_for_a_gradient():
 
 
 def test_the_mean_of_inputs_is_a_coordinate():
-  matrix_IO = gradients(6, 2, steps=1)[0]
-  found = reflected(matrix_IO)
+  matrix_OI = gradients(2, 6, steps=1)[0]
+  found = reflected(matrix_OI)
   np.testing.assert_allclose(
-    found[0], matrix_IO.mean(axis=0) * 6**0.5, rtol=1e-4, atol=1e-6
+    found[:, 0], matrix_OI.mean(axis=1) * 6**0.5, rtol=1e-4, atol=1e-6
   )
-  np.testing.assert_allclose(reflected(found), matrix_IO, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(reflected(found), matrix_OI, rtol=1e-4, atol=1e-6)
   np.testing.assert_allclose(
-    jnp.linalg.norm(found), jnp.linalg.norm(matrix_IO), rtol=1e-5
+    jnp.linalg.norm(found), jnp.linalg.norm(matrix_OI), rtol=1e-5
   )
 
 
