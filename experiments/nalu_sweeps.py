@@ -131,6 +131,13 @@ class Config(StudyConfig):
     minimum=1,
     identity=False,
   )
+  pace: float = option(
+    1.0,
+    'factor of the published steps, those between which regularisers set in '
+    'among them: 0.1 is a tenth of the work',
+    minimum=0.001,
+    maximum=1.0,
+  )
   train: TrainConfig = option(TRAIN, 'training')
   batch_size: int = option(128, 'examples a step', minimum=1)
   threshold: Literal['corrected', 'published'] = option(
@@ -175,7 +182,7 @@ class Config(StudyConfig):
   @property
   def as_published(self) -> bool:
     """Whether runs are trained as the published ones."""
-    return trained_alike(self, Config(), ('steps', 'batch_size'))
+    return trained_alike(self, Config(), ('steps', 'pace', 'batch_size'))
 
   def units_at(self, setting: Setting) -> tuple[str, ...]:
     """Those that a setting makes a difference to."""
@@ -184,8 +191,11 @@ class Config(StudyConfig):
     return tuple(unit for unit in self.units if unit in RAMPS)
 
   def steps_at(self, setting: Setting) -> int:
-    """As published, or as given."""
-    return setting.steps if self.steps == Setting().steps else self.steps
+    """As published, at the pace, or as given; whole evaluations."""
+    published = self.steps == Setting().steps
+    steps = round(self.pace * setting.steps) if published else self.steps
+    every = self.train.evaluate_every
+    return max(steps - steps % every, every)
 
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
@@ -231,7 +241,11 @@ def problem(config: Config, setting: Setting) -> ArithmeticProblem:
     task=setting.task,
     arms={
       unit: two_layer_arm(
-        unit, (OPERATION,), hidden=setting.hidden, factor=setting.factor
+        unit,
+        (OPERATION,),
+        hidden=setting.hidden,
+        factor=setting.factor,
+        onset=config.pace,
       )
       for unit in config.units_at(setting)
     },

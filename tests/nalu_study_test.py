@@ -158,11 +158,18 @@ def test_what_is_compared_with_the_published_runs_is_made_as_they_were():
   quicker = dataclasses.replace(train, steps_per_dispatch=5000)
   assert dataclasses.replace(default, train=quicker, block=3).as_published
   cosine = dataclasses.replace(train, schedule='cosine')
-  for changes in ({'steps': 1000}, {'hidden': 10}, {'train': cosine}):
+  for changes in (
+    {'steps': 1000},
+    {'hidden': 10},
+    {'onset': 0.4},
+    {'train': cosine},
+  ):
     assert not dataclasses.replace(default, **changes).as_published
   ramps = {name: arm.ramp for name, arm in nalu.problem(default).arms.items()}
   assert ramps['nmu'] == Ramp(10.0, 1_000_000, 2_000_000)
   assert ramps['nau'] == Ramp(0.01, 5_000, 50_000)
+  sooner = nalu.problem(dataclasses.replace(default, onset=0.4)).arms['nmu']
+  assert sooner.ramp == Ramp(10.0, 400_000, 800_000)
   assert ramps['linear'].factor == ramps['nac_add'].factor == 0
 
 

@@ -15,6 +15,7 @@ from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import nearly_perfect_error
 from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.factors import Ramp
 from extrap.reporting.plots import Shares, shares_figure
 
 SMALL = (
@@ -66,6 +67,16 @@ def test_a_small_run_scores_each_value_once_and_goes_on(tmp_path, capsys):
   assert 'train' not in capsys.readouterr().err
   again, _ = read_csv(tmp_path / 'run' / 'results.csv')
   assert again == select(results, split='inputs=10')
+
+
+def test_a_pace_is_that_of_steps_and_of_regularisers():
+  config, setting = changed(pace=0.1), SWEEPS['inputs']['300']
+  assert config.steps_at(setting) == 1_500_000
+  assert config.steps_at(Setting()) == 500_000
+  ramp = nalu_sweeps.problem(config, setting).arms['nmu'].ramp
+  assert ramp == Ramp(10.0, 100_000, 200_000)
+  assert Config().as_published and not config.as_published
+  assert changed(pace=0.00101).steps_at(Setting()) == 5_000
 
 
 def test_shares_are_compared_where_thresholds_are_alike():
