@@ -402,6 +402,10 @@ def test_help_has_default_unit_and_bounds(name, parts):
     assert part in text[start : start + 200]
 
 
+def test_help_stands_under_the_name_of_the_module_that_users_know():
+  assert parse()[1].get_help().startswith('\nextrap.config:\n')
+
+
 def test_a_tuple_of_fixed_length_says_how_many_values_it_needs():
   message = 'flag --span=1: 1 values where 2 are needed'
   with pytest.raises(flags.IllegalFlagValueError, match=message):
