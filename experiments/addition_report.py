@@ -23,6 +23,7 @@ from extrap.reporting.tables import (
   markdown,
   suite_table,
 )
+from extrap.reporting.training_curves import training_curves
 from extrap.reporting.writers import read_jsonl
 from extrap.training.run_folder import RunFolder
 
@@ -110,7 +111,7 @@ def write_report_of(
 ) -> Path:
   """report.md and its pictures."""
   report = run.path / 'report.md'
-  loss = plots.training_curves(
+  loss = training_curves(
     read_jsonl(run.metrics), run.plots / 'training.png', 'Training'
   )
   sections = [

@@ -19,7 +19,7 @@ from experiments.nalu_sweeps_settings import (
 from extrap.evaluation.likelihood import newcombe
 from extrap.evaluation.results import Result, arms_of, select
 from extrap.evaluation.statistics import wilson
-from extrap.reporting.plots import Shares, shares_by_value
+from extrap.reporting.shares import Shares, shares_by_value
 from extrap.reporting.tables import Table, format_limits, format_percent
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 
 from absl import flags, logging
 
-from extrap import config as config_lib
+from extrap import config_flags
 from extrap.errors import ExtrapError, UsageError
 
 ConfigT = TypeVar('ConfigT')
@@ -44,10 +44,10 @@ def run(
   argv = sys.argv if argv is None else argv
   _start_logging()
   try:
-    config_lib.define_flags(config_type, flag_values)
+    config_flags.define_flags(config_type, flag_values)
     _define_help(flag_values, doc)
     _parse(argv, flag_values)
-    config = config_lib.from_flags(config_type, flag_values)
+    config = config_flags.from_flags(config_type, flag_values)
     sys.exit(main(config, flag_values) or 0)
   except ExtrapError as error:
     if error.told:

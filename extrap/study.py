@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import jax
 from absl import flags
 
-from extrap import config as config_lib
+from extrap import config_flags, config_json
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.training import distributed
@@ -81,7 +81,7 @@ def open_run(
     check_schedule(config.train)
     _check_places(config)
     _check_steps(path, config)
-    text = config_lib.flags_text(type(config), flag_values, omit=OF_THE_PLACE)
+    text = config_flags.flags_text(type(config), flag_values, omit=OF_THE_PLACE)
   if config.train.schedule_steps != config.steps:  # A run that was made longer.
     text += f'--train.schedule_steps={config.train.schedule_steps}\n'
   distributed.check_same(text, 'flags')
@@ -155,7 +155,7 @@ def read_config(path: Path, study: str, config_type: type[ConfigT]) -> ConfigT:
     there = json.loads((path / 'config.json').read_text(encoding='utf-8'))
     if there['study'] != study:
       raise UsageError(f'{path} is a run of {there["study"]}, not of {study}')
-    return config_lib.from_json(config_type, there['config'])
+    return config_json.from_json(config_type, there['config'])
   except (OSError, ValueError, KeyError) as error:
     raise UsageError(f'{path} is not a run of {study}: {error}') from error
 

@@ -22,7 +22,7 @@ from experiments.abacus_report import claims
 from experiments.abacus_settings import MATRIX, SETTINGS
 from extrap import arms, cli, scoring
 from extrap.arms import Arm
-from extrap.config import from_arguments
+from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
 from extrap.evaluation.regions import region_of

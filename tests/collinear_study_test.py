@@ -11,7 +11,7 @@ from experiments import collinear
 from experiments.collinear import Config, check, make_problem, readings_of
 from experiments.collinear_tables import claims_table, growth_table, main_table
 from extrap import cli
-from extrap.config import from_arguments
+from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 from extrap.evaluation.results import Provenance, arms_of, read_csv, select
 from extrap.models.positions import CoCA, DynamicNTK

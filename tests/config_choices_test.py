@@ -5,14 +5,9 @@ import dataclasses
 import pytest
 from absl import flags
 
-from extrap import config as config_lib
-from extrap.config import (
-  Registry,
-  changed,
-  choice,
-  from_arguments,
-  option,
-)
+from extrap import config_flags, config_json
+from extrap.config import Registry, changed, choice, option
+from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 
 SHAPES = Registry('shape')
@@ -137,7 +132,7 @@ def test_what_a_choice_within_a_choice_lacks_is_refused(arguments, message):
 
 def test_flags_end_and_deeper_choices_keep_their_defaults():
   flag_values = flags.FlagValues()
-  config_lib.define_flags(Model, flag_values)
+  config_flags.define_flags(Model, flag_values)
   deepest = 'shape.base.base.base'
   assert f'{deepest[:-5]}.thick' in flag_values
   # That of a disc is a number and has one; that of a frame has none.
@@ -150,7 +145,7 @@ def test_flags_end_and_deeper_choices_keep_their_defaults():
 
 def test_help_tells_of_each_field_once():
   flag_values = flags.FlagValues()
-  config_lib.define_flags(Study, flag_values)
+  config_flags.define_flags(Study, flag_values)
   told = flag_values['model.shape.base'].help
   assert 'Height (disc: 0.5)' in told
   assert 'What it is around (frame: disc)' in told
@@ -182,18 +177,18 @@ WHOLE += ('--model.shape.base.base=square', '--model.shape.base.base.side=9')
 def test_flagfile_and_json_hold_choices_within_a_choice(tmp_path):
   arguments = (*WHOLE, '--eval.shape.base.thick=3')
   flag_values = flags.FlagValues()
-  config_lib.define_flags(Study, flag_values)
+  config_flags.define_flags(Study, flag_values)
   flag_values(['', *arguments])
-  config = config_lib.from_flags(Study, flag_values)
+  config = config_flags.from_flags(Study, flag_values)
   assert config.model.shape == Frame(base=Frame(base=Square(9)))
-  text = config_lib.flags_text(Study, flag_values)
+  text = config_flags.flags_text(Study, flag_values)
   path = tmp_path / 'flags.txt'
   path.write_text(text, encoding='utf-8')
   assert from_arguments(Study, f'--flagfile={path}') == config
-  data = config_lib.to_json(config)
+  data = config_json.to_json(config)
   inner = {'choice': 'square', 'side': 9}
   assert data['model']['shape']['base']['base'] == inner
-  assert config_lib.from_json(Study, data) == config
+  assert config_json.from_json(Study, data) == config
 
 
 def test_a_changed_choice_is_the_original_one_with_other_fields():
@@ -209,8 +204,8 @@ def test_a_changed_choice_is_the_original_one_with_other_fields():
     config = from_arguments(Study, *original, *given)
     assert (config.eval_shape, config.model.shape) == (expected, Frame(5))
     assert config.eval == ('full' if given == ['--eval=full'] else 'quick')
-    data = config_lib.to_json(config)
-    assert config_lib.from_json(Study, data) == config
+    data = config_json.to_json(config)
+    assert config_json.from_json(Study, data) == config
 
 
 @pytest.mark.parametrize(
@@ -237,5 +232,5 @@ def test_how_a_run_is_looked_at_does_not_make_it_another_run():
     from_arguments(Study, *given) for given in ([], ['--eval.shape.side=7'])
   )
   assert looked.eval_shape == Square(7)
-  assert config_lib.fingerprint(plain) == config_lib.fingerprint(looked)
-  assert config_lib.differences(plain, looked) == []
+  assert config_json.fingerprint(plain) == config_json.fingerprint(looked)
+  assert config_json.differences(plain, looked) == []

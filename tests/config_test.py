@@ -11,8 +11,9 @@ from typing import Literal
 import pytest
 from absl import flags
 
-from extrap import config as config_lib
-from extrap.config import Registry, choice, from_arguments, option, preset
+from extrap import config_flags, config_json
+from extrap.config import Registry, choice, option, preset
+from extrap.config_flags import from_arguments
 from extrap.errors import ExtrapError, UsageError
 
 POSITIONS = Registry('position')
@@ -73,9 +74,9 @@ class Study:
 def parse(*args, config_type=Study, prefix=''):
   """Returns the configuration and the parsed flags of a command line."""
   flag_values = flags.FlagValues()
-  config_lib.define_flags(config_type, flag_values, prefix)
+  config_flags.define_flags(config_type, flag_values, prefix)
   assert flag_values(['program', *args]) == ['program']
-  return config_lib.from_flags(config_type, flag_values, prefix), flag_values
+  return config_flags.from_flags(config_type, flag_values, prefix), flag_values
 
 
 def model_with(**fields):
@@ -107,7 +108,7 @@ def test_a_preset_gives_defaults_and_what_is_given_counts():
 def test_a_flagfile_of_a_preset_gives_the_same_again(tmp_path):
   config, flag_values = parse('--size=large', config_type=Sized)
   path = tmp_path / 'flags.txt'
-  path.write_text(config_lib.flags_text(Sized, flag_values))
+  path.write_text(config_flags.flags_text(Sized, flag_values))
   assert '--steps=9' in path.read_text()
   assert from_arguments(Sized, f'--flagfile={path}') == config
 
@@ -332,7 +333,7 @@ def test_a_prefix_goes_before_every_name():
   args = '--teacher.depth=2', '--teacher.position=alibi'
   config, flag_values = parse(*args, config_type=Model, prefix='teacher')
   assert config == Model(depth=2, position=Alibi())
-  text = config_lib.flags_text(Model, flag_values, prefix='teacher')
+  text = config_flags.flags_text(Model, flag_values, prefix='teacher')
   assert '--teacher.depth=2\n' in text
   with pytest.raises(UsageError, match=r'--teacher\.depth=0'):
     parse('--teacher.depth=0', config_type=Model, prefix='teacher')
@@ -401,6 +402,10 @@ def test_help_has_default_unit_and_bounds(name, parts):
     assert part in text[start : start + 200]
 
 
+def test_help_stands_under_the_name_of_the_module_that_users_know():
+  assert parse()[1].get_help().startswith('\nextrap.config:\n')
+
+
 def test_a_tuple_of_fixed_length_says_how_many_values_it_needs():
   message = 'flag --span=1: 1 values where 2 are needed'
   with pytest.raises(flags.IllegalFlagValueError, match=message):
@@ -439,15 +444,15 @@ EVERYTHING = (
 def test_a_flagfile_gives_the_same_configuration(args, tmp_path):
   config, flag_values = parse(*args)
   path = tmp_path / 'flags.txt'
-  path.write_text(config_lib.flags_text(Study, flag_values))
+  path.write_text(config_flags.flags_text(Study, flag_values))
   again, flag_values = parse(f'--flagfile={path}')
   assert again == config
-  assert config_lib.flags_text(Study, flag_values) == path.read_text()
+  assert config_flags.flags_text(Study, flag_values) == path.read_text()
 
 
 def test_flags_after_a_flagfile_override_it(tmp_path):
   path = tmp_path / 'flags.txt'
-  path.write_text(config_lib.flags_text(Study, parse(*EVERYTHING)[1]))
+  path.write_text(config_flags.flags_text(Study, parse(*EVERYTHING)[1]))
   args = '--steps=9', '--resume', '--model.position=alibi'
   config, _ = parse(f'--flagfile={path}', *args)
   assert (config.steps, config.resume, config.order) == (9, True, 1)
@@ -456,19 +461,19 @@ def test_flags_after_a_flagfile_override_it(tmp_path):
 
 def test_flags_text_omits_none_and_what_is_asked():
   _, flag_values = parse('--workdir=runs/a', '--noresume')
-  lines = config_lib.flags_text(Study, flag_values, omit=('workdir',)).split()
+  lines = config_flags.flags_text(Study, flag_values, omit=('workdir',)).split()
   assert '--resume=false' in lines
   assert '--model.position=yarn' in lines
   assert not [line for line in lines if line.startswith('--workdir')]
   assert not [line for line in lines if line.startswith('--init_from')]
-  assert '--workdir=runs/a\n' in config_lib.flags_text(Study, flag_values)
+  assert '--workdir=runs/a\n' in config_flags.flags_text(Study, flag_values)
 
 
 @pytest.mark.parametrize('arg', ['--init_from=a\n--steps=1', '--init_from=a '])
 def test_flags_text_refuses_what_a_flagfile_would_change(arg):
   _, flag_values = parse(arg)
   with pytest.raises(UsageError, match=r'--init_from: .* does not fit'):
-    config_lib.flags_text(Study, flag_values)
+    config_flags.flags_text(Study, flag_values)
 
 
 # JSON.
@@ -477,17 +482,17 @@ def test_flags_text_refuses_what_a_flagfile_would_change(arg):
 @pytest.mark.parametrize('args', [(), EVERYTHING, ('--model.position=alibi',)])
 def test_json_round_trip_is_exact(args):
   config, _ = parse(*args)
-  text = json.dumps(config_lib.to_json(config))
-  assert config_lib.from_json(Study, json.loads(text)) == config
+  text = json.dumps(config_json.to_json(config))
+  assert config_json.from_json(Study, json.loads(text)) == config
 
 
 def test_json_keeps_fields_without_a_flag():
   config = Model(position=Yarn(hidden=5))
-  assert config_lib.from_json(Model, config_lib.to_json(config)) == config
+  assert config_json.from_json(Model, config_json.to_json(config)) == config
 
 
 def test_json_of_a_choice_is_its_name_and_fields():
-  data = config_lib.to_json(Model(position=Linear()))
+  data = config_json.to_json(Model(position=Linear()))
   assert data == {
     'depth': 6,
     'activation': 'gelu',
@@ -497,12 +502,12 @@ def test_json_of_a_choice_is_its_name_and_fields():
 
 def test_json_refuses_a_function_that_is_not_the_default():
   with pytest.raises(ExtrapError, match=r'position\.activation: .*len'):
-    config_lib.to_json(Model(position=Yarn(activation=len)))
+    config_json.to_json(Model(position=Yarn(activation=len)))
 
 
 def test_json_refuses_an_unregistered_entry():
   with pytest.raises(ExtrapError, match='Logging is not a registered position'):
-    config_lib.to_json(Model(position=Logging()))
+    config_json.to_json(Model(position=Logging()))
 
 
 @pytest.mark.parametrize(
@@ -522,9 +527,9 @@ def test_json_refuses_an_unregistered_entry():
   ],
 )
 def test_json_with_a_fault_is_refused_in_one_line(change, message):
-  data = config_lib.to_json(Study()) | change
+  data = config_json.to_json(Study()) | change
   with pytest.raises(ExtrapError, match=message) as caught:
-    config_lib.from_json(Study, data)
+    config_json.from_json(Study, data)
   assert '\n' not in str(caught.value)
 
 
@@ -538,9 +543,9 @@ def test_json_with_a_fault_is_refused_in_one_line(change, message):
   ],
 )
 def test_json_of_a_choice_with_a_fault_is_refused(position, message):
-  data = config_lib.to_json(Model()) | {'position': position}
+  data = config_json.to_json(Model()) | {'position': position}
   with pytest.raises(ExtrapError, match=message):
-    config_lib.from_json(Model, data)
+    config_json.from_json(Model, data)
 
 
 # Identity.
@@ -548,14 +553,14 @@ def test_json_of_a_choice_with_a_fault_is_refused(position, message):
 
 def test_fingerprint_is_eight_hex_digits_that_stay_the_same():
   # Work folders are named by it: a change here makes old runs unfindable.
-  assert config_lib.fingerprint(Linear()) == '2466a75c'
-  assert int(config_lib.fingerprint(Study()), 16) < 16**8
+  assert config_json.fingerprint(Linear()) == '2466a75c'
+  assert int(config_json.fingerprint(Study()), 16) < 16**8
 
 
 def test_fingerprint_does_not_depend_on_the_order_of_fields():
   fields = [('a', int, 1), ('b', int, 2)]
   types = [dataclasses.make_dataclass('C', f) for f in (fields, fields[::-1])]
-  first, second = (config_lib.fingerprint(config()) for config in types)
+  first, second = (config_json.fingerprint(config()) for config in types)
   assert first == second
 
 
@@ -576,9 +581,9 @@ def test_fingerprint_does_not_depend_on_the_order_of_fields():
 )
 def test_fingerprint_and_differences_agree(change, is_other):
   old, new = Study(), Study(**change)
-  changed = config_lib.fingerprint(old) != config_lib.fingerprint(new)
+  changed = config_json.fingerprint(old) != config_json.fingerprint(new)
   assert changed == is_other
-  assert bool(config_lib.differences(old, new)) == is_other
+  assert bool(config_json.differences(old, new)) == is_other
 
 
 @pytest.mark.parametrize(
@@ -600,15 +605,16 @@ def test_fingerprint_and_differences_agree(change, is_other):
   ],
 )
 def test_a_difference_is_one_line(new, expected):
-  assert config_lib.differences(Study(), new) == [expected]
+  assert config_json.differences(Study(), new) == [expected]
 
 
 def test_every_difference_is_listed():
   new = Study(rate=3, model=Model(depth=5, activation='sin'))
-  names = [d.split(':')[0] for d in config_lib.differences(Study(), new)]
+  names = [d.split(':')[0] for d in config_json.differences(Study(), new)]
   assert names == ['rate', 'model.depth', 'model.activation']
 
 
-def test_importing_the_module_leaves_jax_alone():
-  program = "import sys, extrap.config; sys.exit('jax' in sys.modules)"
+def test_importing_the_modules_leaves_jax_alone():
+  modules = 'extrap.config_flags, extrap.config_json'
+  program = f"import sys, {modules}; sys.exit('jax' in sys.modules)"
   subprocess.run([sys.executable, '-c', program], check=True)

@@ -21,7 +21,7 @@ from experiments.context_scaling_tables import (
 )
 from experiments.length_nets import Reading, reader_of
 from extrap import cli
-from extrap.config import from_arguments
+from extrap.config_flags import from_arguments
 from extrap.datasets.stdlib_text import read
 from extrap.errors import ExtrapError, UsageError
 from extrap.evaluation.length import windows

@@ -14,7 +14,7 @@ from experiments.copy_length import (
   windows_of,
 )
 from extrap import cli, scoring
-from extrap.config import from_arguments
+from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv
 from extrap.models.positions import POSITIONS

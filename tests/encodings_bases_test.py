@@ -15,7 +15,8 @@ from encoding_checks import (
   turned,
 )
 
-from extrap.config import from_arguments, from_json, to_json
+from extrap.config_flags import from_arguments
+from extrap.config_json import from_json, to_json
 from extrap.errors import UsageError
 from extrap.models import TransformerConfig
 from extrap.models.backends import Hardware, choose

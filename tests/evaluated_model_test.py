@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from extrap import config as config_lib
-from extrap.config import from_arguments, option
+from extrap import config_json
+from extrap.config import option
+from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 from extrap.models import EvaluatedModel, Transformer, TransformerConfig
 from extrap.models.positions import (
@@ -92,9 +93,9 @@ def test_what_is_not_there_to_change_is_refused():
 
 def test_a_run_stays_the_same_run():
   plain, tested = read(), read('--eval.position=alibi')
-  assert config_lib.fingerprint(plain) == config_lib.fingerprint(tested)
-  data = config_lib.to_json(tested)
-  assert config_lib.from_json(Study, data) == tested
+  assert config_json.fingerprint(plain) == config_json.fingerprint(tested)
+  data = config_json.to_json(tested)
+  assert config_json.from_json(Study, data) == tested
 
 
 def test_trained_parameters_fit_what_is_evaluated():

@@ -28,7 +28,8 @@ from experiments.language_length_arms import (
 from experiments.language_length_scores import Reader, score_arm, scores_of
 from experiments.language_length_tables import all_tables, main_table
 from extrap import cli
-from extrap.config import from_arguments, option
+from extrap.config import option
+from extrap.config_flags import from_arguments
 from extrap.datasets.stdlib_text import read
 from extrap.errors import ExtrapError, UsageError
 from extrap.evaluation import brackets

@@ -10,7 +10,7 @@ import golden
 import pytest
 import yaml
 
-from extrap import config as config_lib
+from extrap import config_json
 from launch import command_line, kubernetes
 
 COMMAND = ['python', '-m', 'experiments.addition', '--workdir=/runs/a']
@@ -142,7 +142,7 @@ def test_gpu_pods_are_told_their_rank():
 def test_flags_of_gpu_pods_are_those_of_a_study():
   """A stale name would only fail on the cluster."""
   distributed = pytest.importorskip('extrap.training.distributed')
-  data = config_lib.to_json(distributed.ClusterConfig())
+  data = config_json.to_json(distributed.ClusterConfig())
   _, _, _, pod = built(gpus=8)
   flags = pod['containers'][0]['command'][len(COMMAND) :]
   names = [flag.partition('=')[0] for flag in flags]

@@ -11,7 +11,7 @@ import yaml
 from absl import flags
 
 from experiments import addition
-from extrap import config as config_lib
+from extrap import config_flags
 from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
 from launch import command_line, commit, kubernetes, local, slurm, sweep, tpu
 
@@ -51,9 +51,9 @@ def launched(module):
 def parse(config_type, argv):
   """The config that a command line gives; raises where it is stale."""
   values = flags.FlagValues()
-  config_lib.define_flags(config_type, values)
+  config_flags.define_flags(config_type, values)
   assert values(list(argv))[1:] == []
-  return config_lib.from_flags(config_type, values)
+  return config_flags.from_flags(config_type, values)
 
 
 def check_study(command):

@@ -16,7 +16,7 @@ from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import nearly_perfect_error
 from extrap.evaluation.results import Provenance, read_csv, select
 from extrap.factors import Ramp
-from extrap.reporting.plots import Shares, shares_figure
+from extrap.reporting.shares import Shares, shares_figure
 
 SMALL = (
   '--sweeps=inputs',

@@ -24,6 +24,7 @@ from extrap.reporting import (
   tables,
   writers,
 )
+from extrap.reporting.training_curves import training_curves, training_figure
 
 
 def row(arm='rope', size='10', replica=0, value=1.0, n=1000, **changes):
@@ -54,7 +55,8 @@ def test_modules_import_nothing_heavy():
     'before = set(sys.modules)\n'
     'from extrap.evaluation import results, statistics\n'
     'from extrap.reporting import environment, heatmaps, plots, progress\n'
-    'from extrap.reporting import report, tables, writers\n'
+    'from extrap.reporting import report, shares, tables, writers\n'
+    'from extrap.reporting import training_curves\n'
     "heavy = {'jax', 'matplotlib', 'tensorboardX', 'scipy', 'tqdm'}\n"
     'print(sorted(heavy & (set(sys.modules) - before)))\n'
   )
@@ -537,7 +539,7 @@ def test_training_curves_show_replicas_as_a_band():
     for step in (1, 2, 4)
   ]
   records.append({'step': 4, 'eval/loss': 0.5, 'eval/exact_match': 1.0})
-  figure = plots.training_figure(records, 'Loss')
+  figure = training_figure(records, 'Loss')
   (axes,) = figure.axes
   assert axes.get_yscale() == 'log'
   assert legend(figure) == ['train/loss', 'eval/loss']
@@ -548,7 +550,7 @@ def test_training_curves_show_replicas_as_a_band():
 
 def test_nothing_to_draw_is_an_error():
   with pytest.raises(ExtrapError, match='no loss'):
-    plots.training_figure([{'step': 1, 'speed': 2.0}], 'Loss')
+    training_figure([{'step': 1, 'speed': 2.0}], 'Loss')
   with pytest.raises(ExtrapError, match='equal length'):
     plots.accuracy_figure([row(size='1x2')], 20, 'Addition')
   with pytest.raises(ExtrapError, match='20x35'):
@@ -564,7 +566,7 @@ def test_plots_are_written_without_pyplot(tmp_path):
       lengths_results(), 20, tmp_path / 'plots' / 'a.png', 'Addition'
     ),
     heatmaps.grid_heatmap(grid_results(), 10, tmp_path / 'g.png', 'Grid'),
-    plots.training_curves(records, tmp_path / 't.png', 'Loss'),
+    training_curves(records, tmp_path / 't.png', 'Loss'),
   ]
   for path, inches in zip(paths, (7.2, 6.4, 7.2), strict=True):
     pixels = imread(path)

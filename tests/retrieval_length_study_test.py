@@ -26,7 +26,7 @@ from experiments.retrieval_length_tables import (
   over_depths,
 )
 from extrap import cli
-from extrap.config import from_arguments
+from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 from extrap.evaluation.results import (
   Provenance,

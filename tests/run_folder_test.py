@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from extrap.config import fingerprint, option, to_json
+from extrap.config import option
+from extrap.config_json import fingerprint, to_json
 from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
 from extrap.reporting import run_state
 from extrap.reporting.run_state import read_state

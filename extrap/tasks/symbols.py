@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extrap.config import check_bounds
+from extrap.config_fields import check_bounds
 from extrap.errors import UsageError
 from extrap.tasks.layout import Part, ask, join, symbol
 from extrap.tasks.task import Batch, Structure

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from extrap.config import Config, differences, fingerprint, from_json, to_json
+from extrap.config import Config
+from extrap.config_json import differences, fingerprint, from_json, to_json
 from extrap.errors import Diverged, ExtrapError, Preempted, UsageError
 from extrap.reporting.environment import environment, version_differences
 from extrap.reporting.run_state import LOCK, STATUS, State, read_status

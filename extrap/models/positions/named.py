@@ -6,7 +6,8 @@ A study can so list encodings that are registered elsewhere, or later.
 import dataclasses
 from collections.abc import Mapping
 
-from extrap.config import Value, check_bounds
+from extrap.config import Value
+from extrap.config_fields import check_bounds
 from extrap.errors import UsageError
 from extrap.models.positions.position import POSITIONS, Position
 

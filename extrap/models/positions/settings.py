@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from extrap.config import Value, check_bounds
+from extrap.config import Value
+from extrap.config_fields import check_bounds
 from extrap.errors import UsageError
 from extrap.models.positions.position import Position
 
