@@ -280,6 +280,7 @@ def problem(config: Config) -> ArithmeticProblem:
       for name, (unit, decay) in config.arms.items()
     },
     batch_size=config.batch_size,
+    pinned=config.train.optimizer == 'rotated_adam',
   )
 
 

@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 
 from extrap.evaluation.arithmetic_criterion import Solved, solved
 from extrap.evaluation.results import Provenance
-from extrap.levenberg_marquardt import Bounds, minimise
+from extrap.levenberg_marquardt import minimise
 from extrap.randomness import named
 from extrap.regression import (
   SPLITS,
@@ -30,6 +30,7 @@ from extrap.regression import (
   Model,
   Params,
   Weights,
+  bounds_of,
 )
 from extrap.reporting.progress import Progress
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic
@@ -94,15 +95,6 @@ class Run:
     target_B = OPERATIONS[self.operation](*sums_BK.T)
     return self.model.apply({'params': weights}, x_BI, None)[:, 0] - target_B
 
-  def bounds(self, weights: Weights) -> Bounds:
-    """The least and the largest weights, as one vector each, [P]."""
-
-    def farthest(limit: float) -> jax.Array:
-      far = jax.tree.map(lambda leaf: jnp.full_like(leaf, limit), weights)
-      return ravel_pytree(self.model.project(far))[0]
-
-    return farthest(-jnp.inf), farthest(jnp.inf)
-
   def polish(
     self,
     weights: Weights,
@@ -113,9 +105,12 @@ class Run:
   ) -> tuple[jax.Array, ...]:
     """The first three fields of `Polished`, of one replica."""
     start_P, shaped = ravel_pytree(weights)
+    low_P, high_P = (
+      ravel_pytree(bound)[0] for bound in bounds_of(self.model, weights)
+    )
     found_P, _ = minimise(
       lambda weight_P: self.error(shaped(weight_P), sample_BI, offset),
-      self.bounds(weights),
+      (low_P, high_P),
       self.steps,
       start_P,
     )

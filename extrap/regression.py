@@ -142,12 +142,16 @@ class ArithmeticProblem:
     arms: by name.
     batch_size: examples a step, of all runs of a seed.
     held_out: examples of the validation and of the test set.
+    pinned: whether a weight at a bound that its gradient points beyond has no
+      gradient. For optimizers that mix the elements of a matrix: what is cut
+      off after a step would have moved all others, too.
   """
 
   task: Arithmetic
   arms: Mapping[str, ArithmeticArm]
   batch_size: int = 128
   held_out: int = 10_000
+  pinned: bool = False
 
   def hparams(self, seeds: Sequence[int]) -> dict[str, list[int]]:
     """Where the subsets of each seed begin."""
@@ -181,9 +185,7 @@ class ArithmeticProblem:
   ) -> tuple[jax.Array, Metrics]:
     """The sum over all runs; their gradients do not mix."""
     weights = {
-      name: jax.vmap(functools.partial(_guarded, self.arms[name].limits))(
-        of['weights'], of['alive']
-      )
+      name: jax.vmap(functools.partial(self._watched, self.arms[name]))(of)
       for name, of in params.items()
     }
     total = jnp.zeros(())
@@ -194,6 +196,13 @@ class ArithmeticProblem:
         error_O += arm.factors(ctx.step, error_O) * penalty_O
       total += jnp.sum(_bounded(error_O))
     return total, {}
+
+  def _watched(self, arm: ArithmeticArm, run: Mapping[str, object]) -> Weights:
+    """The weights of a run, whose gradient is looked after."""
+    weights = run['weights']
+    if self.pinned:
+      weights = _pinned(arm.model, weights)
+    return _guarded(arm.limits, weights, run['alive'])
 
   def _errors(
     self,
@@ -327,6 +336,16 @@ def joined(
   return products
 
 
+def bounds_of(model: Model, weights: Weights) -> tuple[Weights, Weights]:
+  """The least and the largest weights; infinite where there is no bound."""
+
+  def farthest(limit: float) -> Weights:
+    far = jax.tree.map(lambda leaf: jnp.full_like(leaf, limit), weights)
+    return model.project(far)
+
+  return farthest(-jnp.inf), farthest(jnp.inf)
+
+
 def by_operation(
   what: str, name: str, arm: ArithmeticArm, value_O: jax.Array
 ) -> Metrics:
@@ -334,6 +353,31 @@ def by_operation(
   return {
     f'{what}/{name}/{op}': value_O[o] for o, op in enumerate(arm.operations)
   }
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _pinned(model: Model, weights: Weights) -> Weights:
+  """The weights; at a bound, no gradient that would lead beyond it."""
+  del model
+  return weights
+
+
+def _pin(model: Model, weights: Weights) -> tuple[Weights, Weights]:
+  del model
+  return weights, weights
+
+
+def _stay(model: Model, weights: Weights, grads: Weights) -> tuple[Weights]:
+  def within(
+    grad: jax.Array, weight: jax.Array, low: jax.Array, high: jax.Array
+  ) -> jax.Array:
+    beyond = ((weight <= low) & (grad > 0)) | ((weight >= high) & (grad < 0))
+    return jnp.where(beyond, 0.0, grad)
+
+  return (jax.tree.map(within, grads, weights, *bounds_of(model, weights)),)
+
+
+_pinned.defvjp(_pin, _stay)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -8,7 +8,7 @@ from experiments import nalu
 from extrap import cli
 from extrap.evaluation.results import Provenance, read_csv, select
 from extrap.models.units import two_layers
-from extrap.polishing import ROWS, Run, flops, polish, sample
+from extrap.polishing import ROWS, flops, polish, sample
 from extrap.regression import ArithmeticArm, ArithmeticProblem
 from extrap.tasks.arithmetic import Arithmetic
 
@@ -67,21 +67,6 @@ def test_a_run_that_is_not_finite_fails_and_stops_no_other():
   # Both of one seed, so that both have one task.
   found = polish(of, params, (3, 3), 60, 'test')['nru', 'div']
   assert found.solved(1, 4.9e-12).success.tolist() == [False, True]
-
-
-def test_weights_stay_within_their_bounds():
-  model = two_layers('nmu', 2)
-  run = Run(TASK, model, 'mul', 1)
-  weights = {
-    'first': {'weight': np.zeros((8, 2))},
-    'second': {'weight': np.zeros((2, 1))},
-  }
-  low, high = run.bounds(weights)
-  np.testing.assert_array_equal(low, [-1] * 16 + [0] * 2)
-  np.testing.assert_array_equal(high, [1] * 18)
-  free = Run(TASK, two_layers('linear', 2), 'sub', 1)
-  params = free.model.init(jax.random.key(0), np.ones((1, 8)))['params']
-  assert np.isinf(free.bounds(params)[1]).all()
 
 
 def test_a_seed_has_one_sample_of_its_own_in_the_range_of_training():

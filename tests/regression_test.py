@@ -16,6 +16,7 @@ from extrap.regression import (
   ArithmeticArm,
   ArithmeticProblem,
   Limits,
+  bounds_of,
   joined,
   outputs_of,
 )
@@ -339,3 +340,46 @@ def test_weights_are_projected_and_held_out_errors_are_named():
   names = trained().history[-1]
   for what in ('validation', 'test', 'sparsity'):
     assert names[f'held_out/{what}/linear/root'].shape == (2,)
+
+
+def test_bounds_are_those_of_projection():
+  weights = {
+    'first': {'weight': np.zeros((8, 2))},
+    'second': {'weight': np.zeros((2, 1))},
+  }
+  low, high = bounds_of(two_layers('nmu', 2), weights)
+  np.testing.assert_array_equal(low['first']['weight'], -1)
+  np.testing.assert_array_equal(low['second']['weight'], 0)
+  for layer in ('first', 'second'):
+    np.testing.assert_array_equal(high[layer]['weight'], 1)
+  free = two_layers('linear', 2)
+  params = free.init(jax.random.key(0), np.ones((1, 8)))['params']
+  for bound in jax.tree.leaves(bounds_of(free, params)[1]):
+    assert np.isinf(bound).all()
+
+
+def test_a_weight_at_its_bound_has_no_gradient_beyond_it():
+  arms = {'nmu': ArithmeticArm(two_layers('nmu', 2), ('mul',))}
+  free = ArithmeticProblem(task=TASK, arms=arms)
+  pinned = dataclasses.replace(free, pinned=True)
+  ctx = Context(jax.random.key(0), jnp.int32(0), {'offset': jnp.int32(0)})
+  params = free.init(jax.random.key(1))
+  inputs = TASK.inputs
+  # Of the first output all weights are at a bound, half of them at each.
+  first = params['nmu']['weights']['first']['weight']
+  bound_I = np.where(np.arange(inputs) % 2 == 0, 1.0, -1.0)
+  params['nmu']['weights']['first']['weight'] = first.at[0, :, 0].set(bound_I)
+  x_BI = free.sample(ctx)
+
+  def gradient(problem):
+    grads = jax.grad(lambda of: problem.loss(of, x_BI, ctx)[0])(params)
+    return grads['nmu']['weights']['first']['weight'][0]
+
+  all_IO, some_IO = gradient(free), gradient(pinned)
+  np.testing.assert_array_equal(some_IO[:, 1], all_IO[:, 1])
+  # A step goes against the gradient.
+  beyond_I = -all_IO[:, 0] * bound_I > 0
+  assert 0 < beyond_I.sum() < inputs
+  np.testing.assert_array_equal(
+    some_IO[:, 0], np.where(beyond_I, 0.0, all_IO[:, 0])
+  )
