@@ -99,7 +99,6 @@ def test_the_schedule_has_a_length_of_its_own() -> None:
     'rmsprop',
     'sgd',
     'muon',
-    'rotated_adam',
   ],
 )
 def test_lowers_a_quadratic(optimizer: str) -> None:

@@ -9,19 +9,22 @@ import numpy as np
 import optax
 import pytest
 
+from extrap.errors import UsageError
+from extrap.models.units import MODELS, two_layers
 from extrap.training.rotated_adam import (
   MEMORY,
   MOST_OUTPUTS,
-  Decays,
-  reflected,
+  Adam,
+  joined,
+  parted,
   rotated_adam,
 )
 
-DECAYS = Decays(0.9, 0.99, 1e-8)
+ADAM = Adam(0.9, 0.99, 1e-8)
 
 
 def made(rate=0.1):
-  return rotated_adam(lambda _: rate, DECAYS)
+  return rotated_adam(lambda _: rate, ADAM)
 
 
 def steps_of(optimizer, grads):
@@ -40,29 +43,27 @@ def gradients(*shape, steps=4, seed=0):
 
 
 def naive_steps(grads, rate):
-  """Adam in an explicit basis: reflected inputs, eigenvectors of outputs."""
+  """Adam in an explicit basis: means, differences, eigenvectors of outputs."""
   inputs = len(grads[0])
-  normal_I = np.full(inputs, inputs**-0.5) - np.eye(inputs)[0]
-  normal_I /= np.linalg.norm(normal_I)
-  mirror_II = np.eye(inputs) - 2 * np.outer(normal_I, normal_I)
-  factor_I = np.where(np.arange(inputs) == 0, inputs**0.5, 1.0)
-  gram_OO, first_IO, second_IO, updates = 0.0, 0.0, 0.0, []
+  gram_OO, first_JO, second_JO, updates = 0.0, 0.0, 0.0, []
   for t, grad_IO in enumerate(grads, 1):
-    grad_IO = mirror_II @ grad_IO.astype(float)
+    grad_IO = grad_IO.astype(float)
     gram_OO = MEMORY * gram_OO + (1 - MEMORY) * grad_IO.T @ grad_IO
     _, basis_OO = np.linalg.eigh(gram_OO)
-    first_IO = 0.9 * first_IO + 0.1 * grad_IO
-    second_IO = 0.99 * second_IO + 0.01 * (grad_IO @ basis_OO) ** 2
-    root_IO = np.sqrt(second_IO / (1 - 0.99**t)) + 1e-8
-    step_IO = (first_IO @ basis_OO) / (1 - 0.9**t) / root_IO
-    # Adam's own limit, which a basis that changes would pass.
-    step_IO = np.clip(step_IO, -DECAYS.largest_step, DECAYS.largest_step)
-    step_IO = factor_I[:, None] * (step_IO @ basis_OO.T)
-    updates.append(-rate * mirror_II @ step_IO)
+    mean_1O = grad_IO.mean(axis=0, keepdims=True)
+    grad_JO = np.concatenate([mean_1O, grad_IO - mean_1O])
+    first_JO = 0.9 * first_JO + 0.1 * grad_JO
+    second_JO = 0.99 * second_JO + 0.01 * (grad_JO @ basis_OO) ** 2
+    root_JO = np.sqrt(second_JO / (1 - 0.99**t)) + 1e-8
+    step_JO = (first_JO @ basis_OO) / (1 - 0.9**t) / root_JO
+    # Adam cannot pass it, but where the basis changes.
+    step_JO = np.clip(step_JO, -ADAM.largest, ADAM.largest) @ basis_OO.T
+    centred_IO = step_JO[1:] - step_JO[1:].sum(axis=0) / inputs
+    updates.append(-rate * (step_JO[:1] + centred_IO))
   return updates
 
 
-@pytest.mark.parametrize('shape', [(5, 2), (3, 3), (7, 4)])
+@pytest.mark.parametrize('shape', [(5, 2), (3, 3), (7, 5)])
 def test_a_matrix_moves_as_in_an_explicit_basis(shape):
   grads = gradients(*shape)
   found = steps_of(made(), [{'weight': grad} for grad in grads])
@@ -85,7 +86,7 @@ def test_matrices_do_not_mix():
 @pytest.mark.parametrize(
   ('name', 'shape'),
   [
-    ('gate', (4, 3)),  # Not a matrix, whatever its axes.
+    ('gate', (4, 3)),  # Of runs and outputs, say.
     ('weight', (4,)),
     ('weight', (4, 1)),
     ('weight', (1, 4)),
@@ -93,10 +94,63 @@ def test_matrices_do_not_mix():
   ],
 )
 def test_all_else_has_adam(name, shape):
-  grads = [{name: grad} for grad in gradients(*shape)]
+  matrices = gradients(3, 2)
+  grads = [
+    {'unit': {name: grad}, 'other': {'weight': matrix}}
+    for grad, matrix in zip(gradients(*shape), matrices, strict=True)
+  ]
   wanted = steps_of(optax.adam(0.1, 0.9, 0.99, 1e-8), grads)
   for one, other in zip(steps_of(made(), grads), wanted, strict=True):
-    np.testing.assert_allclose(one[name], other[name], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+      one['unit'][name], other['unit'][name], rtol=1e-5, atol=1e-7
+    )
+    assert not np.allclose(
+      one['other']['weight'], other['other']['weight'], rtol=1e-2
+    )
+
+
+def test_a_model_without_such_matrices_is_refused():
+  params = {'query': {'kernel': np.zeros((4, 2, 3))}, 'weight': np.zeros(4)}
+  with pytest.raises(UsageError, match='rotated_adam: this model has no'):
+    made().init(params)
+
+
+def test_every_unit_of_two_outputs_has_matrices_that_are_rotated():
+  rest = {}
+  for name in MODELS:
+    first = jax.eval_shape(
+      two_layers(name).init, jax.random.key(0), jnp.ones((1, 8))
+    )['params']['first']
+    state = jax.eval_shape(made().init, first)
+    rest[name] = {leaf for leaf, of in state.outputs.items() if not of.ndim}
+  # Gates and biases have Adam.
+  gates = {name for name, of in rest.items() if of - {'bias'}}
+  assert gates == {
+    *('nalu', 'g_nalu', 'gated_nau_nmu', 'inalu'),
+    *('mcfc', 'mul_mcfc'),
+  }
+  assert set().union(*rest.values()) == {'bias', 'gate', 'gate_bias'}
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_its_state_keeps_its_types(dtype):
+  params = {'weight': jnp.ones((3, 2), dtype)}
+  state = made().init(params)
+  after = jax.eval_shape(lambda: made().update(params, state)[1])
+  assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == (
+    jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after)
+  )
+
+
+def test_nothing_moves_farther_than_adam_can():
+  """Growing gradients are the worst: b1 / b2 is what each is larger by."""
+  grads = [(0.999 / 0.9) ** step for step in range(200)]
+  adam, first, second = Adam(0.9, 0.999, 0.0), 0.0, 0.0
+  for grad in grads:
+    first = 0.9 * first + 0.1 * grad
+    second = 0.999 * second + 0.001 * grad**2
+  found = first / second**0.5
+  assert found == pytest.approx(adam.largest, rel=1e-3)
 
 
 def test_a_gradient_of_zeros_moves_nothing():
@@ -113,15 +167,28 @@ def test_rounding_is_not_taken_for_a_gradient():
     assert np.abs(difference_I).max() < 0.1 * np.abs(update['weight']).max()
 
 
-def test_the_mean_of_inputs_is_a_coordinate():
+def test_what_has_no_gradient_stays_and_is_no_part_of_the_mean():
+  """As if the matrix had the other inputs alone."""
+  grads = gradients(6, 2)
+  fewer = [grad[:4] for grad in grads]
+  pinned = [np.where(np.arange(6)[:, None] < 4, grad, 0) for grad in grads]
+  alone = steps_of(made(), [{'weight': grad} for grad in fewer])
+  found = steps_of(made(), [{'weight': grad} for grad in pinned])
+  for one, other in zip(found, alone, strict=True):
+    np.testing.assert_array_equal(one['weight'][4:], 0)
+    np.testing.assert_allclose(
+      one['weight'][:4], other['weight'], rtol=1e-3, atol=1e-5
+    )
+
+
+def test_parts_are_joined_again():
   matrix_OI = gradients(2, 6, steps=1)[0]
-  found = reflected(matrix_OI)
+  moving_OI = np.ones((2, 6), bool)
+  parts_OJ = parted(matrix_OI, moving_OI)
+  np.testing.assert_allclose(parts_OJ[:, 0], matrix_OI.mean(axis=1), rtol=1e-5)
+  np.testing.assert_allclose(parts_OJ[:, 1:].sum(axis=1), 0, atol=1e-5)
   np.testing.assert_allclose(
-    found[:, 0], matrix_OI.mean(axis=1) * 6**0.5, rtol=1e-4, atol=1e-6
-  )
-  np.testing.assert_allclose(reflected(found), matrix_OI, rtol=1e-4, atol=1e-6)
-  np.testing.assert_allclose(
-    jnp.linalg.norm(found), jnp.linalg.norm(matrix_OI), rtol=1e-5
+    joined(parts_OJ, moving_OI), matrix_OI, rtol=1e-4, atol=1e-6
   )
 
 
@@ -146,6 +213,6 @@ def test_tells_apart_inputs_that_are_nearly_alike():
     return float(jnp.max(jnp.abs(end['weight'] - wanted_IO)))
 
   rate = optax.cosine_decay_schedule(3e-3, 2000)
-  decays = Decays(0.9, 0.999, 1e-12)
-  assert farthest(rotated_adam(rate, decays)) < 0.01
+  adam = Adam(0.9, 0.999, 1e-12)
+  assert farthest(rotated_adam(rate, adam)) < 0.01
   assert farthest(optax.adam(rate, eps=1e-12)) > 0.1

@@ -33,7 +33,7 @@ class TrainConfig:
     'muon',
     'rotated_adam',
   ] = option(
-    'adamw', 'optimizer of optax, or rotated_adam, for matrices of few outputs'
+    'adamw', 'optimizer of optax, or rotated_adam, for arithmetic units'
   )
   learning_rate: float = option(5e-3, 'peak of the learning rate', minimum=0.0)
   weight_decay: float = option(

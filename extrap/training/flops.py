@@ -54,7 +54,8 @@ def count_update_flops(config: TrainConfig, params: Params) -> float:
   """FLOPs of the optimizer's products in one step, for one replica.
 
   Args:
-    config: names the optimizer; but for Muon there are none.
+    config: names the optimizer; but for Muon, and rotated Adam with five
+      outputs or more, there are none.
     params: of a population, leading replica axis; shapes are enough.
   """
   optimizer = make_optimizer(config, default_hparams(config))

@@ -10,7 +10,7 @@ from optax.contrib import MuonDimensionNumbers, muon
 from extrap.errors import UsageError
 from extrap.training.config import TrainConfig
 from extrap.training.ramp import elapsed
-from extrap.training.rotated_adam import Decays, rotated_adam
+from extrap.training.rotated_adam import Adam, rotated_adam
 
 HParams = Mapping[str, jax.Array]
 
@@ -101,7 +101,7 @@ def make_optimizer(
     'adamw': lambda: optax.adamw(rate, **betas, eps=config.epsilon, **decay),
     'adam': lambda: optax.adam(rate, **betas, eps=config.epsilon),
     'rotated_adam': lambda: rotated_adam(
-      rate, Decays(config.b1, config.b2, config.epsilon)
+      rate, Adam(config.b1, config.b2, config.epsilon)
     ),
     'nadamw': lambda: optax.nadamw(rate, **betas, eps=config.epsilon, **decay),
     'lion': lambda: optax.lion(rate, **betas, **decay),

@@ -9,29 +9,37 @@ scale of its own:
 
 - Over outputs: the eigenbasis of the gradient's second moment, in every step.
   This is SOAP (Vyas et al. 2024, arXiv 2409.11321) of that side alone.
-- Over inputs: a reflection that makes their mean a coordinate. That one has the
-  root of their number as a factor, so that all together move as under Adam.
+- Over inputs: their mean, and how each differs from it. Elements without any
+  gradient, as those at a bound have, are no part of the mean and do not move.
 
-Shape key: I inputs, O outputs of a matrix; axes before them count matrices.
+Shape key: I inputs, O outputs of a matrix, J = 1 + I its mean over inputs and
+what is left; axes before them count matrices.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+from flax import linen as nn
+
+from extrap.errors import UsageError
 
 Rate: TypeAlias = Callable[[jax.Array], jax.Array]
 
-# Matrices by their names: other leaves may have several axes, too.
-MATRICES = ('kernel', 'weight', 'w_hat', 'm_hat', 'exponent')
+# Matrices of units by their names: gates of outputs alone have several axes,
+# too, where runs are one of them.
+MATRICES = (
+  *('weight', 'w_hat', 'm_hat', 'w_hat_add', 'm_hat_add', 'w_hat_mul'),
+  *('m_hat_mul', 'nau', 'nmu', 'exponent', 'imaginary', 'junction'),
+)
 MOST_OUTPUTS = 32  # Of a matrix that is rotated: eigenvectors cost their cube.
+FEW = 4  # Outputs: sums of so few are several times as fast as products.
+HIGHEST = jax.lax.Precision.HIGHEST
 MEMORY = 0.99  # Decay of the second moment over outputs.
-ROUNDING = 1e-6  # Of the largest element: what is below it is no gradient.
-TINY = 1e-30
+ROUNDING = 10.0  # Units of it, of the largest element: less is no gradient.
 
 
 class State(NamedTuple):
@@ -39,8 +47,8 @@ class State(NamedTuple):
 
   Attributes:
     count: steps.
-    first: first moments; of matrices, [O, I], with their inputs reflected.
-    second: second moments; of matrices, likewise, and in the eigenbasis.
+    first: first moments; of matrices, [O, J].
+    second: second moments; of matrices, likewise, in the eigenbasis.
     outputs: second moments over outputs, [O, O], of matrices; 0 of others.
   """
 
@@ -50,140 +58,194 @@ class State(NamedTuple):
   outputs: optax.Params
 
 
-class Leaf(NamedTuple):
-  """The same of one leaf, and what Adam makes of it at a rate of 1."""
+class Moments(NamedTuple):
+  """The same of one leaf."""
 
-  update: jax.Array
   first: jax.Array
   second: jax.Array
   outputs: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Decays:
-  """Of both moments, and what is added to the root of the second."""
+class Adam:
+  """Decays of both moments, and what is added to the root of the second."""
 
   b1: float
   b2: float
   eps: float
 
   @property
-  def largest_step(self) -> float:
-    """Of Adam, at a rate of 1, where a gradient comes once and never again."""
-    return max(1.0, (1 - self.b1) / (1 - self.b2) ** 0.5)
+  def largest(self) -> float:
+    """Update at a rate of 1 that no sequence of gradients can surpass."""
+    shared = 1 - self.b1**2 / self.b2  # Of Cauchy and Schwarz.
+    return (1 - self.b1) / ((1 - self.b2) * shared) ** 0.5
+
+  def mean(self, moments: Moments, grad: jax.Array) -> jax.Array:
+    """The first moment, with a gradient more."""
+    return _mean(self.b1, moments.first, grad)
+
+  def square(self, moments: Moments, grad: jax.Array) -> jax.Array:
+    """The second moment, with a gradient more."""
+    return _mean(self.b2, moments.second, grad**2)
+
+  def update(
+    self, first: jax.Array, second: jax.Array, count: jax.Array
+  ) -> jax.Array:
+    """At a rate of 1, after so many gradients."""
+    root = jnp.sqrt(second / (1 - self.b2**count))
+    return first / (1 - self.b1**count) / (root + self.eps)
 
 
-def rotated_adam(rate: Rate, decays: Decays) -> optax.GradientTransformation:
+def rotated_adam(rate: Rate, adam: Adam) -> optax.GradientTransformation:
   """The optimizer; what is no matrix of 2 to 32 outputs has Adam.
 
   Args:
     rate: the learning rate by step.
-    decays: of the moments.
+    adam: its constants.
+
+  Raises:
+    UsageError: there is no such matrix, when its state is made.
   """
 
   def init(params: optax.Params) -> State:
-    zeros = jax.tree.map_with_path(_no_moments, params)
-    outputs = jax.tree.map_with_path(_no_outputs, params)
-    return State(jnp.zeros((), jnp.int32), zeros, zeros, outputs)
+    params = nn.unbox(params)
+    found = [_is_matrix(*each) for each in jax.tree.leaves_with_path(params)]
+    if not any(found):
+      raise UsageError(
+        '--train.optimizer=rotated_adam: this model has no matrix of an '
+        f'arithmetic unit with 2 to {MOST_OUTPUTS} outputs; choose adam'
+      )
+    trees = [
+      jax.tree.map_with_path(
+        lambda path, leaf, field=field: getattr(_none(path, leaf), field),
+        params,
+      )
+      for field in Moments._fields
+    ]
+    return State(jnp.zeros((), jnp.int32), *trees)
 
   def update(
     grads: optax.Updates, state: State, params: optax.Params | None = None
   ) -> tuple[optax.Updates, State]:
     del params
-    count = state.count + 1
+    count, factor = state.count + 1, -rate(state.count)
 
-    def one(path: tuple, grad: jax.Array, *moments: jax.Array) -> Leaf:
+    def one(path: tuple, grad: jax.Array, *of: jax.Array) -> Sequence:
       step = _of_matrix if _is_matrix(path, grad) else _of_others
-      return step(Leaf(grad, *moments), decays, count)
+      update, moments = step(adam, grad, Moments(*of), count)
+      return (factor * update, *moments)
 
     leaves = jax.tree.map_with_path(one, grads, *state[1:])
-    made = jax.tree.transpose(
-      jax.tree.structure(grads), jax.tree.structure(Leaf(0, 0, 0, 0)), leaves
+    updates, *trees = jax.tree.transpose(
+      jax.tree.structure(grads), jax.tree.structure((0,) * 4), leaves
     )
-    factor = -rate(state.count)
-    updates = jax.tree.map(lambda update: factor * update, made.update)
-    return updates, State(count, *made[1:])
+    return updates, State(count, *trees)
 
   return optax.GradientTransformation(init, update)
 
 
 def _is_matrix(path: tuple, leaf: jax.Array) -> bool:
-  names = [getattr(part, 'key', '') for part in path]
-  named = any(name in MATRICES for name in names)
+  named = getattr(path[-1], 'key', '') in MATRICES
   sides = leaf.shape[-2:]
   return (
     named and len(sides) == 2 and min(sides) > 1 and sides[1] <= MOST_OUTPUTS
   )
 
 
-def _no_moments(path: tuple, leaf: jax.Array) -> jax.Array:
-  zeros = jnp.zeros_like(leaf)
-  return jnp.swapaxes(zeros, -2, -1) if _is_matrix(path, leaf) else zeros
-
-
-def _no_outputs(path: tuple, leaf: jax.Array) -> jax.Array:
+def _none(path: tuple, leaf: jax.Array) -> Moments:
+  """Moments before the first step."""
   if not _is_matrix(path, leaf):
-    return jnp.zeros(())
-  return jnp.zeros((*leaf.shape[:-2], leaf.shape[-1], leaf.shape[-1]))
+    zeros = jnp.zeros_like(leaf)
+    return Moments(zeros, zeros, jnp.zeros((), leaf.dtype))
+  *above, inputs, size = leaf.shape
+  zeros = jnp.zeros((*above, size, 1 + inputs), leaf.dtype)
+  return Moments(zeros, zeros, jnp.zeros((*above, size, size), leaf.dtype))
 
 
-def _of_others(leaf: Leaf, decays: Decays, count: jax.Array) -> Leaf:
-  """Adam."""
-  first = _mean(decays.b1, leaf.first, leaf.update)
-  second = _mean(decays.b2, leaf.second, leaf.update**2)
-  return leaf._replace(
-    update=_adam(first, second, decays, count), first=first, second=second
-  )
+def _of_others(
+  adam: Adam, grad: jax.Array, old: Moments, count: jax.Array
+) -> tuple[jax.Array, Moments]:
+  """Adam's update, and moments."""
+  first, second = adam.mean(old, grad), adam.square(old, grad)
+  new = Moments(first, second, old.outputs)
+  return adam.update(first, second, count), new
 
 
-def _of_matrix(leaf: Leaf, decays: Decays, count: jax.Array) -> Leaf:
-  """Adam in the coordinates that stand above."""
+def _of_matrix(
+  adam: Adam, grad_IO: jax.Array, old: Moments, count: jax.Array
+) -> tuple[jax.Array, Moments]:
+  """The same in the coordinates that stand above."""
   # Inputs stand last: what follows runs along them, several times as fast.
-  # Explicit sums, too, are faster than products of such small matrices.
-  grad = reflected(jnp.swapaxes(leaf.update, -2, -1))
-  product = jnp.sum(grad[..., :, None, :] * grad[..., None, :, :], axis=-1)
-  outputs = _mean(MEMORY, leaf.outputs, product)
-  size = jnp.trace(outputs, axis1=-2, axis2=-1)[..., None, None]
-  _, basis = jnp.linalg.eigh(outputs / jnp.maximum(size, TINY))
-  first = _mean(decays.b1, leaf.first, grad)
-  second = _mean(decays.b2, leaf.second, _turned(grad, basis) ** 2)
-  largest = jnp.max(second, axis=(-2, -1), keepdims=True)
-  floored = jnp.maximum(second, ROUNDING**2 * largest)
-  update = _adam(_turned(first, basis), floored, decays, count)
+  grad_OI = jnp.swapaxes(grad_IO, -2, -1)
+  moving_OI = grad_OI != 0
+  outputs_OO = _mean(MEMORY, old.outputs, _gram(grad_OI))
+  basis_OO = _eigenbasis(outputs_OO)
+  grad_OJ = parted(grad_OI, moving_OI)
+  first_OJ = adam.mean(old, grad_OJ)
+  second_OJ = adam.square(old, _turned(grad_OJ, basis_OO))
+  floor = ROUNDING * jnp.finfo(second_OJ.dtype).eps
+  largest = jnp.max(second_OJ, axis=(-2, -1), keepdims=True)
+  update_OJ = adam.update(
+    _turned(first_OJ, basis_OO),
+    jnp.maximum(second_OJ, floor**2 * largest),
+    count,
+  )
   # Where two eigenvalues change places, so do the second moments, but later.
-  update = jnp.clip(update, -decays.largest_step, decays.largest_step)
-  update = _turned(update, jnp.swapaxes(basis, -2, -1))
-  update = update.at[..., 0].multiply(update.shape[-1] ** 0.5)
-  return Leaf(jnp.swapaxes(reflected(update), -2, -1), first, second, outputs)
+  update_OJ = jnp.clip(update_OJ, -adam.largest, adam.largest)
+  update_OJ = _turned(update_OJ, jnp.swapaxes(basis_OO, -2, -1))
+  update_IO = jnp.swapaxes(joined(update_OJ, moving_OI), -2, -1)
+  return update_IO, Moments(first_OJ, second_OJ, outputs_OO)
 
 
 def _mean(decay: float, old: jax.Array, new: jax.Array) -> jax.Array:
   return decay * old + (1 - decay) * new
 
 
-def _adam(
-  first: jax.Array, second: jax.Array, decays: Decays, count: jax.Array
-) -> jax.Array:
-  root = jnp.sqrt(second / (1 - decays.b2**count))
-  return first / (1 - decays.b1**count) / (root + decays.eps)
+def _eigenbasis(outputs_OO: jax.Array) -> jax.Array:
+  """Eigenvectors as columns; of multiples of a matrix the same."""
+  size = jnp.trace(outputs_OO, axis1=-2, axis2=-1)[..., None, None]
+  tiny = jnp.finfo(outputs_OO.dtype).tiny
+  return jnp.linalg.eigh(outputs_OO / jnp.maximum(size, tiny))[1]
 
 
-def _turned(matrix: jax.Array, basis: jax.Array) -> jax.Array:
-  """Every column of [..., O, I] in a basis, [..., O, O], of columns."""
-  return jnp.sum(matrix[..., :, None, :] * basis[..., None], axis=-3)
+def _gram(grad_OI: jax.Array) -> jax.Array:
+  """[..., O, O]: the products of every two rows."""
+  if grad_OI.shape[-2] > FEW:
+    grad_IO = jnp.swapaxes(grad_OI, -2, -1)
+    return jnp.matmul(grad_OI, grad_IO, precision=HIGHEST)
+  return jnp.sum(grad_OI[..., :, None, :] * grad_OI[..., None, :, :], axis=-1)
 
 
-def reflected(matrix: jax.Array) -> jax.Array:
-  """Rows reflected so that their mean, times the root of I, stands first.
+def _turned(matrix_OJ: jax.Array, basis_OO: jax.Array) -> jax.Array:
+  """Every column of a matrix in a basis of columns."""
+  if matrix_OJ.shape[-2] > FEW:
+    basis_OO = jnp.swapaxes(basis_OO, -2, -1)
+    return jnp.matmul(basis_OO, matrix_OJ, precision=HIGHEST)
+  return jnp.sum(matrix_OJ[..., :, None, :] * basis_OO[..., None], axis=-3)
 
-  Householder's reflection: orthogonal, and its own inverse.
+
+def parted(matrix_OI: jax.Array, moving_OI: jax.Array) -> jax.Array:
+  """The mean over inputs and what differs from it, [..., O, J].
 
   Args:
-    matrix: [..., O, I].
+    matrix_OI: 0 where it does not move.
+    moving_OI: bool, where it moves: the mean is over these.
   """
-  inputs = matrix.shape[-1]
-  normal_I = np.full(inputs, inputs**-0.5) - np.eye(1, inputs)[0]
-  normal_I /= np.linalg.norm(normal_I)
-  normal = jnp.broadcast_to(jnp.asarray(normal_I, matrix.dtype), matrix.shape)
-  along = jnp.sum(normal * matrix, axis=-1, keepdims=True)
-  return matrix - 2 * normal * along
+  mean_O1 = _mean_of(matrix_OI, moving_OI)
+  rest_OI = jnp.where(moving_OI, matrix_OI - mean_O1, 0.0)
+  return jnp.concatenate([mean_O1, rest_OI], axis=-1)
+
+
+def joined(parts_OJ: jax.Array, moving_OI: jax.Array) -> jax.Array:
+  """The matrix, [..., O, I], of a mean and differences from it.
+
+  What differences have in common is not theirs to say, and is left out.
+  """
+  mean_O1, rest_OI = parts_OJ[..., :1], parts_OJ[..., 1:]
+  rest_OI = rest_OI - _mean_of(rest_OI, moving_OI)
+  return jnp.where(moving_OI, mean_O1 + rest_OI, 0.0)
+
+
+def _mean_of(matrix_OI: jax.Array, moving_OI: jax.Array) -> jax.Array:
+  total_O1 = jnp.sum(matrix_OI, axis=-1, where=moving_OI, keepdims=True)
+  return total_O1 / jnp.maximum(jnp.sum(moving_OI, axis=-1, keepdims=True), 1)
