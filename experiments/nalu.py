@@ -95,6 +95,7 @@ from experiments.nalu_tables import success_table, time_table
 from extrap import cli
 from extrap.arithmetic_runs import (
   TRAIN,
+  Runs,
   check_runs,
   of_block,
   rows_of,
@@ -109,7 +110,7 @@ from extrap.evaluation.arithmetic_criterion import (
   PUBLISHED,
   nearly_perfect_error,
 )
-from extrap.evaluation.results import Result
+from extrap.evaluation.results import Provenance, Result
 from extrap.factors import Fading
 from extrap.kept import Kept, provenance
 from extrap.models.units import MODELS
@@ -170,6 +171,7 @@ class Config(StudyConfig):
     'factor of the steps between which regularisers set in: 1,000,000 and '
     '2,000,000 of the NMU',
     minimum=0.001,
+    maximum=100.0,
   )
   polish: int = option(
     0,
@@ -177,6 +179,7 @@ class Config(StudyConfig):
     '(0: none)',
     unit='steps',
     minimum=0,
+    identity=False,
   )
   batch_size: int = option(128, 'examples a step', minimum=1)
   threshold: Literal['published', 'corrected'] = option(
@@ -224,7 +227,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
     flag_values,
     check=check,
     names=lambda config: tuple(config.blocks),
-    identity=lambda config: (config.steps, config.threshold),
+    identity=lambda config: (config.steps, config.threshold, config.polish),
     make=study_of,
     report=write_report_of,
   )
@@ -243,6 +246,11 @@ def check(config: Config) -> None:
       f'of --train.schedule={config.train.schedule}'
     )
   check_runs(config)
+  if config.polish and config.train.ema:
+    raise UsageError(
+      f'--train.ema={config.train.ema:g}: a polish starts from the last '
+      'weights, not from an average of them'
+    )
   if 'root' in config.trained_operations and min(config.task.trained) < 0:
     raise UsageError(
       '--ops=root needs inputs that are not negative: another --task.trained'
@@ -289,24 +297,34 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   block = of_block(config, config.blocks[name])
   trained = problem(block)
   runs = train_runs(STUDY, trained, block, kept, name)
-  further = {}
-  if config.polish:
-    label = f'polish {name}'
-    further = polish(trained, runs.params, block.seeds, config.polish, label)
-  rows = []
+  rows, size = [], str(config.task.inputs)
   for arm, (unit, _) in config.arms.items():
     for operation in config.operations(unit):
       threshold = threshold_of(config, operation)
-      notes = {'as_published': config.as_published, 'threshold': threshold}
-      source = runs.source_of(arm, **notes)
       found = runs.solved(arm, operation, threshold)
-      rows += rows_of(source, operation, str(config.task.inputs), found)
-      if config.polish:
-        polished = further[arm, operation]
-        source = polished.source(source, config.polish)
-        found = polished.solved(config.steps + config.polish, threshold)
-        rows += rows_of(source, operation, str(config.task.inputs), found)
+      source = source_of(config, runs, arm, operation)
+      rows += rows_of(source, operation, size, found)
+  if not config.polish:
+    return rows
+  given = trained, runs.params, runs.finite, block.seeds, config.polish
+  polished = polish(*given, f'polish {name}', kept.check)
+  for (arm, operation), of_cell in polished.items():
+    threshold = threshold_of(config, operation)
+    found = of_cell.solved(config.steps + config.polish, threshold)
+    source = source_of(config, runs, arm, operation)
+    source = of_cell.source(source, config.polish)
+    rows += rows_of(source, operation, size, found)
   return rows
+
+
+def source_of(
+  config: Config, runs: Runs, arm: str, operation: str
+) -> Provenance:
+  """What a run has cost, and by what it is judged."""
+  threshold = threshold_of(config, operation)
+  return runs.source_of(
+    arm, as_published=config.as_published, threshold=threshold
+  )
 
 
 def threshold_of(config: Config, operation: str) -> float:

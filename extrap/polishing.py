@@ -4,15 +4,18 @@ Adam's steps are as large at the end as they were in the beginning; and where a
 product or a ratio of sums is nearly linear, what tells the right weights from
 others is a millionth of the gradient. Where training has come to is a start for
 Levenberg-Marquardt, which knows the curvature, on one sample of the range of
-training that has more rows than a model of two outputs has weights. All models
-and operations of a seed have the same sample; seeds share nothing.
+training that has at least twice as many rows as a model has weights. All models
+and operations of a seed have the same sample; seeds share nothing. Runs that
+have failed, or were frozen, stay failed. It is done on the CPU: accelerators
+have float64 late or not at all.
 
 Shape key: B examples, I inputs, P weights, R replicas.
 """
 
 import dataclasses
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -34,8 +37,9 @@ from extrap.regression import (
 )
 from extrap.reporting.progress import Progress
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic
+from extrap.training import distributed
 
-ROWS = 512
+ROWS = 512  # At least.
 
 
 class Polished(NamedTuple):
@@ -46,6 +50,7 @@ class Polished(NamedTuple):
     test: likewise, on that of the test.
     sparsity: largest distance of a weight from -1, 0 or 1.
     seconds: of the polish.
+    rows: of the sample.
     flops: of the polish of one run.
   """
 
@@ -53,16 +58,19 @@ class Polished(NamedTuple):
   test: np.ndarray
   sparsity: np.ndarray
   seconds: np.ndarray
+  rows: int
   flops: float
 
   def source(self, trained: Provenance, steps: int) -> Provenance:
     """What the runs have cost, with what they had been trained by."""
+    notes = {'as_published': False, 'polish': steps, 'rows': self.rows}
     return dataclasses.replace(
       trained,
+      hparams=json.dumps(json.loads(trained.hparams) | notes),
       arm=f'{trained.arm}, polished',
       checkpoint='last',
       steps=tuple(done + steps for done in trained.steps),
-      samples=tuple(seen + ROWS for seen in trained.samples),
+      samples=tuple(seen + self.rows for seen in trained.samples),
       flops=tuple(done + self.flops for done in trained.flops),
       seconds=trained.seconds + float(self.seconds.mean()),
     )
@@ -123,51 +131,65 @@ class Run:
 def polish(
   problem: ArithmeticProblem,
   params: Params,
+  finite_R: np.ndarray,
   seeds: Sequence[int],
   steps: int,
   label: str,
+  check: Callable[[], None],
 ) -> dict[tuple[str, str], Polished]:
   """Every run of a population, by model and operation.
 
   Args:
     problem: what was trained.
     params: the population's, on the host.
+    finite_R: false of a replica that was frozen.
     seeds: of the replicas.
     steps: of Levenberg-Marquardt.
     label: of the progress lines.
+    check: called before each run; may end the whole by an error.
   """
-  cells = [
-    (name, op) for name, of in problem.arms.items() for op in of.operations
-  ]
-  number = len(cells) * len(seeds)
-  polished = {}
-  with jax.enable_x64(True), Progress(number, label, unit='runs') as progress:
+  arms = problem.arms.items()
+  cells = [(name, op) for name, arm in arms for op in arm.operations]
+  number, shown = len(cells) * len(seeds), distributed.is_first()
+  rows = max(ROWS, 2 * max(_weights(problem, params, arm) for arm in params))
+  polished: dict[tuple[str, str], Polished] = {}
+  with (
+    jax.enable_x64(True),
+    jax.default_device(jax.local_devices(backend='cpu')[0]),
+    Progress(number, label, unit='runs', shown=shown) as progress,
+  ):
     held_out = held_out_sets(problem)
-    samples = [sample(problem.task, seed) for seed in seeds]
+    samples = [sample(problem.task, seed, rows) for seed in seeds]
     for name, operation in cells:
-      arm = problem.arms[name]
-      run = Run(problem.task, arm.model, operation, steps)
-      solve = jax.jit(run.polish)
-      rows = []
+      arm, of_arm = problem.arms[name], params[name]
+      place = arm.operations.index(operation)
+      solve = jax.jit(Run(problem.task, arm.model, operation, steps).polish)
+      found = []
       for replica, seed in enumerate(seeds):
-        at = (replica, arm.operations.index(operation))
-        weights = jax.tree.map(
-          lambda leaf, at=at: np.asarray(leaf[at], np.float64),
-          params[name]['weights'],
-        )
-        given = problem.task.offset(seed), samples[replica], *held_out
+        check()
         began = time.perf_counter()
-        found = jax.device_get(solve(weights, *given))
-        rows.append((*found, time.perf_counter() - began))
-        progress.update(len(polished) * len(seeds) + len(rows))
-      polished[name, operation] = Polished(
-        *np.array(rows, float).T, flops=flops(_count(weights), steps)
-      )
+        weights = _doubled(of_arm['weights'], (replica, place))
+        given = problem.task.offset(seed), samples[replica], *held_out
+        errors = jax.device_get(solve(weights, *given))
+        found.append((*errors, time.perf_counter() - began))
+        progress.update(len(polished) * len(seeds) + len(found))
+      values = np.array(found, float)
+      values[~(finite_R & (of_arm['alive'][:, place] == 1)), :3] = np.nan
+      cost = flops(_weights(problem, params, name), rows, steps)
+      polished[name, operation] = Polished(*values.T, rows, cost)
   return polished
 
 
-def _count(weights: Weights) -> int:
-  return sum(leaf.size for leaf in jax.tree.leaves(weights))
+def _doubled(weights: Weights, at: tuple[int, int]) -> Weights:
+  """Those of a replica and a run, in float64."""
+  return jax.tree.map(lambda leaf: np.asarray(leaf[at], np.float64), weights)
+
+
+def _weights(problem: ArithmeticProblem, params: Params, name: str) -> int:
+  """How many a run of an arm has."""
+  leaves = jax.tree.leaves(params[name]['weights'])
+  runs = len(problem.arms[name].operations)
+  return sum(leaf[0].size for leaf in leaves) // runs
 
 
 def held_out_sets(problem: ArithmeticProblem) -> list[np.ndarray]:
@@ -177,13 +199,12 @@ def held_out_sets(problem: ArithmeticProblem) -> list[np.ndarray]:
   return [np.asarray(x_BI, np.float64) for x_BI in sets]
 
 
-def sample(task: Arithmetic, seed: int) -> np.ndarray:
+def sample(task: Arithmetic, seed: int, rows: int) -> np.ndarray:
   """The inputs that all runs of a seed are solved on, [B, I]."""
   key = named(jax.random.key(seed), 'polish')
-  return np.asarray(task.sample(key, ROWS), np.float64)
+  return np.asarray(task.sample(key, rows), np.float64)
 
 
-def flops(weights: int, steps: int) -> float:
+def flops(weights: int, rows: int, steps: int) -> float:
   """Of a run: the Jacobian, its square and its solution in every step."""
-  jacobian, square = 2 * ROWS * weights**2, 2 * ROWS * weights**2
-  return steps * (jacobian + square + 2 / 3 * weights**3)
+  return steps * (4 * rows * weights**2 + 2 / 3 * weights**3)

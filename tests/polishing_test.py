@@ -1,14 +1,17 @@
 """Least squares after training: exact where it succeeds, honest where not."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from experiments import nalu
 from extrap import cli
+from extrap.errors import Preempted
 from extrap.evaluation.results import Provenance, read_csv, select
 from extrap.models.units import two_layers
-from extrap.polishing import ROWS, flops, polish, sample
+from extrap.polishing import ROWS, polish, sample
 from extrap.regression import ArithmeticArm, ArithmeticProblem
 from extrap.tasks.arithmetic import Arithmetic
 
@@ -37,11 +40,16 @@ def divider():
   return ArithmeticArm(two_layers('nru', 2), ('div',))
 
 
+def polished(of, params, finite, seeds, steps):
+  given = of, params, np.array(finite), seeds, steps
+  return polish(*given, 'test', lambda: None)['nru', 'div']
+
+
 def solved_from(away, steps):
   of = problem(nru=divider())
   weights = near(TASK.subsets(TASK.offset(3)), away)
   params = {'nru': {'weights': weights, 'alive': np.ones((1, 1))}}
-  return polish(of, params, (3,), steps, 'test')['nru', 'div']
+  return polished(of, params, [True], (3,), steps)
 
 
 def test_divides_to_the_last_digits_of_float64():
@@ -58,21 +66,36 @@ def test_without_steps_nothing_changes():
   assert not found.solved(100, 4.9e-12).success[0]
 
 
-def test_a_run_that_is_not_finite_fails_and_stops_no_other():
+def test_runs_that_have_failed_stay_failed():
+  """Their weights are finite: what says so is a mark, or a frozen replica."""
   of = problem(nru=divider())
   good = near(TASK.subsets(TASK.offset(3)), 0.05)
-  bad = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), good)
-  weights = jax.tree.map(lambda *two: np.concatenate(two), bad, good)
-  params = {'nru': {'weights': weights, 'alive': np.ones((2, 1))}}
-  # Both of one seed, so that both have one task.
-  found = polish(of, params, (3, 3), 60, 'test')['nru', 'div']
-  assert found.solved(1, 4.9e-12).success.tolist() == [False, True]
+  weights = jax.tree.map(lambda leaf: np.repeat(leaf, 4, axis=0), good)
+  weights['first']['weight'][3] = np.nan
+  alive = np.array([[1.0], [0.999], [1.0], [1.0]])
+  params = {'nru': {'weights': weights, 'alive': alive}}
+  finite = [True, True, False, True]
+  # All of one seed, so that all have one task.
+  found = polished(of, params, finite, (3,) * 4, 60)
+  success = found.solved(1, 4.9e-12).success
+  assert success.tolist() == [True, False, False, False]
+
+
+def test_it_can_be_stopped_between_runs():
+  def stop():
+    raise Preempted('stopped')
+
+  of = problem(nru=divider())
+  weights = near(TASK.subsets(TASK.offset(3)), 0.05)
+  params = {'nru': {'weights': weights, 'alive': np.ones((1, 1))}}
+  with pytest.raises(Preempted):
+    polish(of, params, np.array([True]), (3,), 1, 'test', stop)
 
 
 def test_a_seed_has_one_sample_of_its_own_in_the_range_of_training():
-  one, again, other = (sample(TASK, seed) for seed in (1, 1, 2))
+  one, again, other = (sample(TASK, seed, 50) for seed in (1, 1, 2))
   np.testing.assert_array_equal(one, again)
-  assert one.shape == (ROWS, 8) and one.dtype == np.float64
+  assert one.shape == (50, 8) and one.dtype == np.float64
   assert (one != other).mean() > 0.99
   assert one.min() >= 1.0 and one.max() < 2.0
 
@@ -92,7 +115,11 @@ def test_cost_is_that_of_training_and_of_the_polish():
   source = found.source(trained, 2)
   assert source.arm == 'nru, polished'
   assert source.steps == (102,) and source.samples == (12_800 + ROWS,)
-  assert source.flops == (1e6 + flops(18, 2),)
+  # Of 18 weights: Jacobian and square, then the solution, in both steps.
+  each = 2 * (2 * ROWS * 18 * 18) + 2 / 3 * 18**3
+  assert source.flops == (1e6 + 2 * each,)
+  notes = json.loads(source.hparams)
+  assert notes == {'as_published': False, 'polish': 2, 'rows': ROWS}
   assert source.seconds > 1.0
 
 
