@@ -250,6 +250,7 @@ def problem(config: Config, setting: Setting) -> ArithmeticProblem:
       for unit in config.units_at(setting)
     },
     batch_size=config.batch_size,
+    pinned=config.train.optimizer == 'rotated_adam',
   )
 
 

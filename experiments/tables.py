@@ -132,6 +132,7 @@ def tables() -> dict[str, str]:
     'nalu': _units(*_read('nalu')),
     'periodic': _periodic(*_read('periodic')),
     'nalu_decay': _units(*_read('nalu_decay')),
+    'nalu_narrow_rotated': _units(*_read('nalu_narrow_rotated')),
     'nalu_single': _single_units(*_read('nalu_single')),
     'decoding': _csv('decoding.csv'),
     'grid_time': _csv('grid.csv'),

@@ -173,6 +173,12 @@ def test_what_is_compared_with_the_published_runs_is_made_as_they_were():
   assert ramps['linear'].factor == ramps['nac_add'].factor == 0
 
 
+def test_weights_are_pinned_where_an_optimizer_mixes_them():
+  train = dataclasses.replace(nalu.Config().train, optimizer='rotated_adam')
+  assert nalu.problem(dataclasses.replace(nalu.Config(), train=train)).pinned
+  assert not nalu.problem(nalu.Config()).pinned
+
+
 def test_a_model_is_trained_with_each_decay_and_compared_without():
   config = dataclasses.replace(
     nalu.Config(), units=('linear',), decay=('none', 'cosine'), steps=2000

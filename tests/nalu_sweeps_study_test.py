@@ -79,6 +79,12 @@ def test_a_pace_is_that_of_steps_and_of_regularisers():
   assert changed(pace=0.00101).steps_at(Setting()) == 5_000
 
 
+def test_weights_are_pinned_where_an_optimizer_mixes_them():
+  train = dataclasses.replace(Config().train, optimizer='rotated_adam')
+  assert nalu_sweeps.problem(changed(train=train), Setting()).pinned
+  assert not nalu_sweeps.problem(Config(), Setting()).pinned
+
+
 def test_shares_are_compared_where_thresholds_are_alike():
   config, same = nalu_sweeps.Config(), {}
   for value in ('4', '50'):
