@@ -181,6 +181,11 @@ class Config(StudyConfig):
     minimum=0,
     identity=False,
   )
+  pinned: bool = option(
+    False,
+    'whether weights at a bound have no gradient that leads beyond it: for '
+    '--train.optimizer=rotated_adam, which would move all others, too',
+  )
   batch_size: int = option(128, 'examples a step', minimum=1)
   threshold: Literal['published', 'corrected'] = option(
     'published',
@@ -210,7 +215,8 @@ class Config(StudyConfig):
   @property
   def as_published(self) -> bool:
     """Whether success may be compared with what was published."""
-    fields = ('steps', 'task', 'hidden', 'onset', 'batch_size', 'threshold')
+    fields = ('steps', 'task', 'hidden', 'onset', 'pinned')
+    fields = (*fields, 'batch_size', 'threshold')
     return trained_alike(self, Config(), fields)
 
   @property
@@ -288,7 +294,7 @@ def problem(config: Config) -> ArithmeticProblem:
       for name, (unit, decay) in config.arms.items()
     },
     batch_size=config.batch_size,
-    pinned=config.train.optimizer == 'rotated_adam',
+    pinned=config.pinned,
   )
 
 

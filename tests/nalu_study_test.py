@@ -162,6 +162,8 @@ def test_what_is_compared_with_the_published_runs_is_made_as_they_were():
     {'steps': 1000},
     {'hidden': 10},
     {'onset': 0.4},
+    {'pinned': True},
+    {'threshold': 'corrected'},
     {'train': cosine},
   ):
     assert not dataclasses.replace(default, **changes).as_published
@@ -171,12 +173,6 @@ def test_what_is_compared_with_the_published_runs_is_made_as_they_were():
   sooner = nalu.problem(dataclasses.replace(default, onset=0.4)).arms['nmu']
   assert sooner.ramp == Ramp(10.0, 400_000, 800_000)
   assert ramps['linear'].factor == ramps['nac_add'].factor == 0
-
-
-def test_weights_are_pinned_where_an_optimizer_mixes_them():
-  train = dataclasses.replace(nalu.Config().train, optimizer='rotated_adam')
-  assert nalu.problem(dataclasses.replace(nalu.Config(), train=train)).pinned
-  assert not nalu.problem(nalu.Config()).pinned
 
 
 def test_a_model_is_trained_with_each_decay_and_compared_without():
