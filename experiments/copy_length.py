@@ -54,7 +54,13 @@ from extrap.evaluation.claims import Claim
 from extrap.evaluation.results import Result
 from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions.named import Named
+from extrap.models.positions import (
+  ALiBi,
+  HardALiBi,
+  NoPosition,
+  Position,
+  Rotary,
+)
 from extrap.reporting import plots
 from extrap.reporting.claims import claims_table, length_table
 from extrap.reporting.reach import reach_table
@@ -204,14 +210,13 @@ def problem(config: Config) -> SequenceProblem:
   return make_problem(config, config.arms[0])
 
 
-def arms_at(config: Config) -> Mapping[str, Named]:
+def arms_at(config: Config) -> Mapping[str, Position]:
   """The encodings by arm."""
-  windows = {'windows': windows_of(config.model.heads)}
   return {
-    'rotary': Named('rotary'),
-    'none': Named('none'),
-    'alibi': Named('alibi'),
-    'hard_alibi': Named('hard_alibi', windows),
+    'rotary': Rotary(),
+    'none': NoPosition(),
+    'alibi': ALiBi(),
+    'hard_alibi': HardALiBi(windows=windows_of(config.model.heads)),
   }
 
 
@@ -227,8 +232,7 @@ def windows_of(heads: int) -> tuple[int, ...]:
 
 def make_problem(config: Config, name: str) -> SequenceProblem:
   """One arm."""
-  position = arms_at(config)[name].make()
-  model = dataclasses.replace(config.model, position=position)
+  model = dataclasses.replace(config.model, position=arms_at(config)[name])
   return SequenceProblem(
     task=config.task,
     model=Transformer(model, config.task.vocab_size),

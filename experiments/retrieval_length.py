@@ -72,8 +72,18 @@ from extrap.evaluation.grid import Cell, Suite
 from extrap.evaluation.results import Result, arms_of, length_split
 from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions import Rotary
-from extrap.models.positions.named import Named
+from extrap.models.positions import (
+  FIRE,
+  KERPLE,
+  ALiBi,
+  Forgetting,
+  LogN,
+  NoPosition,
+  Position,
+  PRotary,
+  Rotary,
+  ScaleInvariant,
+)
 from extrap.reporting import heatmaps, plots
 from extrap.reporting.report import bullets, picture, write_tables
 from extrap.scoring import check_testable, count_right
@@ -221,23 +231,23 @@ def problem(config: Config) -> SequenceProblem:
   return make_problem(config, config.arms[0])
 
 
-def arms_at(config: Config) -> Mapping[str, Named]:
+def arms_at(config: Config) -> Mapping[str, Position]:
   """The encodings by arm.
 
   FIRE's threshold starts at a quarter of L, as 512 is of its authors' 2,048.
   """
-  p_rotary = Named('p_rotary', {'fraction': turning(config)})
+  p_rotary = PRotary(fraction=turning(config))
   return {
-    'rotary': Named('rotary'),
-    'none': Named('none'),
-    'alibi': Named('alibi'),
-    'fire': Named('fire', {'threshold': config.length / 4}),
-    'kerple': Named('kerple'),
-    'forgetting': Named('forgetting'),
+    'rotary': Rotary(),
+    'none': NoPosition(),
+    'alibi': ALiBi(),
+    'fire': FIRE(threshold=config.length / 4),
+    'kerple': KERPLE(),
+    'forgetting': Forgetting(),
     'p_rotary': p_rotary,
-    'log_n_rotary': Named('log_n', {'base': Named('rotary')}),
-    'log_n_p_rotary': Named('log_n', {'base': p_rotary}),
-    'scale_invariant': Named('scale_invariant', {'base': p_rotary}),
+    'log_n_rotary': LogN(base=Rotary()),
+    'log_n_p_rotary': LogN(base=p_rotary),
+    'scale_invariant': ScaleInvariant(base=p_rotary),
   }
 
 
@@ -252,8 +262,7 @@ def turning(config: Config) -> float:
 
 def make_problem(config: Config, name: str) -> SequenceProblem:
   """One arm."""
-  position = arms_at(config)[name].make()
-  model = dataclasses.replace(config.model, position=position)
+  model = dataclasses.replace(config.model, position=arms_at(config)[name])
   return SequenceProblem(
     task=config.task,
     model=Transformer(model, config.task.vocab_size),
