@@ -40,7 +40,6 @@ Commands (one CPU core of two):
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,6 +80,7 @@ from extrap.models.positions import (
   PRotary,
   Rotary,
   ScaleInvariant,
+  turning_share,
 )
 from extrap.reporting import heatmaps, plots
 from extrap.reporting.report import bullets, picture, write_tables
@@ -199,7 +199,8 @@ def arms_at(config: Config) -> Mapping[str, Position]:
 
   FIRE's threshold starts at a quarter of L, as 512 is of its authors' 2,048.
   """
-  p_rotary = PRotary(fraction=turning(config))
+  fraction = turning_share(config.length, config.model.head_width)
+  p_rotary = PRotary(fraction=fraction)
   return {
     'rotary': Rotary(),
     'none': NoPosition(),
@@ -212,15 +213,6 @@ def arms_at(config: Config) -> Mapping[str, Position]:
     'log_n_p_rotary': LogN(base=p_rotary),
     'scale_invariant': ScaleInvariant(base=p_rotary),
   }
-
-
-def turning(config: Config) -> float:
-  """The fraction of rotary pairs that make a whole turn in L tokens."""
-  pairs = config.model.head_width // 2
-  wavelengths = (
-    2 * math.pi * Rotary().base ** (pair / pairs) for pair in range(pairs)
-  )
-  return sum(length <= config.length for length in wavelengths) / pairs
 
 
 def make_problem(config: Config, name: str) -> SequenceProblem:

@@ -15,7 +15,6 @@ from experiments.retrieval_length import (
   arms_at,
   check,
   make_problem,
-  turning,
 )
 from experiments.retrieval_length_tables import (
   CLAIMS,
@@ -137,10 +136,10 @@ def test_arms_differ_in_their_encoding_alone():
 
 def test_pairs_that_turn_are_those_of_short_waves():
   # Of 8 pairs, wavelengths of 6.3, 19.9, 62.8 tokens; the next is 199.
-  assert turning(Config()) == 3 / 8
-  assert turning(dataclasses.replace(Config(), length=62)) == 2 / 8
-  large = from_arguments(Config, '--size=accelerator')
-  assert turning(large) == 8 / 16
+  shorter = arms_at(dataclasses.replace(Config(), length=62))
+  assert shorter['p_rotary'].fraction == 2 / 8
+  large = arms_at(from_arguments(Config, '--size=accelerator'))
+  assert large['p_rotary'].fraction == 8 / 16
   p_rotary = PRotary(fraction=3 / 8)
   arms = arms_at(Config())
   assert arms['p_rotary'] == p_rotary
