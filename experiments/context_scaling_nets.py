@@ -118,13 +118,13 @@ def nets_of(config: ScalingConfig) -> dict[str, Nets]:
     if method == 'clex':
       found |= _clex(trained, window)
     elif method in RULES:
-      position = recipes()[method].position_of(trained, window * trained)
+      position = recipes()[method].position_of(config, window * trained)
       found[f'{method}_tuned'] = Nets(position, method, None)
     else:
       scales.setdefault(method, (window,))
   for method, of in scales.items():
     for scale in of:
-      position = position_at(method, trained, scale)
+      position = position_at(config, method, scale)
       found[f'{method}_{scale}'] = Nets(position, method, scale)
   return found
 
@@ -140,11 +140,11 @@ def _clex(trained: int, window: int) -> dict[str, Nets]:
   }
 
 
-def position_at(method: str, trained: int, scale: int) -> Position:
+def position_at(config: ScalingConfig, method: str, scale: int) -> Position:
   """An encoding at a scale; all are rotary itself at a scale of 1."""
   if scale == 1:
     return Rotary()
-  return recipes()[method].position_of(trained, scale * trained)
+  return recipes()[method].position_of(config, scale * config.length)
 
 
 def trained_nets(
@@ -208,7 +208,7 @@ def _by_rule(config: ScalingConfig, name: str, cut: bool = False) -> Reading:
   recipe = recipes()[name]
   return Reading(
     arm=name,
-    position_at=lambda length: recipe.position_of(config.length, length),
+    position_at=lambda length: recipe.position_of(config, length),
     cut=cut,
     notes=_notes(name, NOT_TUNED, 1 if name == BASE else NO_SCALE),
   )
@@ -226,7 +226,7 @@ def _at_scale(
   config: ScalingConfig, method: str, trained: int, scale: int
 ) -> Reading:
   """At a training scale and an evaluation scale."""
-  position = position_at(method, config.length, scale)
+  position = position_at(config, method, scale)
   of = f'{method} {trained}' if trained else method
   return Reading(
     arm=f'{of} x{scale}',

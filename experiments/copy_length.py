@@ -40,21 +40,25 @@ from typing import Literal
 
 from absl import flags
 
-from extrap import cli
-from extrap.arms import (
-  MUON_RATES,
-  check_names,
-  check_scratch,
-  check_tests_and_rates,
-  run_arms,
-  train_tuned,
+from experiments.multiples_config import (
+  MultiplesConfig,
+  check_multiples,
+  run_multiples,
+  train_multiples,
 )
+from extrap import cli
 from extrap.config import option, preset
 from extrap.evaluation.claims import Claim
 from extrap.evaluation.results import Result
 from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions.named import Named
+from extrap.models.positions import (
+  ALiBi,
+  HardALiBi,
+  NoPosition,
+  Position,
+  Rotary,
+)
 from extrap.reporting import plots
 from extrap.reporting.claims import claims_table, length_table
 from extrap.reporting.reach import reach_table
@@ -62,9 +66,7 @@ from extrap.reporting.report import bullets, picture, write_tables
 from extrap.reporting.tables import Table
 from extrap.scoring import check_testable, score_lengths
 from extrap.sequence import SequenceProblem
-from extrap.study import StudyConfig
 from extrap.tasks.copying import Copying
-from extrap.training.config import TrainConfig
 
 STUDY = 'copy_length'
 CLAIM = 'copying strings at 20 times the training length, by encoding'
@@ -115,7 +117,7 @@ CLAIMS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(StudyConfig):
+class Config(MultiplesConfig):
   """Flags of this study."""
 
   size: Literal['cpu', 'accelerator'] = preset(
@@ -124,20 +126,13 @@ class Config(StudyConfig):
   arms: tuple[str, ...] = option(
     ARMS, f'arms to train, of {", ".join(ARMS)}', identity=False
   )
-  rates: tuple[float, ...] = option(
-    MUON_RATES, 'learning rates to choose from', minimum=0.0
-  )
   task: Copying = option(Copying(base=26), 'what is copied')
   model: TransformerConfig = option(
     TransformerConfig(depth=2, width=128, heads=8, ffn_width=256),
     "the model; its position is the arm's",
   )
-  replicas: int = option(3, 'seeds of each arm', minimum=1)
   steps: int = option(
     2000, 'optimizer steps', unit='steps', minimum=1, identity=False
-  )
-  train: TrainConfig = option(
-    TrainConfig(optimizer='muon', evaluate_every=0), 'training'
   )
   length: int = option(
     50, 'N, longest string that is trained on', unit='symbols', minimum=1
@@ -161,29 +156,18 @@ class Config(StudyConfig):
   )
 
   @property
-  def lengths(self) -> list[int]:
-    """Lengths that are tested."""
-    return sorted({multiple * self.length for multiple in self.multiples})
-
-  @property
   def rows(self) -> int:
     """Strings of a length."""
-    return self.strings * (5 if self.eval == 'full' else 1)
+    return self.enlarged(self.strings)
 
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains and tests each arm; returns the exit code."""
-  return run_arms(
+  return run_multiples(
     STUDY,
     config,
     flag_values,
     check=check,
-    names=lambda config: config.arms,
-    identity=lambda config: (
-      config.steps,
-      config.multiples,
-      config.rows,
-    ),
     make=study_of,
     report=write_report_of,
   )
@@ -191,9 +175,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
 
 def check(config: Config) -> None:
   """Refuses what would only fail after training."""
-  check_names('arms', config.arms, ARMS)
-  check_scratch(config)
-  check_tests_and_rates(config.multiples, config.rates)
+  check_multiples(config, ARMS)
   longest = config.lengths[-1]
   for name in config.arms:
     check_testable('--multiples', name, make_problem(config, name), longest)
@@ -204,14 +186,13 @@ def problem(config: Config) -> SequenceProblem:
   return make_problem(config, config.arms[0])
 
 
-def arms_at(config: Config) -> Mapping[str, Named]:
+def arms_at(config: Config) -> Mapping[str, Position]:
   """The encodings by arm."""
-  windows = {'windows': windows_of(config.model.heads)}
   return {
-    'rotary': Named('rotary'),
-    'none': Named('none'),
-    'alibi': Named('alibi'),
-    'hard_alibi': Named('hard_alibi', windows),
+    'rotary': Rotary(),
+    'none': NoPosition(),
+    'alibi': ALiBi(),
+    'hard_alibi': HardALiBi(windows=windows_of(config.model.heads)),
   }
 
 
@@ -227,8 +208,7 @@ def windows_of(heads: int) -> tuple[int, ...]:
 
 def make_problem(config: Config, name: str) -> SequenceProblem:
   """One arm."""
-  position = arms_at(config)[name].make()
-  model = dataclasses.replace(config.model, position=position)
+  model = dataclasses.replace(config.model, position=arms_at(config)[name])
   return SequenceProblem(
     task=config.task,
     model=Transformer(model, config.task.vocab_size),
@@ -240,16 +220,7 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Exact match by length of every replica of an arm."""
   problem = make_problem(config, name)
-  arm = train_tuned(
-    STUDY,
-    name,
-    problem.model.config.position.rung,
-    problem,
-    config,
-    kept,
-    config.rates,
-    -(-config.steps // 5),
-  )
+  arm = train_multiples(STUDY, config, kept, name, problem)
   always = ALWAYS * config.length
   return score_lengths(arm, config.lengths, config.rows, kept, always)
 

@@ -26,7 +26,7 @@ from extrap.evaluation.length import Asked, ends, windows
 from extrap.evaluation.results import Provenance, Result, length_split
 from extrap.kept import Kept
 from extrap.models import Transformer
-from extrap.models.positions import HiRoPE, Position, Rotary
+from extrap.models.positions import HiRoPE, Position, turning_share
 from extrap.reporting.progress import Progress
 from extrap.training import distributed
 
@@ -93,7 +93,8 @@ def readings_of(config: Config) -> dict[str, Reading]:
   ]
   window = config.length // 2
   plain = HiRoPE(window=window)
-  trusted = HiRoPE(window=window, split=trusted_share(config))
+  share = turning_share(config.length, config.model.head_width)
+  trusted = HiRoPE(window=window, split=share)
   for arm, position, even in (
     ('hirope', plain, False),
     ('hirope_trusted', trusted, False),
@@ -109,19 +110,11 @@ def _by_recipe(config: Config, name: str) -> Reading:
   recipe = recipes()[name]
 
   def position_at(length: int) -> Position:
-    return recipe.position_of(config.length, length)
+    return recipe.position_of(config, length)
 
   return Reading(
     arm=name, position_at=position_at, cut=recipe.cut, notes={'even': False}
   )
-
-
-def trusted_share(config: Config) -> float:
-  """Share of the pairs that turn around once within L, in whole pairs."""
-  rates_F = Rotary().rates(config.model.head_width)
-  turned_F = config.length * rates_F >= 2 * np.pi
-  # Rounded up, so that rounding down the number of pairs loses none.
-  return float(np.ceil(1000 * turned_F.mean()) / 1000)
 
 
 def score_reading(

@@ -224,8 +224,7 @@ def names_of(config: Config) -> tuple[str, ...]:
 def make_model(config: Config, name: str, length: int) -> Transformer:
   """The model of an arm as it is tested at a length."""
   length = config.longest if recipes()[name].drawn else length
-  model = model_of(config.model, name, config.length, length)
-  return Transformer(model, TEXT.vocab_size)
+  return Transformer(model_of(config, name, length), TEXT.vocab_size)
 
 
 def make_problem(config: Config, name: str) -> LanguageProblem:

@@ -8,9 +8,9 @@ mostly nothing changes up to L then.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 
+from experiments.length_config import LengthConfig
 from extrap.config import Value
 from extrap.models import TransformerConfig
 from extrap.models.positions import (
@@ -18,13 +18,13 @@ from extrap.models.positions import (
   NoPosition,
   Position,
   PRotary,
-  Rotary,
+  turning_share,
 )
 from extrap.tasks.text import RunningText
 
 Settings = Mapping[str, Value]
 
-Rule = Callable[[int, int], Settings]  # of training length and tested length
+Rule = Callable[[LengthConfig, int], Settings]  # of the tested length
 
 # Settings that follow the training length, of any encoding that has them.
 FOLLOWING: Mapping[str, Callable[[int], Value]] = {
@@ -37,41 +37,41 @@ FOLLOWING: Mapping[str, Callable[[int], Value]] = {
 }
 
 
-def _as_they_are(trained: int, length: int) -> Settings:
-  del trained, length
+def _as_they_are(config: LengthConfig, length: int) -> Settings:
+  del config, length
   return {}
 
 
-def _scaled(trained: int, length: int) -> Settings:
-  return {'scale': length / trained}
+def _scaled(config: LengthConfig, length: int) -> Settings:
+  return {'scale': length / config.length}
 
 
-def _spread(trained: int, longest: int) -> Settings:
-  del trained
+def _spread(config: LengthConfig, longest: int) -> Settings:
+  del config
   return {'stretch': longest}
 
 
-def _grouped(trained: int, length: int) -> Settings:
+def _grouped(config: LengthConfig, length: int) -> Settings:
   """SelfExtend: half of L as it is, and all else in the other half."""
+  trained = config.length
   return {'window': trained // 2, 'group': max(1, 2 * length // trained - 1)}
 
 
-def _patterned(trained: int, length: int) -> Settings:
+def _patterned(config: LengthConfig, length: int) -> Settings:
   """Every other layer sees a quarter of L."""
   del length
-  return {'windowed': 1, 'window': trained // 4}
+  return {'windowed': 1, 'window': config.length // 4}
 
 
-def _trusted(trained: int, length: int) -> Settings:
-  """p-RoPE: of base^(-2j/D), those that turn around once within L turn."""
+def _trusted(config: LengthConfig, length: int) -> Settings:
+  """p-RoPE: those pairs turn that turn around once within L."""
   del length
-  fraction = math.log(trained / (2 * math.pi)) / math.log(Rotary().base)
-  return {'fraction': round(fraction, 3)}
+  return {'fraction': turning_share(config.length, config.model.head_width)}
 
 
 def _around(base: Callable[[Settings], Position], rule: Rule) -> Rule:
   """Settings of an encoding around another one that has settings by a rule."""
-  return lambda trained, length: {'base': base(**rule(trained, length))}
+  return lambda config, length: {'base': base(**rule(config, length))}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,8 @@ class Recipe:
   Attributes:
     position: its encoding, by its name in the registry.
     of: the arm whose nets are read by that encoding; None: it has its own.
-    settings: of the encoding, by training length and tested length; the longest
-      where it is trained.
+    settings: of the encoding, by tested length; the longest where it is
+      trained.
     drawn: whether positions are drawn from those of the longest context, in
       training and in tests of any length: the settings are those of the longest
       always.
@@ -98,14 +98,16 @@ class Recipe:
   model: Settings = dataclasses.field(default_factory=dict)
   cut: bool = False
 
-  def position_of(self, trained: int, length: int) -> Position:
-    """The encoding, for a training length and a tested one."""
+  def position_of(self, config: LengthConfig, length: int) -> Position:
+    """The encoding, as it is tested at a length."""
     entry = POSITIONS.get(self.position)
     fields = {field.name for field in dataclasses.fields(entry)}
     following = {
-      name: rule(trained) for name, rule in FOLLOWING.items() if name in fields
+      name: rule(config.length)
+      for name, rule in FOLLOWING.items()
+      if name in fields
     }
-    return entry(**following | self.settings(trained, length))
+    return entry(**following | self.settings(config, length))
 
 
 # What every table is read beside: the nets of `BASE`, with what is farther than
@@ -133,7 +135,7 @@ TRAINED: Mapping[str, Recipe] = {
     model={'qk_norm': True},
   ),
   'clex': Recipe(
-    position='clex', settings=lambda trained, _: {'trained': trained}
+    position='clex', settings=lambda config, _: {'trained': config.length}
   ),
   **{
     name: Recipe(position=name, settings=_spread, drawn=True)
@@ -142,7 +144,7 @@ TRAINED: Mapping[str, Recipe] = {
   # It skips positions in training alone.
   'pose': Recipe(position='pose', settings=_spread),
   'window': Recipe(
-    position='window', settings=lambda trained, _: {'window': trained // 4}
+    position='window', settings=lambda config, _: {'window': config.length // 4}
   ),
   **{
     name: Recipe(position=name, settings=_patterned)
@@ -161,7 +163,7 @@ READ: Mapping[str, Recipe] = {
     name: Recipe(
       position=name,
       of=BASE,
-      settings=lambda trained, _: {'window': trained // 2},
+      settings=lambda config, _: {'window': config.length // 2},
     )
     for name in ('rerope', 'hirope')
   },
@@ -171,7 +173,7 @@ READ: Mapping[str, Recipe] = {
   'llama4_temperature': Recipe(
     position='llama4_temperature',
     of='none',
-    settings=lambda trained, _: {'floor': trained},
+    settings=lambda config, _: {'floor': config.length},
   ),
 }
 # As they are they change nothing at these lengths, or need two phases.
@@ -201,12 +203,10 @@ def _usual(name: str) -> Recipe:
   return Recipe(position=name)
 
 
-def model_of(
-  base: TransformerConfig, name: str, trained: int, length: int
-) -> TransformerConfig:
+def model_of(config: LengthConfig, name: str, length: int) -> TransformerConfig:
   """The model of an arm as it is tested at a length; see `Recipe.drawn`."""
   there = recipes()
   recipe = there[name]
   changes = there[recipe.of or name].model
-  position = recipe.position_of(trained, length)
-  return dataclasses.replace(base, **changes, position=position)
+  position = recipe.position_of(config, length)
+  return dataclasses.replace(config.model, **changes, position=position)

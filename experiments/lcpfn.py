@@ -100,10 +100,9 @@ from extrap.randomness import named
 from extrap.reporting.progress import Progress
 from extrap.reporting.report import bullets, write_tables
 from extrap.study import StudyConfig
-from extrap.study_training import train_arm, training_seconds
+from extrap.study_training import account, train_arm
 from extrap.training import distributed
 from extrap.training.config import TrainConfig
-from extrap.training.flops import count_step_flops
 from extrap.training.loop import Fit
 from extrap.training.problem import Params
 
@@ -315,25 +314,14 @@ def source_of(
   config: Config, name: str, problem: Problem, trained: Fit, folder: Path
 ) -> Provenance:
   """What an arm has cost."""
-  steps = tuple(distributed.to_host(trained.state.step).tolist())
-  each = count_step_flops(problem, trained.params)
+  source = account(STUDY, name, RUNG, config, problem, trained, folder)
   leaves = jax.tree.leaves(trained.params)
   notes = {
     'optimizer': config.train.optimizer,
     'learning_rate': config.train.learning_rate,
     'parameters': sum(leaf[0].size for leaf in leaves),
   }
-  return Provenance(
-    study=STUDY,
-    arm=name,
-    rung=RUNG,
-    seeds=config.seeds,
-    steps=steps,
-    samples=tuple(step * config.batch_size for step in steps),
-    flops=tuple(step * each for step in steps),
-    seconds=training_seconds(folder) / config.replicas,
-    hparams=json.dumps(notes),
-  )
+  return dataclasses.replace(source, hparams=json.dumps(notes))
 
 
 def rows_of(

@@ -1,6 +1,6 @@
 """What the study of our own curves says of its rows: one table a question."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -101,16 +101,10 @@ def route_table(results: Sequence[Result]) -> Table:
 
 def data_table(results: Sequence[Result]) -> Table:
   """Errors of the loss with all data, by the share that is seen."""
-  splits, rows = _by_split(results), []
-  for law in LAWS:
-    name = f'data: {law}'
-    for size in _sizes(splits, name):
-      off, ratios = (
-        _values(splits, name, size, metric)
-        for metric in ('final_error', 'log_error')
-      )
-      line = [law, f'{size} %', str(len(off))]
-      rows.append([*line, _mean(off), _mean(ratios)])
+  rows = []
+  for law, size, of in _by_law(results, 'data'):
+    off, ratios = _columns(of, 'final_error', 'log_error')
+    rows.append([law, f'{size} %', str(len(off)), _mean(off), _mean(ratios)])
   headers = ['law', 'data seen', 'curves', 'error (nats)', 'error (log)']
   caption = (
     'Loss with all of the data, by fits to shorter runs; mean over widths and '
@@ -122,16 +116,11 @@ def data_table(results: Sequence[Result]) -> Table:
 
 def size_table(results: Sequence[Result]) -> Table:
   """Every loss of the largest sizes that was forecast, and what came."""
-  splits, rows = _by_split(results), []
-  for law in LAWS:
-    name = f'size: {law}'
-    for size in _sizes(splits, name):
-      said, came, off = (
-        _values(splits, name, size, metric)
-        for metric in ('forecast', 'came', 'final_error')
-      )
-      line = [law, f'{int(size):,}', str(splits[name][0].n)]
-      rows.append([*line, _listed(said), _listed(came), _mean(off)])
+  rows = []
+  for law, size, of in _by_law(results, 'size'):
+    said, came, off = _columns(of, 'forecast', 'came', 'final_error')
+    line = [law, f'{int(size):,}', str(of[0].n)]
+    rows.append([*line, _listed(said), _listed(came), _mean(off)])
   headers = ['law', 'parameters', 'smaller sizes', 'forecast', 'came', 'error']
   caption = (
     'Loss with all data of the largest models, by fits to the smaller ones; '
@@ -185,9 +174,8 @@ def stopping_table(results: Sequence[Result]) -> Table:
   for metric in FORECAST:
     for rule in RULES:
       of = splits.get(stopping_split(metric, rule), [])
-      saved, regret, won, same, as_good = (
-        values(select(of, metric=name))
-        for name in ('saved', 'regret', 'won', 'same', 'as_good')
+      saved, regret, won, same, as_good = _columns(
+        of, 'saved', 'regret', 'won', 'same', 'as_good'
       )
       if of:
         line = [metric, rule, of[0].size, str(len(saved))]
@@ -222,15 +210,24 @@ def _methods(splits: Iterable[str], begins: str) -> list[str]:
   return [s.removeprefix(begins) for s in splits if s.startswith(begins)]
 
 
-def _sizes(splits: Mapping[str, Sequence[Result]], split: str) -> list[str]:
-  """Sizes of a split's rows, the least first."""
-  return sorted({row.size for row in splits.get(split, ())}, key=float)
+def _by_law(
+  results: Sequence[Result], about: str
+) -> Iterator[tuple[str, str, list[Result]]]:
+  """Every law and size, the least first, with the rows that are of both."""
+  for law in LAWS:
+    rows = select(results, split=f'{about}: {law}')
+    for size in sorted({row.size for row in rows}, key=float):
+      yield law, size, select(rows, size=size)
 
 
 def _values(
   splits: Mapping[str, Sequence[Result]], split: str, size: str, metric: str
 ) -> list[float]:
   return values(select(splits.get(split, ()), size=size, metric=metric))
+
+
+def _columns(rows: Sequence[Result], *metrics: str) -> list[list[float]]:
+  return [values(select(rows, metric=name)) for name in metrics]
 
 
 def _run_of(row: Result) -> tuple[str, str, int]:

@@ -40,7 +40,6 @@ Commands (one CPU core of two):
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,21 +48,19 @@ from typing import Literal
 import numpy as np
 from absl import flags
 
+from experiments.multiples_config import (
+  MultiplesConfig,
+  check_multiples,
+  run_multiples,
+  train_multiples,
+)
 from experiments.retrieval_length_tables import (
   all_tables,
   depth_shares,
   over_depths,
 )
 from extrap import cli
-from extrap.arms import (
-  MUON_RATES,
-  Arm,
-  check_names,
-  check_scratch,
-  check_tests_and_rates,
-  run_arms,
-  train_tuned,
-)
+from extrap.arms import Arm
 from extrap.config import option, preset
 from extrap.errors import UsageError
 from extrap.evaluation.answer_loss import answer_loss
@@ -72,16 +69,25 @@ from extrap.evaluation.grid import Cell, Suite
 from extrap.evaluation.results import Result, arms_of, length_split
 from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions import Rotary
-from extrap.models.positions.named import Named
+from extrap.models.positions import (
+  FIRE,
+  KERPLE,
+  ALiBi,
+  Forgetting,
+  LogN,
+  NoPosition,
+  Position,
+  PRotary,
+  Rotary,
+  ScaleInvariant,
+  turning_share,
+)
 from extrap.reporting import heatmaps, plots
 from extrap.reporting.report import bullets, picture, write_tables
 from extrap.scoring import check_testable, count_right
 from extrap.sequence import SequenceProblem
-from extrap.study import StudyConfig
 from extrap.tasks.haystack import DEPTHS
 from extrap.tasks.needles import Needles
-from extrap.training.config import TrainConfig
 
 STUDY = 'retrieval_length'
 CLAIM = 'a needle at 16 times the training length, and the loss, by encoding'
@@ -112,7 +118,7 @@ BUCKETS: tuple[int, ...] = ()  # Every length has programs of its own.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(StudyConfig):
+class Config(MultiplesConfig):
   """Flags of this study."""
 
   size: Literal['cpu', 'accelerator'] = preset(
@@ -120,9 +126,6 @@ class Config(StudyConfig):
   )
   arms: tuple[str, ...] = option(
     ARMS, f'arms to train, of {", ".join(ARMS)}', identity=False
-  )
-  rates: tuple[float, ...] = option(
-    MUON_RATES, 'learning rates to choose from', minimum=0.0
   )
   task: Needles = option(
     Needles(digits=2, keys=32, needles=8, queries=8, asks='turns'),
@@ -132,25 +135,8 @@ class Config(StudyConfig):
     TransformerConfig(depth=2, ffn_width=128, qk_norm=True),
     "the model; its position is the arm's",
   )
-  replicas: int = option(3, 'seeds of each arm', minimum=1)
   steps: int = option(
     3_472, 'optimizer steps', unit='steps', minimum=1, identity=False
-  )
-  train: TrainConfig = option(
-    TrainConfig(optimizer='muon', evaluate_every=0), 'training'
-  )
-  length: int = option(
-    64, 'L, longest context that is trained on', unit='tokens', minimum=1
-  )
-  batch_size: int = option(
-    64, 'rows a step and replica', unit='rows', minimum=1
-  )
-  multiples: tuple[int, ...] = option(
-    (1, 2, 4, 8, 16),
-    'contexts that are tested, 1 among them',
-    unit='training lengths',
-    minimum=1,
-    identity=False,
   )
   prompts: int = option(
     200,
@@ -162,14 +148,9 @@ class Config(StudyConfig):
   )
 
   @property
-  def lengths(self) -> list[int]:
-    """Contexts that are tested, in tokens."""
-    return sorted({multiple * self.length for multiple in self.multiples})
-
-  @property
   def rows(self) -> int:
     """Prompts of a length and depth."""
-    return self.prompts * (5 if self.eval == 'full' else 1)
+    return self.enlarged(self.prompts)
 
   @property
   def asked(self) -> Needles:
@@ -179,17 +160,11 @@ class Config(StudyConfig):
 
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains and tests each arm; returns the exit code."""
-  return run_arms(
+  return run_multiples(
     STUDY,
     config,
     flag_values,
     check=check,
-    names=lambda config: config.arms,
-    identity=lambda config: (
-      config.steps,
-      config.multiples,
-      config.rows,
-    ),
     make=study_of,
     report=write_report_of,
   )
@@ -197,9 +172,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
 
 def check(config: Config) -> None:
   """Refuses what would only fail after training."""
-  check_names('arms', config.arms, ARMS)
-  check_scratch(config)
-  check_tests_and_rates(config.multiples, config.rates)
+  check_multiples(config, ARMS)
   if config.task.asks != 'turns':
     raise UsageError(
       f'--task.asks={config.task.asks}: a test stops after the first answer, '
@@ -221,39 +194,30 @@ def problem(config: Config) -> SequenceProblem:
   return make_problem(config, config.arms[0])
 
 
-def arms_at(config: Config) -> Mapping[str, Named]:
+def arms_at(config: Config) -> Mapping[str, Position]:
   """The encodings by arm.
 
   FIRE's threshold starts at a quarter of L, as 512 is of its authors' 2,048.
   """
-  p_rotary = Named('p_rotary', {'fraction': turning(config)})
+  fraction = turning_share(config.length, config.model.head_width)
+  p_rotary = PRotary(fraction=fraction)
   return {
-    'rotary': Named('rotary'),
-    'none': Named('none'),
-    'alibi': Named('alibi'),
-    'fire': Named('fire', {'threshold': config.length / 4}),
-    'kerple': Named('kerple'),
-    'forgetting': Named('forgetting'),
+    'rotary': Rotary(),
+    'none': NoPosition(),
+    'alibi': ALiBi(),
+    'fire': FIRE(threshold=config.length / 4),
+    'kerple': KERPLE(),
+    'forgetting': Forgetting(),
     'p_rotary': p_rotary,
-    'log_n_rotary': Named('log_n', {'base': Named('rotary')}),
-    'log_n_p_rotary': Named('log_n', {'base': p_rotary}),
-    'scale_invariant': Named('scale_invariant', {'base': p_rotary}),
+    'log_n_rotary': LogN(base=Rotary()),
+    'log_n_p_rotary': LogN(base=p_rotary),
+    'scale_invariant': ScaleInvariant(base=p_rotary),
   }
-
-
-def turning(config: Config) -> float:
-  """The fraction of rotary pairs that make a whole turn in L tokens."""
-  pairs = config.model.head_width // 2
-  wavelengths = (
-    2 * math.pi * Rotary().base ** (pair / pairs) for pair in range(pairs)
-  )
-  return sum(length <= config.length for length in wavelengths) / pairs
 
 
 def make_problem(config: Config, name: str) -> SequenceProblem:
   """One arm."""
-  position = arms_at(config)[name].make()
-  model = dataclasses.replace(config.model, position=position)
+  model = dataclasses.replace(config.model, position=arms_at(config)[name])
   return SequenceProblem(
     task=config.task,
     model=Transformer(model, config.task.vocab_size),
@@ -267,16 +231,7 @@ def make_problem(config: Config, name: str) -> SequenceProblem:
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Retrieval by length and depth, and loss by length, of an arm."""
   problem = make_problem(config, name)
-  arm = train_tuned(
-    STUDY,
-    name,
-    problem.model.config.position.rung,
-    problem,
-    config,
-    kept,
-    config.rates,
-    -(-config.steps // 5),
-  )
+  arm = train_multiples(STUDY, config, kept, name, problem)
   notes = json.loads(arm.source.hparams) | {
     'settings': dataclasses.asdict(problem.model.config.position),
     'chance': config.asked.chance(config.length),

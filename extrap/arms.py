@@ -165,21 +165,6 @@ def check_names(
       )
 
 
-def check_tests_and_rates(
-  multiples: Collection[int], rates: Collection[float]
-) -> None:
-  """Refuses tests that leave out the training length, and no learning rate.
-
-  Args:
-    multiples: of the training length, --multiples.
-    rates: to choose from, --rates.
-  """
-  if 1 not in multiples:
-    raise UsageError('--multiples: 1, the training length, is not among them')
-  if not rates:
-    raise UsageError('--rates needs at least one learning rate')
-
-
 @dataclasses.dataclass(frozen=True)
 class Arm:
   """A trained population and what it has cost."""

@@ -15,7 +15,6 @@ from absl import logging
 
 from extrap.errors import Diverged, Preempted, UsageError
 from extrap.evaluation.results import Provenance
-from extrap.language import LanguageProblem
 from extrap.reporting.progress import Progress
 from extrap.reporting.writers import (
   JsonLinesWriter,
@@ -23,13 +22,12 @@ from extrap.reporting.writers import (
   TensorBoardWriter,
   read_jsonl,
 )
-from extrap.sequence import SequenceProblem
 from extrap.study import StudyConfig
 from extrap.training import distributed
 from extrap.training.checkpoints import Checkpoints
 from extrap.training.flops import count_step_flops, count_update_flops
 from extrap.training.loop import Fit, Record, fit
-from extrap.training.problem import Params, Problem
+from extrap.training.problem import BatchProblem, Params, Problem
 from extrap.training.ramp import examples_until
 from extrap.training.run_folder import RunFolder
 from extrap.training.sharding import make_mesh
@@ -258,7 +256,7 @@ def account(
   arm: str,
   rung: str,
   config: StudyConfig,
-  problem: SequenceProblem | LanguageProblem,
+  problem: BatchProblem,
   trained: Fit,
   folder: Path,
   data: Mapping[str, np.ndarray] | None = None,

@@ -17,8 +17,7 @@ from extrap import cli, scoring
 from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv
-from extrap.models.positions import POSITIONS
-from extrap.models.positions.named import Named
+from extrap.models.positions import HardALiBi
 
 SMALL = (
   '--arms=rotary,none',
@@ -35,7 +34,6 @@ SMALL = (
   '--model.heads=2',
   '--model.ffn_width=8',
 )
-LEARNABLE = Config(arms=('rotary', 'none', 'alibi'))
 
 
 def run(*flags):
@@ -68,8 +66,7 @@ def test_arms_are_trained_and_tested_to_four_times_the_length(
 
 
 def test_arms_differ_in_their_encoding_alone_and_are_told_no_places():
-  there = [name for name in ARMS if name in POSITIONS.names()]
-  models = {n: make_problem(LEARNABLE, n).model.config for n in there}
+  models = {n: make_problem(Config(), n).model.config for n in ARMS}
   plain = models['none'].position
   for name, model in models.items():
     assert set(model.position.reads) <= {'position', 'length'}
@@ -81,8 +78,8 @@ def test_windows_grow_by_steps_of_one():
   assert windows_of(8) == (2, 3, 4, 5, 6, 7, 0, 0)
   assert windows_of(4) == (2, 3, 0, 0)
   assert windows_of(2) == (0, 0) and windows_of(1) == (0,)
-  named = copy_length.arms_at(Config())['hard_alibi']
-  assert named == Named('hard_alibi', {'windows': windows_of(8)})
+  hard = copy_length.arms_at(Config())['hard_alibi']
+  assert hard == HardALiBi(windows=windows_of(8))
 
 
 def test_claims_are_those_of_the_protocol():
@@ -122,13 +119,5 @@ def test_sizes_test_as_far_as_they_say():
 )
 def test_bad_input_is_refused_before_training(changes, message):
   with pytest.raises(UsageError, match=message) as caught:
-    check(dataclasses.replace(LEARNABLE, **changes))
+    check(dataclasses.replace(Config(), **changes))
   assert '\n' not in str(caught.value)
-
-
-def test_an_encoding_that_is_not_registered_is_said_so(monkeypatch):
-  monkeypatch.setattr(
-    copy_length, 'arms_at', lambda _: {'hard_alibi': Named('not_there')}
-  )
-  with pytest.raises(UsageError, match="unknown position 'not_there'"):
-    check(Config(arms=('hard_alibi',)))

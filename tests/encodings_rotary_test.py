@@ -26,6 +26,7 @@ from extrap.models.positions import (
   TruncatedBasis,
   XPos,
   YaRN,
+  turning_share,
 )
 from extrap.tasks.addition import Addition
 
@@ -209,6 +210,20 @@ def test_published_settings():
   assert (TruncatedBasis().still, TruncatedBasis().slow) == (8, 16)
   trained = [kind().trained for kind in (DynamicNTK, TruncatedBasis, LongRoPE)]
   assert trained == [2048, 2048, 4096]
+
+
+def test_pairs_that_turn_at_least_once_in_a_length():
+  # Of 12 pairs the fourth turns once in 62.8 tokens, the fifth in 135.
+  kept = [int(12 * turning_share(length, 24)) for length in (62, 63, 64, 136)]
+  assert kept == [3, 4, 4, 5]
+  assert (turning_share(64, 16), turning_share(6, 16)) == (3 / 8, 0)
+  assert turning_share(10**6, 16) == 1
+  # No pair is lost by rounding: those of HoPE, which has a rule by rates.
+  for width in range(2, 258, 2):
+    p_rotary = PRotary(fraction=turning_share(64, width))
+    np.testing.assert_array_equal(
+      p_rotary.rates(width), HoPE(trained=64).rates(width)
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from experiments.hierarchical_scores import (
   asked_rows,
   chosen,
   readings_of,
-  trusted_share,
 )
 from experiments.hierarchical_tables import (
   claims_table,
@@ -82,8 +81,7 @@ def test_arms_have_the_settings_that_the_length_asks_for():
   ]
   assert arms['hirope'].position_at(16_384).window == 64
   # 10,000^(-j/12): of 12 pairs four have turned around within 128.
-  assert int(trusted_share(config) * 12) == 4
-  assert arms['hirope_trusted'].position_at(1).split == trusted_share(config)
+  assert int(12 * arms['hirope_trusted'].position_at(1).split) == 4
   assert arms['ntk'].position_at(16_384).scale == 128
   assert arms['hirope_even'].notes['even'] and arms['rotary_cut'].cut
   assert chosen(512, 2).tolist() == [0, 511]

@@ -155,7 +155,7 @@ def test_every_encoding_that_can_serve_text_is_an_arm():
   assert set(names_of(config)) == found.keys()
 
   def position(name, length=1024):
-    return model_of(config.model, name, 64, length).position
+    return model_of(config, name, length).position
 
   assert position('fire').threshold == 16
   assert position('sliding_rotary').window == 64
@@ -164,7 +164,7 @@ def test_every_encoding_that_can_serve_text_is_an_arm():
   randomised = position('learned_randomised')
   assert (randomised.stretch, randomised.max_size) == (1024, 1024)
   assert position('log_n_none').base == position('none')
-  assert model_of(config.model, 'scale_invariant', 64, 64).qk_norm
+  assert model_of(config, 'scale_invariant', 64).qk_norm
   assert found['yarn'].of == 'rotary' and found['clex'].of is None
   assert position('yarn', 256).scale == 4 and position('yarn').trained == 64
   assert position('clex').scale == 16 and position('clex').trained == 64
@@ -174,8 +174,11 @@ def test_every_encoding_that_can_serve_text_is_an_arm():
   far = 1023 // extended.group + 32 - 32 // extended.group
   assert extended.window == 32 and far <= 64
   assert position('swan').layers[1].window == 16
-  # Of rates base^(-j/F) a fraction of .252 turn around once within 64.
-  assert position('p_rotary').fraction == 0.252
+  # Of 12 pairs the fourth turns around once in 62.8 bytes, the fifth in 135.
+  p_rotary = position('p_rotary')
+  assert np.count_nonzero(p_rotary.rates(config.model.head_width)) == 4
+  for around in ('log_n_p_rotary', 'scale_invariant'):
+    assert position(around).base == p_rotary
 
 
 def test_positions_are_drawn_in_tests_as_they_were_in_training(text):
@@ -277,7 +280,7 @@ def test_beyond_an_encodings_table_there_are_rows_without_values(text):
   config = dataclasses.replace(
     Config(), text=str(text), longest=128, windows=2, prompts=2
   )
-  assert model_of(config.model, 'learned', 64, 64).position.max_size == 64
+  assert model_of(config, 'learned', 64).position.max_size == 64
   questions = dataclasses.replace(questions_of(config), trained=32)
   questions = dataclasses.replace(questions, lengths=(65, 130))
   reader = Reader(lambda length: make_model(config, 'learned', length), None)

@@ -15,7 +15,6 @@ from experiments.retrieval_length import (
   arms_at,
   check,
   make_problem,
-  turning,
 )
 from experiments.retrieval_length_tables import (
   CLAIMS,
@@ -34,8 +33,7 @@ from extrap.evaluation.results import (
   read_csv,
   select,
 )
-from extrap.models.positions import POSITIONS
-from extrap.models.positions.named import Named
+from extrap.models.positions import LogN, PRotary, Rotary, ScaleInvariant
 from extrap.tasks.haystack import DEPTHS
 
 SMALL = (
@@ -57,7 +55,6 @@ SMALL = (
   '--model.heads=2',
   '--model.ffn_width=8',
 )
-KNOWN = Config(arms=('rotary', 'none', 'alibi'))
 
 
 def run(*flags):
@@ -93,7 +90,7 @@ def test_arms_are_tested_at_every_length_and_depth(
   losses = select(results, metric='loss')
   assert len(losses) == 2 * 2 * 2
   # Untrained, a model is not far from a blind guess among all symbols.
-  blind = np.log(make_problem(KNOWN, 'none').task.vocab_size)
+  blind = np.log(Config().task.vocab_size)
   assert all(0.3 * blind < row.value < 3 * blind for row in losses)
   inside = select(results, split='in_distribution')
   assert {row.size.partition('@')[0] for row in inside} == {'8'}
@@ -128,34 +125,27 @@ def test_a_test_asks_the_first_question_of_a_training_row():
 
 def test_arms_differ_in_their_encoding_alone():
   assert set(arms_at(Config())) == set(ARMS) and len(ARMS) == 10
-  # Those that are registered; settings of others are tested once they are.
-  there = [n for n, of in arms_at(KNOWN).items() if _is_registered(of)]
-  models = {n: make_problem(KNOWN, n).model.config for n in there}
+  models = {n: make_problem(Config(), n).model.config for n in ARMS}
   plain = models['none'].position
-  for model in models.values():
+  for name, model in models.items():
+    assert name.startswith(model.position.name)
     assert dataclasses.replace(model, position=plain) == models['none']
   assert {model.qk_norm for model in models.values()} == {True}
   assert models['fire'].position.threshold == 16
 
 
-def _is_registered(named):
-  inside = [v for v in named.settings.values() if isinstance(v, Named)]
-  known = named.name in POSITIONS.names()
-  return known and all(map(_is_registered, inside))
-
-
 def test_pairs_that_turn_are_those_of_short_waves():
   # Of 8 pairs, wavelengths of 6.3, 19.9, 62.8 tokens; the next is 199.
-  assert turning(Config()) == 3 / 8
-  assert turning(dataclasses.replace(Config(), length=62)) == 2 / 8
-  large = from_arguments(Config, '--size=accelerator')
-  assert turning(large) == 8 / 16
-  p_rotary = Named('p_rotary', {'fraction': 3 / 8})
+  shorter = arms_at(dataclasses.replace(Config(), length=62))
+  assert shorter['p_rotary'].fraction == 2 / 8
+  large = arms_at(from_arguments(Config, '--size=accelerator'))
+  assert large['p_rotary'].fraction == 8 / 16
+  p_rotary = PRotary(fraction=3 / 8)
   arms = arms_at(Config())
   assert arms['p_rotary'] == p_rotary
-  assert arms['log_n_p_rotary'] == Named('log_n', {'base': p_rotary})
-  assert arms['scale_invariant'].settings == {'base': p_rotary}
-  assert arms['log_n_rotary'].settings == {'base': Named('rotary')}
+  assert arms['log_n_p_rotary'] == LogN(base=p_rotary)
+  assert arms['scale_invariant'] == ScaleInvariant(base=p_rotary)
+  assert arms['log_n_rotary'] == LogN(base=Rotary())
 
 
 @pytest.mark.parametrize('size', ['cpu', 'accelerator'])
@@ -309,13 +299,5 @@ def test_published_shares_are_asked_again():
 )
 def test_bad_input_is_refused_before_training(changes, message):
   with pytest.raises(UsageError, match=message) as caught:
-    check(dataclasses.replace(KNOWN, **changes))
+    check(dataclasses.replace(Config(), **changes))
   assert '\n' not in str(caught.value)
-
-
-def test_an_encoding_that_is_not_registered_is_said_so(monkeypatch):
-  monkeypatch.setattr(
-    retrieval_length, 'arms_at', lambda _: {'kerple': Named('not_there')}
-  )
-  with pytest.raises(UsageError, match="unknown position 'not_there'"):
-    check(Config(arms=('kerple',)))

@@ -58,6 +58,14 @@ class Problem(Protocol[Params, Examples]):
     """The scalar loss and further scalars to log."""
 
 
+class BatchProblem(Problem[Params, Examples], Protocol[Params, Examples]):
+  """A problem that says how many examples a batch has."""
+
+  @property
+  def batch_size(self) -> int:
+    """Examples a step and replica."""
+
+
 def own_hparams(
   problem: Problem, seeds: Sequence[int]
 ) -> Mapping[str, Sequence[float]]:

@@ -46,6 +46,7 @@ from extrap.models.positions.slow_pairs import (
   PowerBasis,
   PRotary,
   TruncatedBasis,
+  turning_share,
 )
 from extrap.models.positions.stick_breaking import StickBreaking
 from extrap.models.positions.temperature import Llama4Temperature, LogN
@@ -123,5 +124,6 @@ __all__ = [
   'Wrapped',
   'XPos',
   'YaRN',
+  'turning_share',
   'with_settings',
 ]

@@ -112,6 +112,23 @@ class PRotary(Rotary):
     return np.where(np.arange(width // 2) < kept, super().rates(width), 0.0)
 
 
+def turning_share(trained: int, head_width: int) -> float:
+  """Share of the pairs of `Rotary` that turn at least once in a length.
+
+  Args:
+    trained: the length, in tokens.
+    head_width: D.
+
+  Returns:
+    A `fraction` for `PRotary`, with which exactly these pairs turn.
+  """
+  rate_F = Rotary().rates(head_width)
+  turning = np.count_nonzero(rate_F >= 2 * math.pi / trained)
+  # Up to the next that is exact in binary, so that rounding down the number of
+  # pairs loses none: 15 / 22 * 22 is less than 15.
+  return math.ceil(4096 * turning / len(rate_F)) / 4096
+
+
 @POSITIONS.register('partial_rotary')
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartialRotary(Rotary):
