@@ -10,7 +10,11 @@ import pytest
 from experiments import nalu_sweeps
 from experiments.nalu_sweeps import Config
 from experiments.nalu_sweeps_settings import SWEEPS, Setting, setting_name
-from experiments.nalu_sweeps_tables import sweep_table, threshold_table
+from experiments.nalu_sweeps_tables import (
+  beside_table,
+  sweep_table,
+  threshold_table,
+)
 from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import nearly_perfect_error
@@ -220,6 +224,19 @@ def test_tables_have_published_shares_beside_runs_that_are_alike():
   (line,) = sweep_table(results, 'overlap', ('0.5',)).rows
   assert line[:3] == ['0.5', 'nmu', '10 of 10']
   assert setting_name('overlap', '0.5') == 'default'
+
+
+def test_runs_that_are_not_alike_stand_beside_what_was_published():
+  results = rows_of('nmu', 'default', [1] * 10, as_published=False)
+  results += rows_of('nmu', 'hidden=10', [1] * 3 + [0] * 7, as_published=False)
+  lines = beside_table(results, 'nmu').rows
+  # The defaults are in every sweep, but once in each.
+  assert [line[1] for line in lines if line[2] == '10 of 10'] == [
+    *('100', '2', '1..2', '0.5', '0.25', '10')
+  ]
+  (line,) = (line for line in lines if line[2] == '3 of 10')
+  assert line[:2] == ['outputs of the first layer', '10']
+  assert line[-1] == '63 %'
 
 
 def test_sweeps_of_which_nothing_is_done_are_not_shown(tmp_path):
