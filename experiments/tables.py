@@ -43,6 +43,7 @@ from experiments.nalu_single_tables import (
   represented,
   write_picture,
 )
+from experiments.nalu_sweeps_tables import beside_table
 from experiments.nalu_tables import success_table, time_table
 from experiments.own_curves_runs import read_runs
 from experiments.periodic_tables import (
@@ -78,6 +79,10 @@ from extrap.reporting.tables import (
 
 ROOT = Path(__file__).parents[1]
 REGISTERS = ('status_registers', 'status_registers_wide')
+UNITS = (
+  *('nalu', 'nalu_decay', 'nalu_polished', 'nalu_polished_only'),
+  *('nalu_narrow_rotated', 'nalu_rotated'),
+)
 # Columns of tables that have more in their files.
 STOPPING = (
   *('pool', 'rule', 'tasks', 'same', 'same_least', 'same_most', 'as_good'),
@@ -129,10 +134,9 @@ def tables() -> dict[str, str]:
     'far_mass': mass_table(no_window).markdown(),
     **{name: _registers(*_read(name)) for name in REGISTERS},
     'status_registers_parts': _parts(*_read('status_registers_parts')),
-    'nalu': _units(*_read('nalu')),
     'periodic': _periodic(*_read('periodic')),
-    'nalu_decay': _units(*_read('nalu_decay')),
-    'nalu_narrow_rotated': _units(*_read('nalu_narrow_rotated')),
+    **{name: _units(*_read(name)) for name in UNITS},
+    'nalu_sweeps_rotated': _sweeps(*_read('nalu_sweeps_rotated')),
     'nalu_single': _single_units(*_read('nalu_single')),
     'decoding': _csv('decoding.csv'),
     'grid_time': _csv('grid.csv'),
@@ -205,6 +209,11 @@ def _parts(results: list[Result], comments: list[str]) -> str:
 def _units(results: list[Result], comments: list[str]) -> str:
   """How many runs of arithmetic units are solved, and when."""
   return _shown([success_table(results), time_table(results)], comments)
+
+
+def _sweeps(results: list[Result], comments: list[str]) -> str:
+  """Products of the NMU along every sweep."""
+  return _shown([beside_table(results, 'nmu')], comments)
 
 
 def _periodic(results: list[Result], comments: list[str]) -> str:
