@@ -177,7 +177,7 @@ def runs_of(**errors):
     flops=(1.0,) * len(test),
     seconds=1.0,
   )
-  return Runs([record, last], np.ones(len(test), bool), source)
+  return Runs({}, [record, last], np.ones(len(test), bool), source)
 
 
 def scored(units=('nmu',), name='1..2', **changes):
