@@ -16,20 +16,22 @@ to a thousandth. CPU time is that of all threads: waiting for other work of the
 machine does not count, though sharing its caches does. Compilation is left out.
 
 Measured (`results/units.csv`, PyTorch 2.13, one core of a machine that did
-other work on the other). One run a stream: 25 to 79 times as many run-steps as
-PyTorch, the NMU 79; six operations that share a stream 125 to 193 times, the
-headline's eleven runs, two of them NALUs, with logarithms of all inputs, 74,
-eighteen others 215. In PyTorch a core makes 930 to 1,830 iterations a second,
-where the published runs, which logged, made 470 to 860. A core that was shared,
-with the same caches, gave 690 to 1,400 to PyTorch and ratios a third larger:
-they are uncertain by as much. More seeds side by side (5 to 40), wider vectors,
-Eigen's products or inputs with examples last change nothing or are slower. What
-did help: sums over examples in gradients run along them (NMU, six operations:
-155 to 238 thousand run-steps a second in one comparison), and targets have no
-gradient (250 to 280; neither has a CSV).
+nothing else). One run a stream: 20 to 63 times as many run-steps as PyTorch,
+the NMU 63; six operations that share a stream 120 to 211 times, the headline's
+eleven runs, two of them NALUs, with logarithms of all inputs, 73, eighteen
+others 221: 600,000 run-steps a second. In PyTorch a core makes 1,820 to 3,770
+iterations a second, where the published runs, which logged, made 470 to 860.
+Where another core did other work, both sides were slower, PyTorch to a half and
+a third, and ratios up to a quarter higher: they are uncertain by as much.
+  More seeds side by side (5 to 40), wider vectors, Eigen's products or inputs
+with examples last change nothing or are slower, as does one vector of all
+parameters. What did help: sums over examples in gradients run along them (NMU,
+six operations: 155 to 238 thousand run-steps a second in one comparison), and
+targets have no gradient (250 to 280; neither has a CSV). Of 13 microseconds of
+a seed's step with six NMUs 8 are its inputs and both products with them.
 
 The aim: one run a stream, 60 times as many; six operations, 250; eleven runs
-and more, 400. The first is met by the NMU and the NAU, the others are not.
+and more, 400. The first is met by the NMU alone, the others are not.
 PyTorch is no requirement of this project: install it beside
 (`pip install torch --index-url https://download.pytorch.org/whl/cpu`).
 
