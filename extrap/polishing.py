@@ -151,7 +151,7 @@ def polish(
   arms = problem.arms.items()
   cells = [(name, op) for name, arm in arms for op in arm.operations]
   number, shown = len(cells) * len(seeds), distributed.is_first()
-  rows = max(ROWS, 2 * max(_weights(problem, params, arm) for arm in params))
+  rows = max(ROWS, 2 * max(_count(problem, params, arm) for arm in params))
   polished: dict[tuple[str, str], Polished] = {}
   with (
     jax.enable_x64(True),
@@ -175,7 +175,7 @@ def polish(
         progress.update(len(polished) * len(seeds) + len(found))
       values = np.array(found, float)
       values[~(finite_R & (of_arm['alive'][:, place] == 1)), :3] = np.nan
-      cost = flops(_weights(problem, params, name), rows, steps)
+      cost = flops(_count(problem, params, name), rows, steps)
       polished[name, operation] = Polished(*values.T, rows, cost)
   return polished
 
@@ -185,8 +185,8 @@ def _doubled(weights: Weights, at: tuple[int, int]) -> Weights:
   return jax.tree.map(lambda leaf: np.asarray(leaf[at], np.float64), weights)
 
 
-def _weights(problem: ArithmeticProblem, params: Params, name: str) -> int:
-  """How many a run of an arm has."""
+def _count(problem: ArithmeticProblem, params: Params, name: str) -> int:
+  """How many weights a run of an arm has."""
   leaves = jax.tree.leaves(params[name]['weights'])
   runs = len(problem.arms[name].operations)
   return sum(leaf[0].size for leaf in leaves) // runs
