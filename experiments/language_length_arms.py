@@ -64,7 +64,7 @@ def _patterned(config: LengthConfig, length: int) -> Settings:
 
 
 def _trusted(config: LengthConfig, length: int) -> Settings:
-  """p-RoPE: those pairs turn that turn around once within L."""
+  """p-RoPE: those pairs turn that turn around once within L, as in HoPE."""
   del length
   return {'fraction': turning_share(config.length, config.model.head_width)}
 
@@ -122,7 +122,6 @@ TRAINED: Mapping[str, Recipe] = {
     settings=lambda _, longest: {'stretch': longest, 'max_size': longest},
     drawn=True,
   ),
-  'p_rotary': Recipe(position='p_rotary', settings=_trusted),
   'log_n_none': Recipe(
     position='log_n', settings=_around(NoPosition, _as_they_are)
   ),

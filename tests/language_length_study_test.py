@@ -175,10 +175,13 @@ def test_every_encoding_that_can_serve_text_is_an_arm():
   assert extended.window == 32 and far <= 64
   assert position('swan').layers[1].window == 16
   # Of 12 pairs the fourth turns around once in 62.8 bytes, the fifth in 135.
-  p_rotary = position('p_rotary')
-  assert np.count_nonzero(p_rotary.rates(config.model.head_width)) == 4
+  width = config.model.head_width
+  turning = position('hope').rates(width)
+  assert np.count_nonzero(turning) == 4
   for around in ('log_n_p_rotary', 'scale_invariant'):
-    assert position(around).base == p_rotary
+    assert np.array_equal(position(around).base.rates(width), turning)
+  # By itself p-RoPE is as published: no arm is trained twice.
+  assert np.count_nonzero(position('p_rotary').rates(width)) == 9
 
 
 def test_positions_are_drawn_in_tests_as_they_were_in_training(text):
