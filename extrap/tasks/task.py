@@ -3,6 +3,7 @@
 Shape key: B examples, T tokens, Q answer queries, S size axes, N places.
 """
 
+import dataclasses
 from typing import Protocol, TypeVar
 
 import jax
@@ -62,6 +63,8 @@ class Structure:
     read: which step of it reads a token, or EVERY, likewise.
     most_read: most digits of one place, and most anchors, that one step reads,
       or that every step does.
+    counted: whether positions are known to go up by one from token to token,
+      alike in all rows, so that distances are known by the first of each.
   """
 
   index: jax.Array
@@ -81,6 +84,7 @@ class Structure:
   asks: jax.Array | None = None
   read: jax.Array | None = None
   most_read: int = struct.field(pytree_node=False, default=0)
+  counted: bool = struct.field(pytree_node=False, default=False)
 
   def take(self, index_BX: jax.Array) -> 'Structure':
     """The structure of the tokens at index_BX; [B, X] or [B, X, W]."""
@@ -90,7 +94,7 @@ class Structure:
       picked = jnp.take_along_axis(field_BT, flat, axis=1, mode='clip')
       return picked.reshape(index_BX.shape)
 
-    return jax.tree.map(pick, self)
+    return jax.tree.map(pick, self).replace(counted=False)
 
   @property
   def digit(self) -> jax.Array:
@@ -100,6 +104,15 @@ class Structure:
   def expand(self, *axes: int) -> 'Structure':
     """Inserts axes of size 1, so that fields broadcast over pairs."""
     return jax.tree.map(lambda field: jnp.expand_dims(field, axes), self)
+
+
+def _replace(structure: Structure, **changes: object) -> Structure:
+  """With other fields; other positions are not known to be counted."""
+  known = {} if 'position' not in changes else {'counted': False}
+  return dataclasses.replace(structure, **known | changes)
+
+
+Structure.replace = _replace  # In place of the one that flax gives it.
 
 
 class Task(Protocol[Instance]):

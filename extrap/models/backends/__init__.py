@@ -6,13 +6,9 @@ says which of them all serves a model on a machine.
 """
 
 from extrap.models.backends.blockwise import PairRule, blockwise
-from extrap.models.backends.choice import (
-  Hardware,
-  choose,
-  hardware,
-  row_bytes,
-)
+from extrap.models.backends.choice import choose, row_bytes
 from extrap.models.backends.kernels import KERNELS, fused, splash
+from extrap.models.hardware import Hardware, hardware
 
 __all__ = [
   'KERNELS',

@@ -253,6 +253,9 @@ def _forward(
   keys: _Keys,
 ) -> tuple[jax.Array, _Saved]:
   """The output, and what the backward pass needs."""
+  # In a scan over layers JAX would compute what hangs on structure alone, bias
+  # and mask, beforehand, for all pairs at once; the barrier ties it to states.
+  params, queries, keys = lax.optimization_barrier((params, queries, keys))
 
   def step(running: _Running, pair: jax.Array) -> tuple[_Running, None]:
     row, column = pair

@@ -1,11 +1,8 @@
 """Which way of computing attention serves a model on a machine."""
 
-import dataclasses
-
-import jax
-
 from extrap.errors import UsageError
 from extrap.models.config import TransformerConfig
+from extrap.models.hardware import Hardware, hardware
 from extrap.models.positions.position import ALL_PAIRS
 
 # Tokens from which `auto` takes each. The first two are measured on a CPU
@@ -17,29 +14,6 @@ KERNEL_FROM = 512
 BACKENDS = ('dense', 'blockwise', 'gathered', 'fused', 'splash')
 # Hooks that act on pairs of tokens; the kernels know the causal mask alone.
 PAIR_HOOKS = ('pair_bias', 'visible', 'key_bias', 'combine')
-
-
-@dataclasses.dataclass(frozen=True)
-class Hardware:
-  """What a program is compiled for.
-
-  Attributes:
-    platform: 'cpu', 'gpu' or 'tpu'.
-    capability: of an NVIDIA GPU, such as '9.0'; else empty.
-  """
-
-  platform: str
-  capability: str = ''
-
-
-def hardware() -> Hardware:
-  """That of the mesh in use, which may be elsewhere, or of this process."""
-  device = jax.sharding.get_abstract_mesh().abstract_device
-  platform = device.platform if device else jax.default_backend()
-  if platform != 'gpu' or jax.default_backend() != 'gpu':
-    return Hardware(platform)
-  capability = getattr(jax.local_devices()[0], 'compute_capability', '')
-  return Hardware(platform, str(capability))
 
 
 def choose(

@@ -5,18 +5,23 @@ F hidden units.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from extrap.models.hardware import hardware
 from extrap.models.positions.position import (
   Param,
   Position,
   matmul_precision,
 )
 from extrap.tasks.task import Structure
+
+# Activations of hidden units, a MiB of them, that a CPU's caches hold.
+HELD = 2**18
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,25 +41,59 @@ class Relative(Position):
     prepared = super().prepare(ids, key, train)
     if prepared.position is not ids.index:
       return prepared
-    return prepared.replace(position=ids.index[:1])
+    return prepared.replace(position=ids.index[:1], counted=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Distance(Relative):
-  """A bias that is a function of the distance t = n - m alone."""
+  """A bias that is a function of the distance t = n - m alone.
+
+  Where tokens are counted Q queries and K keys have but Q + K - 1 distances.
+  """
 
   def of_distance(
     self, distance: jax.Array, param: Param, heads: int
   ) -> jax.Array:
-    """Bias [B, H, Q, K or W] of distances [B, 1, Q, K or W], 0 or more."""
+    """Bias [B, H, Q, K or W] of distances [B, 1, Q, K or W], 0 or more.
+
+    Each is that of its distance alone.
+    """
     raise NotImplementedError
 
   def pair_bias(
     self, query: Structure, key: Structure, param: Param, heads: int
   ) -> jax.Array:
     # Keys after the query are masked later; keep their bias finite.
-    distance = jnp.maximum(query.position - key.position, 0)
-    return self.of_distance(distance, param, heads)
+    if not (query.counted and key.counted):
+      distance = jnp.maximum(query.position - key.position, 0)
+      return self.of_distance(distance, param, heads)
+    queries, keys = query.position.shape[2], key.position.shape[3]
+    first = query.position[:, :, :1] - key.position[..., :1]
+    offset = queries - 1 - jnp.arange(queries + keys - 1).reshape(1, 1, 1, -1)
+    distance = jnp.maximum(first + offset, 0)
+    return along_diagonals(self.of_distance(distance, param, heads), queries)
+
+
+def along_diagonals(x_BH1N: jax.Array, rows: int) -> jax.Array:
+  """Spreads numbers over the diagonals of a matrix, the lowest first.
+
+  A row is the one above shifted by one to the right. So are rows of N - 1 that
+  are read off one number after the other, N at a time: no index, and a gradient
+  that is a sum of rows.
+
+  Args:
+    x_BH1N: a number for each diagonal.
+    rows: Q.
+
+  Returns:
+    [B, H, Q, K] of K = N - Q + 1 columns.
+  """
+  *lead, _, count = x_BH1N.shape
+  if rows == 1:
+    return x_BH1N
+  flat = jnp.broadcast_to(x_BH1N, (*lead, rows, count)).reshape(*lead, -1)
+  flat = flat[..., rows - 1 : rows * count - 1]
+  return flat.reshape(*lead, rows, count - 1)[..., : count - rows + 1]
 
 
 def network(
@@ -73,10 +112,31 @@ def network(
     bias_F: biases of hidden units.
     out_FH: from hidden units to heads.
   """
-  line = (1, 1, 1, -1)
-  hidden_BQKF = bias_F.reshape(line)
-  for feature, kernel_F in zip(features, kernels, strict=True):
-    hidden_BQKF += feature[:, 0, ..., None] * kernel_F.reshape(line)
+  feature_BIQK = jnp.concatenate(features, axis=1)
+  whole = functools.partial(_network, jnp.stack(list(kernels)), bias_F, out_FH)
+  row = feature_BIQK[:, 0, 0].size * bias_F.size
+  if hardware().platform != 'cpu' or row * feature_BIQK.shape[2] <= HELD:
+    return whole(feature_BIQK)
+  one_row = jax.checkpoint(lambda x_BIK: whole(x_BIK[:, :, None])[:, :, 0])
+  out_QBHK = jax.lax.map(
+    one_row,
+    jnp.moveaxis(feature_BIQK, 2, 0),
+    batch_size=max(1, HELD // row),
+  )
+  return jnp.moveaxis(out_QBHK, 0, 2)
+
+
+def _network(
+  kernel_IF: jax.Array,
+  bias_F: jax.Array,
+  out_FH: jax.Array,
+  feature_BIQK: jax.Array,
+) -> jax.Array:
+  """As `network`, of all pairs at once."""
+  line, hidden_BQKF = (1, 1, 1, -1), bias_F.reshape(1, 1, 1, -1)
+  for nth, kernel_F in enumerate(kernel_IF):
+    feature_BQK1 = feature_BIQK[:, nth, ..., None]
+    hidden_BQKF += feature_BQK1 * kernel_F.reshape(line)
   return jnp.einsum(
     'BQKF,FH->BHQK',
     jax.nn.relu(hidden_BQKF),
