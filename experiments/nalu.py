@@ -49,11 +49,10 @@ products in 37 (31), after 2,616,000 (2,771,000); the linear map sums in all
 (3,332,000). Confirmed: intervals of all differences of shares hold 0, and
 medians are within 15 %, but that of the linear map's differences, four of them,
 is 15.4 % less.
-  NALU (`--units=nalu`, 20 seeds in parts of ten, 50 minutes and more of a core
-that did other work each): sums and differences in 4 of 20 each (8 to 42 %;
-published 14 of 100 each), sums in the median after 1,876,500 steps (1,493,000),
-differences after 4,068,000 (1,877,500). Shares agree; medians of four seeds are
-not resolved.
+  NALU (`--units=nalu`, 30 seeds in parts of ten, 30 to 50 minutes of a core
+each): sums in 5 of 30 and differences in 6 (published 14 of 100 each), in the
+median after 2,318,000 steps (1,493,000) and 3,510,500 (1,877,500). Shares
+agree; medians of five and six seeds are not resolved.
   A learning rate that falls (`--units=linear --ops=add,sub --decay=none,cosine
 --steps=200000`, 100 seeds, 8 minutes of one core, `results/nalu_decay.csv`):
 with the cosine the linear map solves sums and differences in all of 100 seeds,
