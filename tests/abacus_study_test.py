@@ -26,12 +26,13 @@ from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, first_match
 from extrap.evaluation.regions import region_of
-from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.evaluation.results import read_csv, select
 from extrap.models import TransformerConfig
 from extrap.planning import measure
 from extrap.planning.hlo import Costs
 from extrap.reporting.regions import region_table
 from extrap.training.trainer import make_trainer
+from tests import made_rows
 
 DENSE = TransformerConfig(attention='dense')
 TINY = (
@@ -115,10 +116,9 @@ def test_the_matrix_is_matched_in_forward_work_and_samples():
 
 
 def test_sorting_is_scored_by_its_least_number_too(tmp_path, monkeypatch):
-  source = Provenance(
-    study='abacus', arm='nope_st', rung='', seeds=(0, 1), steps=(20, 10),
-    samples=(80, 40), flops=(2e13, 1e13), seconds=1.0,
-  )  # fmt: skip
+  source = made_rows.source(
+    'abacus', 'nope_st', 2, steps=(20, 10), samples=(80, 40), flops=(2e13, 1e13)
+  )
   config = at_size('mini', '--task=sorting', '--grid=6', '--replicas=2')
   problem = make_problem(config, 'nope_st')
   arm = Arm('nope_st', problem, SimpleNamespace(params=None), source)
@@ -321,10 +321,9 @@ def test_bad_input_is_refused_before_training(changes, message):
 def regions_of(arm, inside, outside):
   """Rows of an arm with given values in and out of distribution."""
   seeds = tuple(range(len(inside)))
-  source = Provenance(
-    study='abacus', arm=arm, rung='', seeds=seeds, steps=seeds, samples=seeds,
-    flops=seeds, seconds=1.0,
-  )  # fmt: skip
+  source = made_rows.source(
+    'abacus', arm, len(seeds), steps=seeds, samples=seeds, flops=seeds
+  )
   return [
     source.row(seed, f'region:{name}', '50', 'exact_match', value, 10, 0)
     for name, found in (

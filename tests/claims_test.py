@@ -3,8 +3,9 @@
 import pytest
 
 from extrap.evaluation.claims import Claim, at_length, judged, learned_by
-from extrap.evaluation.results import Provenance, length_split
+from extrap.evaluation.results import length_split
 from extrap.reporting.claims import claims_table, length_table
+from tests import made_rows
 
 HIGH = Claim(
   published='it does', arm='a', multiple=4, side='above', threshold=0.9
@@ -17,16 +18,7 @@ LOW = Claim(
 def made(arm, right_by_length):
   """Rows of an arm trained to 10: right of 100 for every seed."""
   seeds = range(len(next(iter(right_by_length.values()))))
-  source = Provenance(
-    study='x',
-    arm=arm,
-    rung='y',
-    seeds=tuple(seeds),
-    steps=(1,) * len(seeds),
-    samples=(1,) * len(seeds),
-    flops=(1.0,) * len(seeds),
-    seconds=1.0,
-  )
+  source = made_rows.source('x', arm, len(seeds), rung='y')
   return [
     row
     for length, right in right_by_length.items()

@@ -13,8 +13,9 @@ from experiments.collinear_tables import claims_table, growth_table, main_table
 from extrap import cli
 from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, arms_of, read_csv, select
+from extrap.evaluation.results import arms_of, read_csv, select
 from extrap.models.positions import CoCA, DynamicNTK
+from tests import made_rows
 
 SMALL = (
   *('--nets=coca', '--steps=2', '--replicas=2', '--length=16', '--longest=32'),
@@ -88,18 +89,15 @@ def test_bad_input_is_refused_before_training(changes, message, text):
 def made(arm, far, apart=(0.8, 0.8), nets='rotary', factor=0.0, cut=False):
   """Rows of two seeds at 64 bytes, with a loss of 1.5, and at 1,024."""
   notes = {'nets': nets, 'factor': factor, 'cut': cut}
-  source = Provenance(
-    study='collinear',
-    arm=arm,
+  source = made_rows.source(
+    'collinear',
+    arm,
+    2,
+    notes | {'text': 'a', 'python': '3.11', 'planned_steps': 9},
     rung='L0 none',
-    seeds=(0, 1),
     steps=(9, 9),
     samples=(9, 9),
     flops=(2.0, 2.0) if nets == 'rotary' else (3.0, 3.0),
-    seconds=1.0,
-    hparams=json.dumps(
-      notes | {'text': 'a', 'python': '3.11', 'planned_steps': 9}
-    ),
   )
   rows = []
   for size, losses in (('64', (1.5, 1.5)), ('1024', far)):

@@ -25,12 +25,13 @@ from extrap.config_flags import from_arguments
 from extrap.datasets.stdlib_text import read
 from extrap.errors import ExtrapError, UsageError
 from extrap.evaluation.length import windows
-from extrap.evaluation.results import Provenance, arms_of, read_csv, select
+from extrap.evaluation.results import arms_of, read_csv, select
 from extrap.models.positions import CLEX, POSITIONS, YaRN
 from extrap.models.positions.given import given
 from extrap.reporting import panels
 from extrap.training.config import TrainConfig
 from extrap.training.loop import fit
+from tests import made_rows
 
 SMALL = (
   *('--steps=4', '--replicas=2', '--length=16', '--longest=32', '--windows=4'),
@@ -170,19 +171,16 @@ def test_bad_input_is_refused_before_training(changes, message, text):
 
 def made(arm, pairs, method='linear', trained=0, scale=1, steps=(9, 9)):
   """Rows of two seeds; losses by length."""
-  source = Provenance(
-    study='context_scaling',
-    arm=arm,
+  source = made_rows.source(
+    'context_scaling',
+    arm,
+    2,
+    {'method': method, 'trained_scale': trained, 'scale': scale}
+    | {'text': 'a', 'python': '3.11', 'planned_steps': 9},
     rung='L0 none',
-    seeds=(0, 1),
     steps=steps,
     samples=(9, 9),
     flops=(1.0 + trained, 1.0 + trained),
-    seconds=1.0,
-    hparams=json.dumps(
-      {'method': method, 'trained_scale': trained, 'scale': scale}
-      | {'text': 'a', 'python': '3.11', 'planned_steps': 9}
-    ),
   )
   return [
     source.row(

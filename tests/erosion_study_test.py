@@ -18,7 +18,8 @@ from experiments.erosion_tables import (
 )
 from extrap import cli
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.evaluation.results import read_csv, select
+from tests import made_rows
 
 SMALL = (
   '--arms=averaged',
@@ -84,15 +85,13 @@ def test_arms_change_one_thing_each():
 def made(arm, curves, mass, ways):
   """Rows of an arm whose replicas see the same."""
   replicas = len(next(iter(curves.values()))[0])
-  source = Provenance(
-    study='erosion',
-    arm=arm,
+  source = made_rows.source(
+    'erosion',
+    arm,
+    replicas,
     rung='L4 coupling',
-    seeds=tuple(range(replicas)),
     steps=(2,) * replicas,
     samples=(2,) * replicas,
-    flops=(1.0,) * replicas,
-    seconds=1.0,
   )
   rows = []
   for length, curve in curves.items():

@@ -1,7 +1,6 @@
 """The study of two levels, small, and what its tables say."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -22,7 +21,8 @@ from experiments.hierarchical_tables import (
 )
 from extrap import cli
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, arms_of, read_csv, select
+from extrap.evaluation.results import arms_of, read_csv, select
+from tests import made_rows
 
 SMALL = (
   *('--arms=hirope_even', '--steps=2', '--replicas=2', '--length=16'),
@@ -122,16 +122,14 @@ def test_bad_input_is_refused_before_training(changes, message, tmp_path):
 
 def made(arm, far, places, near=(1.5, 1.5)):
   """Rows of two seeds: the loss at 256, and in the octaves to 128 and 256."""
-  source = Provenance(
-    study='hierarchical',
-    arm=arm,
+  source = made_rows.source(
+    'hierarchical',
+    arm,
+    2,
+    {'text': 'a', 'python': '3.11', 'planned_steps': 9},
     rung='L0 none',
-    seeds=(0, 1),
     steps=(9, 9),
     samples=(9, 9),
-    flops=(1.0, 1.0),
-    seconds=1.0,
-    hparams=json.dumps({'text': 'a', 'python': '3.11', 'planned_steps': 9}),
   )
   return [
     source.row(replica, split, size, metric, pair[replica], 8)

@@ -34,8 +34,9 @@ from extrap.datasets.stdlib_text import read
 from extrap.errors import ExtrapError, UsageError
 from extrap.evaluation import brackets
 from extrap.evaluation.length import ends
-from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.evaluation.results import read_csv, select
 from extrap.models.positions import FIRE, POSITIONS, Position, Rotary
+from tests import made_rows
 
 SMALL = (
   *('--arms=halved', '--steps=4', '--replicas=2', '--length=32'),
@@ -305,16 +306,14 @@ def test_beyond_an_encodings_table_there_are_rows_without_values(text):
 
 def source_of(arm, steps=(9, 9), text='a', of=None):
   """What rows of an arm of two seeds share."""
-  return Provenance(
-    study='language_length',
-    arm=arm,
+  return made_rows.source(
+    'language_length',
+    arm,
+    2,
+    {'of': of, 'text': text, 'python': '3.11'},
     rung='L0 none',
-    seeds=(0, 1),
     steps=steps,
     samples=steps,
-    flops=(1.0, 1.0),
-    seconds=1.0,
-    hparams=json.dumps({'of': of, 'text': text, 'python': '3.11'}),
   )
 
 

@@ -21,11 +21,12 @@ from extrap import cli
 from extrap.arithmetic_runs import Runs
 from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import single_module_error
-from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.evaluation.results import read_csv, select
 from extrap.factors import Growth, Ramp
 from extrap.models.units import UNITS
 from extrap.regression import Limits
 from extrap.training.problem import Context
+from tests import made_rows
 
 SMALL = (
   '--units=nau,nmu',
@@ -167,15 +168,8 @@ def runs_of(**errors):
   last = record | {'step': 2000, 'held_out/test/nmu/mul': test}
   last['held_out/validation/nmu/mul'] = [0.5] * len(test)
   seeds = tuple(range(len(test)))
-  source = Provenance(
-    study='nalu_single',
-    arm='',
-    rung='',
-    seeds=seeds,
-    steps=(2000,) * len(test),
-    samples=(1,) * len(test),
-    flops=(1.0,) * len(test),
-    seconds=1.0,
+  source = made_rows.source(
+    'nalu_single', '', len(seeds), steps=(2000,) * len(test)
   )
   return Runs({}, [record, last], np.ones(len(test), bool), source)
 

@@ -1,7 +1,6 @@
 """The study of arithmetic units: a small run, its tables, bad input."""
 
 import dataclasses
-import json
 
 import jax.numpy as jnp
 import pytest
@@ -10,9 +9,10 @@ from experiments import nalu
 from experiments.nalu_tables import sparsity_mean, success_table, time_table
 from extrap import cli
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.evaluation.results import read_csv, select
 from extrap.factors import Ramp
 from extrap.tasks.arithmetic import Arithmetic
+from tests import made_rows
 
 SMALL = (
   '--units=nau,linear',
@@ -104,16 +104,8 @@ def test_bad_input_is_refused_before_training(changes, message):
 def rows_of_nmu(solved, as_published=True):
   """Rows of as many seeds, some of them solved, at growing steps."""
   n = len(solved)
-  source = Provenance(
-    study='nalu',
-    arm='nmu',
-    rung='',
-    seeds=tuple(range(n)),
-    steps=(5_000_000,) * n,
-    samples=(1,) * n,
-    flops=(1.0,) * n,
-    seconds=1.0,
-    hparams=json.dumps({'as_published': as_published}),
+  source = made_rows.source(
+    'nalu', 'nmu', n, {'as_published': as_published}, steps=(5_000_000,) * n
   )
   rows, size = [], '100'
   for replica, right in enumerate(solved):

@@ -18,9 +18,10 @@ from experiments.nalu_sweeps_tables import (
 from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import nearly_perfect_error
-from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.evaluation.results import read_csv, select
 from extrap.factors import Ramp
 from extrap.reporting.shares import Shares, shares_figure
+from tests import made_rows
 
 SMALL = (
   '--sweeps=inputs',
@@ -189,17 +190,7 @@ def rows_of(unit, split, solved, as_published=True):
   """Rows of as many seeds, at growing steps."""
   n = len(solved)
   notes = {'as_published': as_published, 'threshold': 0.16}
-  source = Provenance(
-    study='nalu_sweeps',
-    arm=unit,
-    rung='',
-    seeds=tuple(range(n)),
-    steps=(1,) * n,
-    samples=(1,) * n,
-    flops=(1.0,) * n,
-    seconds=1.0,
-    hparams=json.dumps(notes),
-  )
+  source = made_rows.source('nalu_sweeps', unit, n, notes)
   rows = []
   for r, right in enumerate(solved):
     rows.append(source.row(r, split, '100', 'solved', right, 1, right))

@@ -21,13 +21,13 @@ from experiments.periodic_tables import (
 from extrap import cli
 from extrap.errors import UsageError
 from extrap.evaluation.results import (
-  Provenance,
   read_csv,
   select,
   untrained,
 )
 from extrap.reporting.curves import curves_figure
 from extrap.tasks.periodic_signals import PeriodicSignals
+from tests import made_rows
 
 TASK = PeriodicSignals(points=16)
 SMALL = (
@@ -166,23 +166,19 @@ def test_the_lasso_is_that_of_the_sparse_arms():
 def rows(arm, inside, outside, parameters=5):
   """Rows of one form, `outside` with None for a replica that failed."""
   n = len(outside)
-  source = Provenance(
-    study='periodic',
-    arm=arm,
+  source = made_rows.source(
+    'periodic',
+    arm,
+    n,
+    {
+      'parameters': parameters,
+      'learning_rate': 0.003,
+      'scale': 'raw',
+      'tuning_samples': 64,
+    },
     rung='nothing',
-    seeds=tuple(range(n)),
     steps=(8,) * n,
     samples=(128,) * n,
-    flops=(1.0,) * n,
-    seconds=1.0,
-    hparams=json.dumps(
-      {
-        'parameters': parameters,
-        'learning_rate': 0.003,
-        'scale': 'raw',
-        'tuning_samples': 64,
-      }
-    ),
   )
   made = []
   for replica in range(n):

@@ -28,13 +28,13 @@ from extrap import cli
 from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 from extrap.evaluation.results import (
-  Provenance,
   length_split,
   read_csv,
   select,
 )
 from extrap.models.positions import LogN, PRotary, Rotary, ScaleInvariant
 from extrap.tasks.haystack import DEPTHS
+from tests import made_rows
 
 SMALL = (
   '--arms=rotary,alibi',
@@ -170,16 +170,12 @@ def made(arm, right, loss, depth_right=None):
   """
   seeds = range(len(right[64]))
   notes = {'learning_rate': 1e-3, 'tuning_samples': 7}
-  source = Provenance(
-    study='retrieval_length',
-    arm=arm,
+  source = made_rows.source(
+    'retrieval_length',
+    arm,
+    len(seeds),
+    notes | {'chance': 0.01, 'needles': 8},
     rung='y',
-    seeds=tuple(seeds),
-    steps=(1,) * len(seeds),
-    samples=(1,) * len(seeds),
-    flops=(1.0,) * len(seeds),
-    seconds=1.0,
-    hparams=json.dumps(notes | {'chance': 0.01, 'needles': 8}),
   )
   rows = []
   for length, each in right.items():

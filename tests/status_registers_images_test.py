@@ -17,10 +17,11 @@ from experiments.status_registers_tables import tables
 from extrap import cli
 from extrap.datasets import mnist
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, read_csv, select, values
+from extrap.evaluation.results import read_csv, select, values
 from extrap.image_comparison import Scores
 from extrap.planning.measure import measure
 from extrap.training.sharding import MeshConfig
+from tests import made_rows
 
 METRICS = ('accuracy', 'error', 'read')
 EPOCH = ImageConfig(epochs=1)
@@ -130,15 +131,8 @@ def test_a_run_that_failed_is_wrong_about_every_pair(small, monkeypatch):
 
 
 def test_accuracies_have_a_t_interval_over_seeds():
-  source = Provenance(
-    study='status_registers',
-    arm='nsr, gt of images',
-    rung='images',
-    seeds=(0, 1, 2),
-    steps=(1,) * 3,
-    samples=(1,) * 3,
-    flops=(1.0,) * 3,
-    seconds=1.0,
+  source = made_rows.source(
+    'status_registers', 'nsr, gt of images', 3, rung='images'
   )
   rows = [
     source.row(replica, 'gt', '9', metric, value, 10)

@@ -20,8 +20,9 @@ from experiments.status_registers_tables import (
 )
 from extrap import cli
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, read_csv, select
+from extrap.evaluation.results import read_csv, select
 from extrap.study import run_path
+from tests import made_rows
 
 SMALL = ('--steps=2', '--redundancy=2', '--replicas=2')
 
@@ -216,16 +217,8 @@ def rows_of(errors, metric='error', size=10, split='gt', n=4, unit=1.0):
   """Rows of one comparison, a value a seed."""
   notes = {'dtype': 'float32', 'unit': unit, 'scale': 1.0}
   count = len(errors)
-  source = Provenance(
-    study='status_registers',
-    arm='nsr',
-    rung='comparisons',
-    seeds=tuple(range(count)),
-    steps=(1,) * count,
-    samples=(1,) * count,
-    flops=(1.0,) * count,
-    seconds=1.0,
-    hparams=json.dumps(notes),
+  source = made_rows.source(
+    'status_registers', 'nsr', count, notes, rung='comparisons'
   )
   return [
     source.row(replica, split, str(size), metric, value, n)
