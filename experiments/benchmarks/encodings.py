@@ -71,6 +71,13 @@ class Benchmark:
   csv: str | None = option(None, 'where to write the numbers')
 
 
+def position_of(name: str, tokens: int) -> Position:
+  """An encoding by its name, trained on that many tokens if it asks."""
+  entry = POSITIONS.get(name)
+  asks = any(field.name == 'trained' for field in dataclasses.fields(entry))
+  return entry(trained=tokens) if asks else entry()
+
+
 def make_model(position: Position, attention: str) -> Transformer:
   """The model with an encoding."""
   config = TransformerConfig(
@@ -155,7 +162,7 @@ def limit_of(position: Position) -> float | None:
   """The aim, in steps of rotary; None where there is none."""
   model = make_model(position, 'dense')
   width = model.config.head_width
-  base = make_model(POSITIONS.get(BASE)(), 'dense')
+  base = make_model(position_of(BASE, 1), 'dense')
   plain = position.key_shape(width) == (width,) and count(model) == count(base)
   return (
     None if position.cost == 'A' and not plain else LIMITS.get(position.cost)
@@ -172,13 +179,13 @@ def measure(
   benchmark: Benchmark, name: str, base: Callable[[], jax.Array]
 ) -> list[str]:
   """An encoding's row."""
-  position = POSITIONS.get(name)()
+  position = position_of(name, benchmark.tokens)
   call = step_of(position, benchmark.batch_size, benchmark.tokens)
   pairs = [(seconds(base), seconds(call)) for _ in range(benchmark.repeats)]
   ratio = float(np.median([own / other for other, own in pairs]))
   limit, linear = limit_of(position), position.cost in LIMITS
   lengths = (benchmark.memory // 2, benchmark.memory) if linear else ()
-  used = [temporaries(position, length) for length in lengths]
+  used = [temporaries(position_of(name, n), n) for n in lengths]
   growth = used[1] / used[0] if used else None
   return [
     name,
@@ -215,9 +222,8 @@ def main(benchmark: Benchmark, flag_values: flags.FlagValues) -> int:
   ]
   rows = []
   with one_core():
-    base = step_of(
-      POSITIONS.get(BASE)(), benchmark.batch_size, benchmark.tokens
-    )
+    plain = position_of(BASE, benchmark.tokens)
+    base = step_of(plain, benchmark.batch_size, benchmark.tokens)
     for name in names:
       rows.append(measure(benchmark, name, base))
       print(': '.join((name, ', '.join(rows[-1][1:]))), file=sys.stderr)
