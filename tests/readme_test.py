@@ -17,7 +17,7 @@ from extrap.models.positions import POSITIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path: path.read_text(encoding='utf-8') for path in filling.pages()}
-FORECAST, LIBRARY, *CUSTOM = [
+LIBRARY, *CUSTOM, FORECAST = [
   snippet
   for text in PAGES.values()
   for snippet in re.findall(r'```python\n(.*?)```', text, re.DOTALL)
