@@ -62,7 +62,7 @@ from extrap.evaluation.results import (
   read_csv,
   select,
 )
-from extrap.reporting.reach import reach_table
+from extrap.reporting.reach import reach_table, trained_length
 from extrap.reporting.regions import region_table
 from extrap.reporting.report import bullets
 from extrap.reporting.tables import (
@@ -77,7 +77,8 @@ UNITS = (
   *('nalu', 'nalu_decay', 'nalu_polished', 'nalu_polished_only'),
   *('nalu_narrow_rotated', 'nalu_rotated'),
 )
-# Columns of tables that have more in their files.
+# Columns of tables that have more in their files or on their pages.
+REACH = ('reach at 99 %', 'at 50 %', 'longest test', 'samples', 'FLOPs')
 STOPPING = (
   *('pool', 'rule', 'tasks', 'same', 'same_least', 'same_most', 'as_good'),
   *('capped', 'regret_over_none'),
@@ -112,6 +113,7 @@ def tables() -> dict[str, str]:
     'operations': _certified(*_read('certified')),
     'bases': _certified_in_bases(*_read('bases')),
     'ladder': _reach('ladder'),
+    'ladder_reach': _brief_reach('ladder'),
     'ladder_adamw': _reach('ladder_adamw'),
     'ladder_20': _reach('ladder_20'),
     'abacus': _abacus(*_read('abacus')),
@@ -130,6 +132,7 @@ def tables() -> dict[str, str]:
     'status_registers_parts': _parts(*_read('status_registers_parts')),
     'periodic': _periodic(*_read('periodic')),
     **{name: _units(*_read(name)) for name in UNITS},
+    'nalu_solved': success_table(_read('nalu')[0]).markdown(),
     'nalu_sweeps_rotated': _sweeps(*_read('nalu_sweeps_rotated')),
     'nalu_single': _single_units(*_read('nalu_single')),
     'decoding': _csv('decoding.csv'),
@@ -140,6 +143,7 @@ def tables() -> dict[str, str]:
     'checkpoints': _csv('checkpoints.csv'),
     'attention': _csv('attention.csv', 'rllrrrrr', _longest),
     'lcpfn': _lcpfn(*_read('lcpfn')),
+    'lcpfn_log_density': log_density_table(_read('lcpfn')[0]).markdown(),
     'early_stopping': _csv('early_stopping.csv', columns=STOPPING),
     'real_curves': _csv(
       'real_curves.csv', 'llrrrrrrrr', lambda row: row['cutoff'] == 'all', REAL
@@ -156,6 +160,22 @@ def _reach(name: str, unit: str = 'digits') -> str:
   results, comments = _read(name)
   scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
   return _shown([reach_table(scored, unit)], comments)
+
+
+def _brief_reach(name: str) -> str:
+  """Some columns of a study's reach; the others are on its page."""
+  results, _ = _read(name)
+  scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
+  whole, trained = reach_table(scored), trained_length(scored)
+  headers = ['rung', f'exact match at {trained}', *REACH]
+  at = [whole.headers.index(header) for header in headers]
+  rows = [[row[column] for column in at] for row in whole.rows]
+  caption = (
+    f'Trained to {trained} digits; every seed, in order. Reach: the largest '
+    'length up to which every tested one is so good. Samples and FLOPs of a '
+    'seed.'
+  )
+  return Table(headers, rows, caption).markdown()
 
 
 def _abacus(results: list[Result], comments: list[str]) -> str:

@@ -121,6 +121,54 @@ def test_every_picture_exists():
       assert (page.parent / path).stat().st_size > 1000, path
 
 
+def prose(text):
+  """A page without its blocks of code."""
+  return re.sub(r'^```.*?^```', '', text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(text):
+  """What the headings of a page are linked by, as GitHub has it."""
+  headings = re.findall(r'^#+ (.+)$', text, re.MULTILINE)
+  plain = [re.sub(r'\]\([^)]*\)', '', each).lower() for each in headings]
+  return [re.sub(r'[^\w -]', '', each).replace(' ', '-') for each in plain]
+
+
+def test_anchors_are_those_of_headings():
+  text = '# A (b), `c-d`_e\n\n## [To: it](x.md)\n\n```\n# no\n```\n'
+  assert anchors(prose(text)) == ['a-b-c-d_e', 'to-it']
+
+
+LINKED = [
+  *PAGES,
+  *(path for of in ('extrap', 'launch') for path in (ROOT / of).rglob('*.md')),
+]
+
+
+@pytest.mark.parametrize(
+  'page', LINKED, ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_link_leads_somewhere(page):
+  text = prose(page.read_text(encoding='utf-8'))
+  for link in re.findall(r'\]\(([^)\s]*)\)', text):
+    if link.startswith('https://'):
+      continue
+    path, _, anchor = link.partition('#')
+    to = (page.parent / path).resolve() if path else page
+    assert to.exists() and to.is_relative_to(ROOT), link
+    if anchor:
+      assert anchor in anchors(prose(to.read_text(encoding='utf-8'))), link
+
+
+def test_readme_is_short_and_leads_to_every_page():
+  readme, *topics = PAGES
+  assert len(PAGES[readme].splitlines()) < 400
+  linked = set(re.findall(r'\(experiments/pages/([^)#]+)', PAGES[readme]))
+  assert linked == {path.name for path in topics}
+  for path in topics:
+    start = r'# .+\n\n\[All topics\]\(\.\./\.\./README\.md\)\n\n'
+    assert re.match(start, PAGES[path]), path.name
+
+
 def test_every_target_and_module_exists():
   makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
   text = '\n'.join(PAGES.values())
