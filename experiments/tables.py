@@ -329,7 +329,7 @@ class Source:
 
 
 def main(config: Source, flag_values: object) -> None:
-  """Writes figures and tables."""
+  """Writes tables and figures."""
   del flag_values
   if config.name and not config.run:
     raise UsageError(f'--name={config.name} says where a run goes: give --run')
@@ -337,8 +337,8 @@ def main(config: Source, flag_values: object) -> None:
     raise UsageError('--add says how a run is taken: give --run')
   if config.run:
     publish(Path(config.run), config.name, config.add)
-  draw()
   fill(tables())
+  draw()
 
 
 if __name__ == '__main__':
