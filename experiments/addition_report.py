@@ -20,6 +20,7 @@ from extrap.reporting.tables import (
   Table,
   certificate_table,
   exact_match_table,
+  format_percent,
   markdown,
   suite_table,
 )
@@ -73,6 +74,24 @@ def comparison_table(config: Config, results: Sequence[Result]) -> Table:
     config.digits,
     intervals=False,
   )
+
+
+def grid_table(results: Sequence[Result]) -> str:
+  """Cells of the grid in which all sums are right, by replica."""
+  rows = []
+  for replica in sorted({r.replica for r in results}):
+    cells = select(results, replica=replica)
+    right, n = sum(r.successes for r in cells), sum(r.n for r in cells)
+    perfect = sum(r.successes == r.n for r in cells)
+    rows.append(
+      [
+        str(cells[0].seed),
+        f'{perfect:,} of {len(cells):,}',
+        f'{right:,} of {n:,}',
+        format_percent(right / n, 3),
+      ]
+    )
+  return markdown(['seed', 'cells all right', 'sums right', 'share'], rows)
 
 
 def show(

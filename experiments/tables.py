@@ -1,4 +1,6 @@
-"""Writes the README's tables and figures from experiments/results/*.csv.
+"""Writes tables and figures of README.md and experiments/pages/*.md.
+
+All are made from experiments/results/*.csv.
 
 Commands:
   python -m experiments.tables                    after a change of CSV files
@@ -17,20 +19,18 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments import (
-  own_curves_pictures,
-  own_curves_tables,
-  status_registers_tables,
-)
+from experiments import own_curves_tables, status_registers_tables
 from experiments.abacus_report import claims
 from experiments.addition import Config
 from experiments.addition_report import (
   comparison_table,
+  grid_table,
   in_carry_suite,
   length_table,
-  on_diagonal,
 )
+from experiments.certified_tables import bases_table, operations_table
 from experiments.erosion_tables import all_tables
+from experiments.filling import fill
 from experiments.lcpfn_tables import (
   coverage_table,
   gap_table,
@@ -41,16 +41,15 @@ from experiments.nalu_single_tables import (
   detail_table,
   overview_table,
   represented,
-  write_picture,
 )
 from experiments.nalu_sweeps_tables import beside_table
 from experiments.nalu_tables import success_table, time_table
-from experiments.own_curves_runs import read_runs
 from experiments.periodic_tables import (
   all_forms_table,
   form_table,
   seeds_table,
 )
+from experiments.pictures import draw
 from experiments.place_relative import mass_table
 from experiments.publishing import RESULTS, publish
 from experiments.sorting import cost_table, stress_table
@@ -60,30 +59,26 @@ from extrap.errors import UsageError
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
   Result,
-  arms_of,
   read_csv,
   select,
 )
-from extrap.reporting import heatmaps, plots
-from extrap.reporting.reach import reach_table
+from extrap.reporting.reach import reach_table, trained_length
 from extrap.reporting.regions import region_table
 from extrap.reporting.report import bullets
 from extrap.reporting.tables import (
   Table,
   certificate_table,
-  format_percent,
   markdown,
   suite_table,
-  update_block,
 )
 
-ROOT = Path(__file__).parents[1]
 REGISTERS = ('status_registers', 'status_registers_wide')
 UNITS = (
   *('nalu', 'nalu_decay', 'nalu_polished', 'nalu_polished_only'),
   *('nalu_narrow_rotated', 'nalu_rotated'),
 )
-# Columns of tables that have more in their files.
+# Columns of tables that have more in their files or on their pages.
+REACH = ('reach at 99 %', 'at 50 %', 'longest test', 'samples', 'FLOPs')
 STOPPING = (
   *('pool', 'rule', 'tasks', 'same', 'same_least', 'same_most', 'as_good'),
   *('capped', 'regret_over_none'),
@@ -97,12 +92,12 @@ SCALING = ('domain', 'method', 'curves', 'rmsle', 'low', 'high', 'log_density')
 
 @functools.cache
 def _read(name: str) -> tuple[list[Result], list[str]]:
-  """A results file and its comments, for figures and tables alike."""
+  """A results file and its comments, for every table that needs them."""
   return read_csv(RESULTS / f'{name}.csv')
 
 
 def tables() -> dict[str, str]:
-  """Every generated table, by the name of its block in the README."""
+  """Every generated table, by the name of its block on a page."""
   results, comments = _read('addition')
   grid, _ = _read('addition_grid')
   certified, _ = _read('addition_certificate')
@@ -112,12 +107,13 @@ def tables() -> dict[str, str]:
     'made': bullets(comments),
     'lengths': length_table(config, results).markdown(),
     'comparison': comparison_table(config, results).markdown(),
-    'grid': _grid(grid),
+    'grid': grid_table(grid),
     'carries': suite_table(list(filter(in_carry_suite, results))),
     'certificate': certificate_table(certified),
-    'operations': _operations(*_read('certified')),
-    'bases': _bases(*_read('bases')),
+    'operations': _certified(*_read('certified')),
+    'bases': _certified_in_bases(*_read('bases')),
     'ladder': _reach('ladder'),
+    'ladder_reach': _brief_reach('ladder'),
     'ladder_adamw': _reach('ladder_adamw'),
     'ladder_20': _reach('ladder_20'),
     'abacus': _abacus(*_read('abacus')),
@@ -136,6 +132,7 @@ def tables() -> dict[str, str]:
     'status_registers_parts': _parts(*_read('status_registers_parts')),
     'periodic': _periodic(*_read('periodic')),
     **{name: _units(*_read(name)) for name in UNITS},
+    'nalu_solved': success_table(_read('nalu')[0]).markdown(),
     'nalu_sweeps_rotated': _sweeps(*_read('nalu_sweeps_rotated')),
     'nalu_single': _single_units(*_read('nalu_single')),
     'decoding': _csv('decoding.csv'),
@@ -146,6 +143,7 @@ def tables() -> dict[str, str]:
     'checkpoints': _csv('checkpoints.csv'),
     'attention': _csv('attention.csv', 'rllrrrrr', _longest),
     'lcpfn': _lcpfn(*_read('lcpfn')),
+    'lcpfn_log_density': log_density_table(_read('lcpfn')[0]).markdown(),
     'early_stopping': _csv('early_stopping.csv', columns=STOPPING),
     'real_curves': _csv(
       'real_curves.csv', 'llrrrrrrrr', lambda row: row['cutoff'] == 'all', REAL
@@ -162,6 +160,22 @@ def _reach(name: str, unit: str = 'digits') -> str:
   results, comments = _read(name)
   scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
   return _shown([reach_table(scored, unit)], comments)
+
+
+def _brief_reach(name: str) -> str:
+  """Some columns of a study's reach; the others are on its page."""
+  results, _ = _read(name)
+  scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
+  whole, trained = reach_table(scored), trained_length(scored)
+  headers = ['rung', f'exact match at {trained}', *REACH]
+  at = [whole.headers.index(header) for header in headers]
+  rows = [[row[column] for column in at] for row in whole.rows]
+  caption = (
+    f'Trained to {trained} digits; every seed, in order. Reach: the largest '
+    'length up to which every tested one is so good. Samples and FLOPs of a '
+    'seed.'
+  )
+  return Table(headers, rows, caption).markdown()
 
 
 def _abacus(results: list[Result], comments: list[str]) -> str:
@@ -240,86 +254,16 @@ def _origin(comments: Sequence[str]) -> str:
   return f'<details><summary>How</summary>\n\n{bullets(comments)}\n\n</details>'
 
 
-def _grid(results: list[Result]) -> str:
-  """Cells of the grid in which all sums are right, by replica."""
-  rows = []
-  for replica in sorted({r.replica for r in results}):
-    cells = select(results, replica=replica)
-    right, n = sum(r.successes for r in cells), sum(r.n for r in cells)
-    perfect = sum(r.successes == r.n for r in cells)
-    rows.append(
-      [
-        str(cells[0].seed),
-        f'{perfect:,} of {len(cells):,}',
-        f'{right:,} of {n:,}',
-        format_percent(right / n, 3),
-      ]
-    )
-  return markdown(['seed', 'cells all right', 'sums right', 'share'], rows)
-
-
-def _operations(results: list[Result], comments: list[str]) -> str:
-  """One row a task: every replica's margin, exact match at the longest."""
-  rows = []
-  for task in arms_of(results):
-    chosen = select(results, arm=task)
-    found = select(chosen, metric='certified')
-    scored = select(chosen, metric='exact_match')
-    stress = [r for r in scored if ':' in r.split]
-    equal = [r for r in scored if ':' not in r.split]
-    longest = max((r.size for r in equal), key=int)
-    at_longest = [r for r in equal if r.size == longest]
-    margins = [r.value for r in select(chosen, metric='margin')]
-    rows.append(
-      [
-        task,
-        f'{found[0].n:,}',
-        _passed(found),
-        ', '.join(f'{margin:.2g}' for margin in margins),
-        longest,
-        _right(at_longest),
-        _right(stress),
-        f'{found[0].samples:,}',
-        f'{found[0].flops:.1e}',
-        f'{found[0].seconds:.0f}',
-      ]
-    )
-  headers = [
-    *('task', 'contexts', 'replicas certified', 'margins'),
-    *('longest test', 'right there', 'right in the stress suite'),
-    *('samples', 'FLOPs', 'seconds a replica'),
-  ]
+def _certified(results: list[Result], comments: list[str]) -> str:
+  """Every task of the study of certificates, and which seeds it has."""
   seeds = ', '.join(map(str, sorted({r.seed for r in results})))
   origin = _origin([*comments, f'seeds: {seeds}'])
-  return f'{markdown(headers, rows)}\n\n{origin}'
+  return f'{operations_table(results)}\n\n{origin}'
 
 
-def _bases(results: list[Result], comments: list[str]) -> str:
-  """One row a base: contexts, certified replicas and margins of each task."""
-  tasks = sorted({row.arm.partition('@')[0] for row in results})
-  bases = sorted({int(row.arm.partition('@')[2]) for row in results})
-  rows = []
-  for base in bases:
-    line = [str(base)]
-    for task in tasks:
-      chosen = select(results, arm=f'{task}@{base}')
-      found = select(chosen, metric='certified')
-      least = min(r.value for r in select(chosen, metric='margin'))
-      line += [f'{found[0].n:,}', _passed(found), f'{least:.2g}']
-    rows.append(line)
-  of_task = ('contexts', 'certified', 'least margin')
-  headers = ['base', *(f'{task}: {text}' for task in tasks for text in of_task)]
-  return f'{markdown(headers, rows)}\n\n{_origin(comments)}'
-
-
-def _passed(certified: list[Result]) -> str:
-  """How many replicas are certified."""
-  return f'{sum(r.value == 1 for r in certified)} of {len(certified)}'
-
-
-def _right(results: list[Result]) -> str:
-  """How many answers are right, all replicas together."""
-  return f'{sum(r.successes for r in results)}/{sum(r.n for r in results)}'
+def _certified_in_bases(results: list[Result], comments: list[str]) -> str:
+  """Sums and differences in other bases."""
+  return f'{bases_table(results)}\n\n{_origin(comments)}'
 
 
 def _lcpfn(results: list[Result], comments: list[str]) -> str:
@@ -373,58 +317,6 @@ def _cell(row: dict[str, str], name: str) -> str:
   return f'{row[name]} ({"..".join(limits)})' if all(limits) else row[name]
 
 
-def readme(text: str) -> str:
-  """The README with every table as the CSV files have it."""
-  for name, table in tables().items():
-    text = update_block(text, name, table)
-  return text
-
-
-def draw() -> None:
-  """The README's figures."""
-  digits = Config().digits
-  results, _ = _read('addition')
-  grid, _ = _read('addition_grid')
-  plots.accuracy_vs_length(
-    select(on_diagonal(results), checkpoint='last'),
-    digits,
-    RESULTS / 'addition.png',
-    'Addition, trained on up to 10 digits',
-  )
-  heatmaps.grid_heatmap(
-    grid, digits, RESULTS / 'addition_grid.png', 'Exact match by length pair'
-  )
-  results, _ = _read('status_registers_wide')
-  compared = status_registers_tables.over_comparisons(results)
-  plots.error_vs_size(
-    [row for row in compared if row.arm.endswith(', 10 inputs')],
-    RESULTS / 'status_registers_wide.png',
-    'Comparisons of two of 10 inputs, trained on 1..9, float64',
-    'magnitude of the numbers',
-  )
-  results, _ = _read('nalu_single')
-  write_picture(results, RESULTS / 'nalu_single.png')
-  results, _ = _read('erosion')
-  plots.accuracy_vs_step(
-    select(results, checkpoint='then', size=str(2 * digits)),
-    RESULTS / 'erosion.png',
-    f'Trained on up to {digits} digits, tested on {2 * digits}',
-  )
-  shown = own_curves_pictures.examples(
-    read_runs(RESULTS / 'own_curves_runs.csv')
-  )
-  own_curves_pictures.draw_emergence(shown, RESULTS / 'own_curves.png')
-  for name, title, trained, unit in (
-    ('ladder', 'Addition, trained on up to 10 digits', digits, 'digits'),
-    ('place_relative', 'No window, up to 10 digits', digits, 'digits'),
-    ('multiplication', 'N x 2 products, up to 10 digits', digits, 'digits'),
-    ('parity', 'Parity, trained on up to 40 bits', 40, 'bits'),
-  ):
-    results, _ = _read(name)
-    path = RESULTS / f'{name}.png'
-    plots.accuracy_vs_length(results, trained, path, title, unit=unit)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
   """Flags of this command."""
@@ -437,7 +329,7 @@ class Source:
 
 
 def main(config: Source, flag_values: object) -> None:
-  """Writes figures and tables."""
+  """Writes tables and figures."""
   del flag_values
   if config.name and not config.run:
     raise UsageError(f'--name={config.name} says where a run goes: give --run')
@@ -445,9 +337,8 @@ def main(config: Source, flag_values: object) -> None:
     raise UsageError('--add says how a run is taken: give --run')
   if config.run:
     publish(Path(config.run), config.name, config.add)
+  fill(tables())
   draw()
-  path = ROOT / 'README.md'
-  path.write_text(readme(path.read_text(encoding='utf-8')), encoding='utf-8')
 
 
 if __name__ == '__main__':

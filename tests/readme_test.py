@@ -1,4 +1,4 @@
-"""README: its snippets run, its commands exist, its tables are up to date."""
+"""README and its pages: snippets run, commands exist, tables are up to date."""
 
 import dataclasses
 import re
@@ -8,22 +8,54 @@ from pathlib import Path
 
 import pytest
 
-from experiments import publishing, tables
+from experiments import filling, publishing, tables
 from experiments.__main__ import studies
 from extrap import cli
-from extrap.errors import UsageError
+from extrap.errors import ExtrapError, UsageError
 from extrap.evaluation.results import Result, read_csv, write_csv
 from extrap.models.positions import POSITIONS
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / 'README.md').read_text(encoding='utf-8')
-FORECAST, LIBRARY, *CUSTOM = re.findall(
-  r'```python\n(.*?)```', README, re.DOTALL
-)
+PAGES = {path: path.read_text(encoding='utf-8') for path in filling.pages()}
+LIBRARY, *CUSTOM, FORECAST = [
+  snippet
+  for text in PAGES.values()
+  for snippet in re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+]
 
 
 def test_tables_are_what_the_results_give():
-  assert tables.readme(README) == README, 'run python -m experiments.tables'
+  new = filling.filled(PAGES, tables.tables())
+  stale = [path.name for path, text in new.items() if text != PAGES[path]]
+  assert not stale, 'run python -m experiments.tables'
+
+
+BLOCK = '<!-- table: {0} -->\n\n{1}\n\n<!-- end: {0} -->\n'
+
+
+def test_every_page_gets_the_tables_that_it_wants():
+  texts = {
+    Path('a.md'): BLOCK.format('one', 'old') + BLOCK.format('two', 'old'),
+    Path('b.md'): BLOCK.format('one', 'older'),
+  }
+  assert filling.filled(texts, {'one': '1', 'two': '2'}) == {
+    Path('a.md'): BLOCK.format('one', '1') + BLOCK.format('two', '2'),
+    Path('b.md'): BLOCK.format('one', '1'),
+  }
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    (BLOCK.format('two', ''), r'a\.md: there is no table two'),
+    (BLOCK.format('one', '') + '<!-- end: two -->', 'there is no table two'),
+    ('', 'no page has the table one'),
+    (BLOCK.format('one', '') * 2, 'once each'),
+  ],
+)
+def test_a_table_that_pages_or_results_lack_is_refused(text, message):
+  with pytest.raises(ExtrapError, match=message):
+    filling.filled({Path('a.md'): text}, {'one': '1'})
 
 
 @pytest.mark.parametrize(
@@ -84,15 +116,65 @@ def test_what_cannot_be_taken_is_refused(comments, add, message, tmp_path):
 
 
 def test_every_picture_exists():
-  for path in re.findall(r'!\[[^\]]*\]\(([^)]*)\)', README):
-    assert (ROOT / path).stat().st_size > 1000, path
+  for page, text in PAGES.items():
+    for path in re.findall(r'!\[[^\]]*\]\(([^)]*)\)', text):
+      assert (page.parent / path).stat().st_size > 1000, path
+
+
+def prose(text):
+  """A page without its blocks of code."""
+  return re.sub(r'^```.*?^```', '', text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(text):
+  """What the headings of a page are linked by, as GitHub has it."""
+  headings = re.findall(r'^#+ (.+)$', text, re.MULTILINE)
+  plain = [re.sub(r'\]\([^)]*\)', '', each).lower() for each in headings]
+  return [re.sub(r'[^\w -]', '', each).replace(' ', '-') for each in plain]
+
+
+def test_anchors_are_those_of_headings():
+  text = '# A (b), `c-d`_e\n\n## [To: it](x.md)\n\n```\n# no\n```\n'
+  assert anchors(prose(text)) == ['a-b-c-d_e', 'to-it']
+
+
+LINKED = [
+  *PAGES,
+  *(path for of in ('extrap', 'launch') for path in (ROOT / of).rglob('*.md')),
+]
+
+
+@pytest.mark.parametrize(
+  'page', LINKED, ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_link_leads_somewhere(page):
+  text = prose(page.read_text(encoding='utf-8'))
+  for link in re.findall(r'\]\(([^)\s]*)\)', text):
+    if link.startswith('https://'):
+      continue
+    path, _, anchor = link.partition('#')
+    to = (page.parent / path).resolve() if path else page
+    assert to.exists() and to.is_relative_to(ROOT), link
+    if anchor:
+      assert anchor in anchors(prose(to.read_text(encoding='utf-8'))), link
+
+
+def test_readme_is_short_and_leads_to_every_page():
+  readme, *topics = PAGES
+  assert len(PAGES[readme].splitlines()) < 400
+  linked = set(re.findall(r'\(experiments/pages/([^)#]+)', PAGES[readme]))
+  assert linked == {path.name for path in topics}
+  for path in topics:
+    start = r'# .+\n\n\[All topics\]\(\.\./\.\./README\.md\)\n\n'
+    assert re.match(start, PAGES[path]), path.name
 
 
 def test_every_target_and_module_exists():
   makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
-  for target in re.findall(r'(?:`|\n    )make ([a-z-]+)', README):
+  text = '\n'.join(PAGES.values())
+  for target in re.findall(r'(?:`|\n    )make ([a-z-]+)', text):
     assert re.search(rf'^{target}:', makefile, re.MULTILINE), target
-  for module in re.findall(r'python -m (experiments[\w.]*)', README):
+  for module in re.findall(r'python -m ((?:experiments|launch)[\w.]*)', text):
     path = ROOT / module.replace('.', '/')
     assert path.is_dir() or path.with_suffix('.py').exists(), module
 
