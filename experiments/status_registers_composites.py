@@ -32,6 +32,8 @@ FOLDS: Mapping[str, tuple[Task, folds.Function]] = {
   'count': (Count(), folds.count),
 }
 UNITS: Mapping[str, Unit] = {'nau': NAU(), 'nalu': NALU()}
+# What makes the messages of a graph's nodes; published ones are linear.
+MESSAGES: Mapping[str, Unit | None] = {'': None, ' and nau': NAU()}
 CHOSEN_BY = ('gt', 'eq')
 LENGTHS = (5, 10, 20, 35, 50)
 LARGEST = tuple(10 * 2**n for n in range(1, 15))  # of the numbers of a list
@@ -95,19 +97,19 @@ def _pieces(config: Config) -> Iterator[Case]:
 
 def _paths(config: Config) -> Iterator[Case]:
   """Two messages are compared at a time: there is nothing to sharpen."""
-  for head in config.heads:
-    if head != SHARPENED:
-      yield Case(
-        part='paths',
-        name=f'{head}, paths',
-        head=head,
-        task=ShortestPaths(),
-        asked='paths',
-        model=Relaxation,
-        sizes=tuple(itertools.product(NODES, BELOW)),
-        tests=10,
-        errors=path_errors,
-      )
+  heads = [head for head in config.heads if head != SHARPENED]
+  for head, (made_by, unit) in itertools.product(heads, MESSAGES.items()):
+    yield Case(
+      part='paths',
+      name=f'{head}{made_by}, paths',
+      head=head,
+      task=ShortestPaths(),
+      asked='paths',
+      model=functools.partial(Relaxation, unit=unit),
+      sizes=tuple(itertools.product(NODES, BELOW)),
+      tests=10,
+      errors=path_errors,
+    )
 
 
 CASES = {'lists': _lists, 'pieces': _pieces, 'paths': _paths}

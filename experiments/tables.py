@@ -77,6 +77,7 @@ UNITS = (
   *('nalu', 'nalu_decay', 'nalu_polished', 'nalu_polished_only'),
   *('nalu_narrow_rotated', 'nalu_rotated'),
 )
+SWEEPS = ('nalu_sweeps_rotated', 'nalu_sweeps_hidden')
 # Columns of tables that have more in their files or on their pages.
 REACH = ('reach at 99 %', 'at 50 %', 'longest test', 'samples', 'FLOPs')
 STOPPING = (
@@ -133,7 +134,7 @@ def tables() -> dict[str, str]:
     'periodic': _periodic(*_read('periodic')),
     **{name: _units(*_read(name)) for name in UNITS},
     'nalu_solved': success_table(_read('nalu')[0]).markdown(),
-    'nalu_sweeps_rotated': _sweeps(*_read('nalu_sweeps_rotated')),
+    **{name: _sweeps(*_read(name)) for name in SWEEPS},
     'nalu_single': _single_units(*_read('nalu_single')),
     'decoding': _csv('decoding.csv'),
     'grid_time': _csv('grid.csv'),
@@ -142,6 +143,7 @@ def tables() -> dict[str, str]:
     'faults': _csv('faults.csv', 'lll'),
     'checkpoints': _csv('checkpoints.csv'),
     'attention': _csv('attention.csv', 'rllrrrrr', _longest),
+    'encodings_time': _csv('encodings.csv', 'llrrrrrrr'),
     'lcpfn': _lcpfn(*_read('lcpfn')),
     'lcpfn_log_density': log_density_table(_read('lcpfn')[0]).markdown(),
     'early_stopping': _csv('early_stopping.csv', columns=STOPPING),
@@ -226,7 +228,7 @@ def _units(results: list[Result], comments: list[str]) -> str:
 
 
 def _sweeps(results: list[Result], comments: list[str]) -> str:
-  """Products of the NMU along every sweep."""
+  """Products of the NMU along sweeps."""
   return _shown([beside_table(results, 'nmu')], comments)
 
 

@@ -8,6 +8,7 @@ import pytest
 from extrap.composition import CompositionProblem
 from extrap.models.comparators import HEADS
 from extrap.models.composites import Relaxation
+from extrap.models.units import NAU
 from extrap.relaxation import path_errors
 from extrap.tasks.shortest_paths import ShortestPaths, dijkstra
 
@@ -88,3 +89,25 @@ def test_hops_with_right_weights_find_the_paths_of_large_graphs():
     'message': both['message'] | {'bias': jnp.full((2, 1, 1), jnp.nan)}
   }
   assert np.isinf(path_errors(problem, lost, graphs)).all()
+
+
+def test_messages_of_an_arithmetic_unit_are_sums():
+  relaxation = Relaxation(HEADS['nsr'](1, jnp.float32), NAU())
+  x_BI = jnp.array([[3.0, 4.0, 1.0, 9.0]])
+  params = relaxation.init(jax.random.key(0), x_BI)
+  (weight,) = jax.tree.leaves(params['message'])
+  assert weight.shape == (2, 1), 'a weight for each of two numbers, no bias'
+  half = params | {
+    'message': jax.tree.map(lambda x: jnp.full_like(x, 0.5), params['message'])
+  }
+  whole = params | {
+    'message': jax.tree.map(lambda x: jnp.full_like(x, 3.0), params['message'])
+  }
+  assert relaxation.penalty(half) > relaxation.penalty(
+    relaxation.project(whole)
+  )
+  projected = relaxation.project(whole)
+  assert jax.tree.leaves(projected['message'])[0].max() == 1.0
+  low, high = 7.0, 10.0
+  found = relaxation.apply(projected, x_BI, 1.0)
+  assert low <= float(found[0]) <= high

@@ -141,15 +141,18 @@ def test_composites_are_scored_at_every_size(tmp_path, monkeypatch):
   assert {(row.rung, row.arm, row.split, row.size) for row in results} == {
     ('lists', 'nsr, count', 'count', '5x20'),
     ('lists', 'nsr, count', 'count', '7x20'),
-    ('paths', 'nsr, paths', 'paths', '10x10'),
-    ('paths', 'nsr, paths', 'paths', '10x20'),
+    *(
+      ('paths', f'nsr{by}, paths', 'paths', size)
+      for by in ('', ' and nau')
+      for size in ('10x10', '10x20')
+    ),
   }
   cell = select(results, size='7x20')
   assert [row.seed for row in cell] == [0, 1]
   assert len({row.value for row in cell}) == 2
   assert {(row.steps, row.samples, row.n) for row in cell} == {(2, 800, 50)}
   report = (tmp_path / 'report.md').read_text()
-  for arm in ('nsr, count', 'nsr, paths'):
+  for arm in ('nsr, count', 'nsr, paths', 'nsr and nau, paths'):
     assert arm in report
 
 

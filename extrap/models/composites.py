@@ -77,30 +77,40 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class Relaxation:
-  """The least message of a node's neighbours, each linear in two numbers.
+  """The least message of a node's neighbours, each made from two numbers.
 
   Inputs are the distance of each neighbour and the weight of the edge to it.
 
   Attributes:
     head: compares two messages.
+    unit: makes them; None: a linear map with a bias.
   """
 
   head: Comparator
+  unit: Unit | None = None
 
   def init(self, key: jax.Array, x_BI: jax.Array) -> Params:
     """As `Composite`."""
-    head = self.head.init(named(key, 'head'), x_BI[:, :2])['params']
-    weight = GLOROT_NORMAL(named(key, 'message'), (2, 1), x_BI.dtype)
-    bias = jnp.zeros((1, 1), x_BI.dtype)
-    return {'head': head, 'message': {'weight': weight, 'bias': bias}}
+    pair_B2, to_message = x_BI[:, :2], named(key, 'message')
+    if self.unit is None:
+      weight = GLOROT_NORMAL(to_message, (2, 1), x_BI.dtype)
+      message = {'weight': weight, 'bias': jnp.zeros((1, 1), x_BI.dtype)}
+    else:
+      layer = UnitLayer(self.unit, 1, x_BI.dtype)
+      message = layer.init(to_message, pair_B2)['params']
+    head = self.head.init(named(key, 'head'), pair_B2)['params']
+    return {'head': head, 'message': message}
+
+  def _messages(self, params: Params, pair_X2: jax.Array) -> jax.Array:
+    if self.unit is None:
+      return dot(pair_X2, params['weight']) + params['bias']
+    return self.unit.apply(params, pair_X2, None)
 
   def apply(
     self, params: Params, x_BI: jax.Array, sharpness: Factor
   ) -> jax.Array:
     """As `Composite`."""
-    pair_X2 = x_BI.reshape(-1, 2)
-    message_X1 = dot(pair_X2, params['message']['weight'])
-    message_X1 += params['message']['bias']
+    message_X1 = self._messages(params['message'], x_BI.reshape(-1, 2))
     fold = Fold(self.head, minimum)
     return fold.apply(
       params['head'], message_X1.reshape(len(x_BI), -1), sharpness
@@ -108,11 +118,17 @@ class Relaxation:
 
   def project(self, params: Params) -> Params:
     """As `Composite`."""
-    return params | {'head': self.head.project(params['head'])}
+    projected = {'head': self.head.project(params['head'])}
+    if self.unit is not None:
+      projected['message'] = self.unit.project(params['message'])
+    return params | projected
 
   def penalty(self, params: Params) -> jax.Array:
-    """As `Composite`: that of the head."""
-    return self.head.penalty(params['head'])
+    """As `Composite`: that of the head and that of the unit."""
+    penalty = self.head.penalty(params['head'])
+    if self.unit is not None:
+      penalty += self.unit.penalty(params['message'])
+    return penalty
 
 
 @dataclasses.dataclass(frozen=True)
