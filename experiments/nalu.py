@@ -133,7 +133,7 @@ from typing import Literal
 
 from absl import flags
 
-from experiments.nalu_settings import two_layer_arm
+from experiments.nalu_settings import Pinning, two_layer_arm
 from experiments.nalu_tables import success_table, time_table
 from extrap import cli
 from extrap.arithmetic_runs import (
@@ -181,7 +181,7 @@ DECAYS = ('none', 'cosine')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(StudyConfig):
+class Config(Pinning, StudyConfig):
   """Flags of this study."""
 
   units: tuple[str, ...] = option(
@@ -223,11 +223,6 @@ class Config(StudyConfig):
     unit='steps',
     minimum=0,
     identity=False,
-  )
-  pinned: bool = option(
-    False,
-    'whether weights at a bound have no gradient that leads beyond it: for '
-    '--train.optimizer=rotated_adam, which would move all others, too',
   )
   batch_size: int = option(128, 'examples a step', minimum=1)
   threshold: Literal['published', 'corrected'] = option(

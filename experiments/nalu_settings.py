@@ -1,11 +1,25 @@
 """What the studies of arithmetic units have in common: settings and ranges."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
+from extrap.config import option
 from extrap.factors import UNREGULARISED, Fading, Ramp
 from extrap.models.units import two_layers
 from extrap.regression import ArithmeticArm
 from extrap.tasks.arithmetic import Range
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pinning:
+  """The flag of studies whose weights have bounds."""
+
+  pinned: bool = option(
+    False,
+    'whether weights at a bound have no gradient that leads beyond it: for '
+    '--train.optimizer=rotated_adam, which would move all others, too',
+  )
+
 
 NMU_RAMP = Ramp(10.0, 1_000_000, 2_000_000)
 # Of two-layer models (Madsen and Johansen 2020, arXiv 2001.05016).

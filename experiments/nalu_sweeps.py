@@ -33,16 +33,15 @@ done.
 Measured (`results/nalu_sweeps_rotated.csv`), not as published: Adam in rotated
 coordinates with a rate that falls (`--units=nmu --replicas=10 --steps=150000
 --train.optimizer=rotated_adam --train.epsilon=1e-12 --train.schedule=cosine
---sweeps=range,overlap,subset,inputs`, weights pinned at their bounds, a
-thirtieth to a hundredth of the published steps, which end before the
-regulariser sets in; 25 minutes of a core that did other work, too). All ten
-seeds on every range but U[1.1, 1.2], where none is (with more steps, and not
-pinned, all are: `experiments/nalu.py`); published are 78 % on U[-2, 2] and 84 %
-on U[0.1, 0.2].
-All ten with every overlap and every subset; published are 72 % with an overlap
-of 0.75 and 84 % with a subset of 0.5. All ten with 4 to 175 inputs; with 200,
-225, 250, 275 and 300 in 8, 4, 3, 2 and 2 of ten, fewer than are published (90,
-100, 98, 92 and 78 %, of 10,000,000 and 15,000,000 steps).
+--sweeps=range,overlap,subset,inputs --pinned`, a thirtieth to a hundredth of
+the published steps, which end before the regulariser sets in; 25 minutes of a
+core that did other work, too). All ten seeds on every range but U[1.1, 1.2],
+where none is (with more steps, and not pinned, all are: `experiments/nalu.py`);
+published are 78 % on U[-2, 2] and 84 % on U[0.1, 0.2]. All ten with every
+overlap and every subset; published are 72 % with an overlap of 0.75 and 84 %
+with a subset of 0.5. All ten with 4 to 175 inputs; with 200, 225, 250, 275 and
+300 in 8, 4, 3, 2 and 2 of ten, fewer than are published (90, 100, 98, 92 and 78
+%, of 10,000,000 and 15,000,000 steps).
   As published: ten hidden outputs alone (`--sweeps=hidden --values=10
 --units=nmu --replicas=10`, `results/nalu_sweeps_hidden.csv`, 17 minutes of a
 core): five of ten seeds, in the median after 3,548,000 steps; published are 63
@@ -78,7 +77,7 @@ from typing import Literal
 
 from absl import flags
 
-from experiments.nalu_settings import RAMPS, two_layer_arm
+from experiments.nalu_settings import RAMPS, Pinning, two_layer_arm
 from experiments.nalu_sweeps_settings import (
   OPERATION,
   SWEEPS,
@@ -126,7 +125,7 @@ MULTIPLY = tuple(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(StudyConfig):
+class Config(Pinning, StudyConfig):
   """Flags of this study."""
 
   sweeps: tuple[str, ...] = option(
@@ -274,7 +273,7 @@ def problem(config: Config, setting: Setting) -> ArithmeticProblem:
       for unit in config.units_at(setting)
     },
     batch_size=config.batch_size,
-    pinned=config.train.optimizer == 'rotated_adam',
+    pinned=config.pinned,
   )
 
 

@@ -84,9 +84,8 @@ def test_a_pace_is_that_of_steps_and_of_regularisers():
   assert changed(pace=0.00101).steps_at(Setting()) == 5_000
 
 
-def test_weights_are_pinned_where_an_optimizer_mixes_them():
-  train = dataclasses.replace(Config().train, optimizer='rotated_adam')
-  assert nalu_sweeps.problem(changed(train=train), Setting()).pinned
+def test_weights_are_pinned_where_that_is_asked_for():
+  assert nalu_sweeps.problem(changed(pinned=True), Setting()).pinned
   assert not nalu_sweeps.problem(Config(), Setting()).pinned
 
 
