@@ -14,6 +14,7 @@ from flax import linen as nn
 from extrap.errors import UsageError
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.attention import View
+from extrap.models.layers import Layer, final_norm
 from extrap.models.positions import (
   SWAN,
   Abacus,
@@ -30,7 +31,6 @@ from extrap.models.positions import (
   XPos,
 )
 from extrap.models.positions.patterns import Logarithmic, Stepwise
-from extrap.models.transformer import Layer, final_norm
 from extrap.scoring import row_bytes
 from extrap.sequence import SequenceProblem
 from extrap.tasks.addition import Addition

@@ -11,9 +11,9 @@ import pytest
 from extrap.errors import UsageError
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.attention import View
+from extrap.models.layers import Layer, final_norm
 from extrap.models.loops import carry, most_loops, takes_part
 from extrap.models.positions import NoPosition, Previous
-from extrap.models.transformer import Layer, final_norm
 from extrap.sequence import SequenceProblem
 from extrap.tasks.parity import Parity
 

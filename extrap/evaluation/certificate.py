@@ -33,8 +33,9 @@ from extrap.evaluation.results import Provenance, Result
 from extrap.evaluation.string_contexts import string_contexts
 from extrap.evaluation.summation_contexts import summation_contexts
 from extrap.evaluation.trace_contexts import trace_contexts
+from extrap.models.layers import ffn_names
 from extrap.models.positions import PlaceWindow
-from extrap.models.transformer import Params, Transformer, ffn_names
+from extrap.models.transformer import Params, Transformer
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.numbers import NumberTask
 from extrap.tasks.product_trace import ProductTrace

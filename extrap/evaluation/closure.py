@@ -28,14 +28,10 @@ import numpy as np
 from extrap.errors import UsageError
 from extrap.evaluation.certificate import Certificate
 from extrap.models.attention import View
+from extrap.models.layers import Layer, final_norm
 from extrap.models.loops import carry
 from extrap.models.positions import Previous
-from extrap.models.transformer import (
-  Layer,
-  Params,
-  Transformer,
-  final_norm,
-)
+from extrap.models.transformer import Params, Transformer
 from extrap.tasks.parity import Parity
 
 MOST = 512  # states: beyond, a model is refused
