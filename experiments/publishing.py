@@ -46,6 +46,8 @@ def merge(
 ) -> None:
   """Puts arms into a results file, by rung; its other arms stay as they are.
 
+  Arms of one name at other rungs, such as the parts of a study, are others.
+
   Args:
     path: the file.
     results: rows of whole arms, or, to be added, of some seeds.
@@ -53,22 +55,30 @@ def merge(
     add: whether the other seeds of their arms stay, too.
   """
 
-  def replaced_by(row: Result) -> tuple[object, ...]:
-    arm = base_arm(row)
-    return (arm, row.split, row.seed) if add else (arm,)
-
   notes, of_run = [], '; '.join(comments)  # What belongs together stays so.
   if path.exists():
     there, notes = read_csv(path)
+    arms = {(row.arm, row.rung) for row in there + results}
+
+    def replaced_by(row: Result) -> tuple[object, ...]:
+      arm = trained_arm(row, arms)
+      return (*arm, row.split, row.seed) if add else arm
+
     new = set(map(replaced_by, results))
     results = [row for row in there if replaced_by(row) not in new] + results
   comments = notes + [of_run] * (of_run not in notes)
   write_csv(path, sorted(results, key=lambda row: row.rung), comments)
 
 
-def base_arm(row: Result) -> str:
-  """The arm that was trained: 'abacus_st' of 'abacus_st, 16 shifts', too."""
-  return row.arm.partition(', ')[0]
+def trained_arm(row: Result, arms: set[tuple[str, str]]) -> tuple[str, str]:
+  """Arm and rung that were trained, of 'abacus_st, 16 shifts' 'abacus_st'.
+
+  Args:
+    row: of the arm.
+    arms: all arms with their rungs; 'nsr, count' is trained if 'nsr' is none.
+  """
+  base = row.arm.partition(', ')[0], row.rung.partition(', ')[0]
+  return base if base in arms else (row.arm, row.rung)
 
 
 def publish_addition(

@@ -76,12 +76,12 @@ def test_tables_take_a_run_or_say_in_a_line_what_is_wrong(
   assert message in said and '\n' not in said
 
 
-def one_row(arm, value, seed=0):
+def one_row(arm, value, seed=0, rung='x'):
   rest = dict.fromkeys(field.name for field in dataclasses.fields(Result))
   rest |= dict(replica=0, seed=seed, n=10, steps=1, samples=1, seconds=1.0)
   words = dict.fromkeys(('study', 'rung', 'split', 'metric'), 'x')
   words |= dict(hparams='{}', checkpoint='last', size='10')
-  return Result(**(rest | words | dict(arm=arm, value=value)))
+  return Result(**(rest | words | dict(arm=arm, value=value, rung=rung)))
 
 
 def test_a_run_replaces_its_arms_and_what_was_derived_of_them(tmp_path):
@@ -91,6 +91,21 @@ def test_a_run_replaces_its_arms_and_what_was_derived_of_them(tmp_path):
   publishing.merge(path, [one_row('a', 0.4)], [])
   kept, _ = read_csv(path)
   assert {(r.arm, r.value) for r in kept} == {('a', 0.4), ('b', 0.3)}
+
+
+def test_a_run_leaves_arms_of_like_names_alone(tmp_path):
+  path = tmp_path / 'results.csv'
+  first = (('a, sum', 0.1, 'one'), ('a, count', 0.2, 'one'), ('a', 0.3, 'two'))
+  publishing.merge(
+    path, [one_row(arm, value, rung=rung) for arm, value, rung in first], []
+  )
+  publishing.merge(path, [one_row('a, sum', 0.4, rung='one')], [])
+  kept, _ = read_csv(path)
+  assert {(r.arm, r.value) for r in kept} == {
+    ('a, sum', 0.4),
+    ('a, count', 0.2),
+    ('a', 0.3),
+  }
 
 
 def test_seeds_of_a_run_are_added_to_those_of_its_arms(tmp_path):
