@@ -10,10 +10,11 @@ weights, which their speed does not depend on. A training step of the published
 network is one cutoff of 100 curves; one of the causal network is all cutoffs of
 32.
 
-Measured (`results/curves.csv`): 238,000 curves of the prior a second, training
-on 116 curves of the published network and on 145 of the causal one, all cutoffs
-of each; a forecast in 1.1 milliseconds, 0.8 in batches at 8 steps, one more
-step in 0.43, where 0.3 is the aim; MCMC of 100 x 2000 in 0.08 seconds a curve.
+Measured (`results/curves.csv`): 363,000 curves of the prior a second, training
+on 217 curves of the published network and on 266 of the causal one, all cutoffs
+of each; a forecast in 0.65 milliseconds, 0.41 in batches at 8 steps, one more
+step in 0.24, where 0.3 is the aim; MCMC of 100 x 2000 in 0.06 seconds a curve.
+Where another core did more beside, all of it took up to 1.8 times as long.
 
 Command: python -m experiments.benchmarks.curves
 """
