@@ -73,6 +73,7 @@ from extrap.reporting.tables import (
 )
 
 REGISTERS = ('status_registers', 'status_registers_wide')
+PARTS = ('status_registers_parts', 'status_registers_pieces')
 UNITS = (
   *('nalu', 'nalu_decay', 'nalu_polished', 'nalu_polished_only'),
   *('nalu_narrow_rotated', 'nalu_rotated'),
@@ -130,7 +131,7 @@ def tables() -> dict[str, str]:
     'sorting': _sorting(*_read('sorting')),
     'far_mass': mass_table(no_window).markdown(),
     **{name: _registers(*_read(name)) for name in REGISTERS},
-    'status_registers_parts': _parts(*_read('status_registers_parts')),
+    **{name: _parts(*_read(name)) for name in PARTS},
     'periodic': _periodic(*_read('periodic')),
     **{name: _units(*_read(name)) for name in UNITS},
     'nalu_solved': success_table(_read('nalu')[0]).markdown(),
