@@ -15,6 +15,7 @@ from extrap.reporting.tables import update_block
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'README.md'
 MARKER = re.compile(r'<!-- (?:table|end): (\S+) -->')
+LIKE_MARKER = re.compile(r'<!--\s*(?:table|end)\b[^>]*>')
 
 
 def pages() -> list[Path]:
@@ -35,8 +36,8 @@ def filled(
     The new texts; the same tables once more change nothing.
 
   Raises:
-    UsageError: a page wants a table that there is not, or no page wants one
-      that there is.
+    UsageError: a page wants a table that there is not, no page wants one that
+      there is, or a line is nearly one of these.
     ExtrapError: a page does not have both lines of a table, in order and once.
   """
   wanted = {
@@ -44,6 +45,9 @@ def filled(
     for path, text in texts.items()
   }
   for path, names in wanted.items():
+    for line in LIKE_MARKER.findall(texts[path]):
+      if not MARKER.fullmatch(line):
+        raise UsageError(f'{path.name}: {line} is not <!-- table: NAME -->')
     if unknown := [name for name in names if name not in tables]:
       raise UsageError(f'{path.name}: there is no table {", ".join(unknown)}')
   if left := set(tables).difference(*wanted.values()):

@@ -50,7 +50,7 @@ Parts.
                against x3 - x2, each a unit with a bias; 4,000 rows a seed;
                tested with x0 from 2^3 to 2^14
   paths        messages of a graph's nodes are linear in distance and weight,
-               or a NAU makes them, which is not published, and a head folds
+               or a NAU makes them, which the paper has not, and a head folds
                them into the least; every hop of one graph of
                10 nodes with weights below 10 is learned, whole paths are tested
                in graphs up to 64 times as large, weights likewise

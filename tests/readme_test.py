@@ -51,6 +51,7 @@ def test_every_page_gets_the_tables_that_it_wants():
     (BLOCK.format('one', '') + '<!-- end: two -->', 'there is no table two'),
     ('', 'no page has the table one'),
     (BLOCK.format('one', '') * 2, 'once each'),
+    (BLOCK.format('one', '') + '<!--table: one-->', 'is not <!-- table'),
   ],
 )
 def test_a_table_that_pages_or_results_lack_is_refused(text, message):

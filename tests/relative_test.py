@@ -1,7 +1,5 @@
 """Biases by distance: fewer numbers than pairs, a cache at a time."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,31 +133,38 @@ def test_memory_of_a_whole_model_is_linear_in_length():
 
 def test_the_benchmark_measures_an_encoding_beside_rotary(monkeypatch):
   monkeypatch.setattr(encodings, 'temporaries', lambda position, tokens: tokens)
-  base = functools.partial(jax.device_put, 0)
-  benchmark = encodings.Benchmark(tokens=8, batch_size=2, repeats=1, memory=8)
+  bases = [lambda: 'all pairs', lambda: 'blocks']
+  benchmark = encodings.Benchmark(
+    tokens=8, batch_size=2, long=8, repeats=1, memory=8
+  )
   monkeypatch.setattr(
-    encodings, 'seconds', lambda call: 1.0 if call is base else 2.0
+    encodings,
+    'seconds',
+    lambda call: 1.0 if call is bases[0] else 2.0 if call() else 3.0,
   )
-  row = dict(
-    zip(
-      encodings.HEADERS,
-      encodings.measure(benchmark, 'kerple', base),
-      strict=True,
-    )
-  )
-  assert row['over_rotary'] == '2.00' and row['growth'] == '2.00'
-  assert row['holds'] == 'True'
-  row = encodings.measure(benchmark, 'forgetting', base)
-  assert row[3] == '2.00' and row[-1] == 'False', 'at most 1.1 times'
+
+  def row(name):
+    found = encodings.measure(benchmark, name, bases)
+    return dict(zip(encodings.HEADERS, found, strict=True))
+
+  kerple = row('kerple')
+  assert kerple['over_rotary'] == '3.00' and kerple['in_blocks'] == '1.50'
+  assert kerple['growth'] == '2.00' and kerple['holds'] == 'False'
+  monkeypatch.setattr(encodings, 'LIMITS', encodings.LIMITS | {'C': 3.0})
+  assert row('kerple')['holds'] == 'True'
+  cope = row('cope')
+  assert (cope['in_blocks'], cope['growth'], cope['aim']) == ('', '', '')
+  assert cope['holds'] == 'True'
 
 
 def test_aims_are_of_encodings_that_are_made_as_rotary_is():
   aims = {
     name: encodings.limit_of(POSITIONS.get(name)())
-    for name in ('yarn', 'pope', 'clex', 'forgetting', 'fire', 'cope')
+    for name in ('yarn', 'log_n', 'pope', 'clex', 'forgetting', 'fire', 'cope')
   }
   assert aims == {
-    'yarn': 1.1,  # As many numbers a head, and nothing learned.
+    'yarn': 1.1,  # As many numbers a head, frequencies fixed.
+    'log_n': 1.1,
     'pope': None,
     'clex': None,
     'forgetting': 1.1,

@@ -1,20 +1,20 @@
 """Step time and memory of position encodings, beside plain rotary's.
 
-One language model, its encoding replaced: 2 layers of 256, four heads, float32,
-4 rows of 512 tokens, attention to all pairs. A step is the loss, its gradients
-and Adam's update. An encoding's steps and rotary's take turns in one process;
-what counts is the median of their ratios, in CPU time of one core, so that
-waiting for other work of the machine does not count. Then the same gradients at
-8,192 and 16,384 tokens, one row, attention a block at a time: the memory is
-that of temporaries in the compiled program, which never runs. It is linear in
-the length if twice as many tokens take 2.1 times as much, or less; what holds
-all pairs takes four times as much.
+One language model, its encoding replaced: 2 layers of 256, four heads, float32.
+A step is the loss, its gradients and Adam's update, of 4 rows of 512 tokens,
+attention to all pairs at once, and of a row of 2,048, attention a block at a
+time. An encoding's steps and rotary's take turns in one process; what counts is
+the median of their ratios, in CPU time of one core, so that waiting for other
+work of the machine does not count. Then the same gradients at 8,192 and 16,384
+tokens, a block at a time: the memory is that of temporaries in the compiled
+program, which never runs. It is linear in the length if twice as many tokens
+take 2.1 times as much, or less; what holds all pairs takes four times as much.
 
 Classes (`Position.cost`): A maps queries and keys, B adds a bias to keys, C has
-a rule for each pair. The aim: class A, where it keeps the width of queries and
-keys and learns nothing, and class B at most 1.1 times rotary's step; class C at
-most twice. Encodings that hold all pairs (class D) can be named, and have no
-aim.
+a rule for each pair. The aim, for both steps: class A, where it keeps the width
+of queries and keys and has fixed frequencies, and class B at most 1.1 times
+rotary's; class C at most twice. Encodings that hold all pairs (class D) can be
+named, and have neither an aim nor blocks.
 
 Command: python -m experiments.benchmarks.encodings
 """
@@ -22,8 +22,7 @@ Command: python -m experiments.benchmarks.encodings
 import dataclasses
 import functools
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -34,12 +33,12 @@ from flax import linen as nn
 
 from experiments.benchmarks.attention import structure
 from experiments.benchmarks.table import publish
-from experiments.benchmarks.timing import one_core
+from experiments.benchmarks.timing import one_core, seconds
 from extrap import cli
 from extrap.arms import check_names
 from extrap.config import option
 from extrap.models import Transformer, TransformerConfig
-from extrap.models.positions import POSITIONS, Position
+from extrap.models.positions import CLEX, POSITIONS, Position
 from extrap.models.transformer import Params
 from extrap.tasks.task import Structure
 
@@ -60,8 +59,11 @@ class Benchmark:
   encodings: tuple[str, ...] = option(
     (), 'those to measure (default: all of classes A, B and C)'
   )
-  tokens: int = option(512, 'of a row whose step is timed', minimum=1)
-  batch_size: int = option(4, 'rows of it', minimum=1)
+  tokens: int = option(512, 'of rows whose pairs are held at once', minimum=1)
+  batch_size: int = option(4, 'such rows of a step', minimum=1)
+  long: int = option(
+    2048, 'of the row whose attention is a block at a time', minimum=1
+  )
   repeats: int = option(
     9, 'timed steps of each, in turns; the median counts', minimum=1
   )
@@ -121,10 +123,11 @@ def initial(model: Transformer) -> Params:
 
 
 def step_of(
-  position: Position, rows: int, tokens: int
-) -> Callable[[], jax.Array]:
+  name: str, attention: str, rows: int, tokens: int
+) -> Callable[[], object]:
   """A compiled training step, which begins at the same place in each call."""
-  model, optimizer = make_model(position, 'dense'), optax.adam(1e-3)
+  model = make_model(position_of(name, tokens), attention)
+  optimizer = optax.adam(1e-3)
 
   @jax.jit
   def step(params: Params, state: optax.OptState, token_BT: jax.Array) -> tuple:
@@ -136,16 +139,13 @@ def step_of(
 
   params = jax.jit(initial, static_argnums=0)(model)
   token_BT = jax.random.randint(jax.random.key(1), (rows, tokens), 0, VOCAB)
-  call = functools.partial(step, params, optimizer.init(params), token_BT)
-  jax.block_until_ready(call())  # Compiles.
+  state = optimizer.init(params)
+
+  def call() -> None:
+    jax.block_until_ready(step(params, state, token_BT))
+
+  call()  # Compiles.
   return call
-
-
-def seconds(call: Callable[[], jax.Array]) -> float:
-  """CPU time of a call."""
-  began = time.process_time()
-  jax.block_until_ready(call())
-  return time.process_time() - began
 
 
 def temporaries(position: Position, tokens: int) -> float:
@@ -160,50 +160,61 @@ def temporaries(position: Position, tokens: int) -> float:
 
 def limit_of(position: Position) -> float | None:
   """The aim, in steps of rotary; None where there is none."""
-  model = make_model(position, 'dense')
-  width = model.config.head_width
-  base = make_model(position_of(BASE, 1), 'dense')
-  plain = position.key_shape(width) == (width,) and count(model) == count(base)
-  return (
-    None if position.cost == 'A' and not plain else LIMITS.get(position.cost)
-  )
+  width = make_model(position, 'dense').config.head_width
+  plain = position.key_shape(width) == (width,)
+  if position.cost == 'A' and (not plain or isinstance(position, CLEX)):
+    return None
+  return LIMITS.get(position.cost)
 
 
-def count(model: Transformer) -> int:
-  """Parameters of a model."""
-  params = jax.eval_shape(functools.partial(initial, model))
-  return sum(leaf.size for leaf in jax.tree.leaves(params))
+def steps_of(benchmark: Benchmark, name: str) -> list[Callable[[], object]]:
+  """The steps of an encoding that are timed, in blocks last where it has them."""
+  dense = step_of(name, 'dense', benchmark.batch_size, benchmark.tokens)
+  if POSITIONS.get(name)().cost not in LIMITS:
+    return [dense]
+  return [dense, step_of(name, 'blockwise', 1, benchmark.long)]
 
 
 def measure(
-  benchmark: Benchmark, name: str, base: Callable[[], jax.Array]
+  benchmark: Benchmark, name: str, bases: Sequence[Callable[[], object]]
 ) -> list[str]:
   """An encoding's row."""
-  position = position_of(name, benchmark.tokens)
-  call = step_of(position, benchmark.batch_size, benchmark.tokens)
-  pairs = [(seconds(base), seconds(call)) for _ in range(benchmark.repeats)]
-  ratio = float(np.median([own / other for other, own in pairs]))
-  limit, linear = limit_of(position), position.cost in LIMITS
-  lengths = (benchmark.memory // 2, benchmark.memory) if linear else ()
-  used = [temporaries(position_of(name, n), n) for n in lengths]
-  growth = used[1] / used[0] if used else None
+  position = POSITIONS.get(name)()
+  limit, own_ms, ratios = limit_of(position), [], []
+  for base, step in zip(bases, steps_of(benchmark, name), strict=False):
+    pairs = [(seconds(base), seconds(step)) for _ in range(benchmark.repeats)]
+    own_ms.append(1e3 * np.median([own for _, own in pairs]))
+    ratios.append(np.median([own / other for other, own in pairs]))
+  used = []
+  if position.cost in LIMITS:
+    lengths = (benchmark.memory // 2, benchmark.memory)
+    used = [temporaries(position_of(name, n), n) for n in lengths]
+  growth = [used[1] / used[0]] if used else []
+  holds = limit is None or max(ratios) <= limit
   return [
     name,
     position.cost,
-    f'{np.median([own for _, own in pairs]) * 1e3:.4g}',
-    f'{ratio:.2f}',
+    *_shown(own_ms, '.4g'),
+    *_shown(ratios, '.2f'),
     '' if limit is None else f'{limit:g}',
-    *([f'{mebibytes:.4g}' for mebibytes in used] or ['', '']),
-    '' if growth is None else f'{growth:.2f}',
-    str((limit is None or ratio <= limit) and (not used or growth <= LINEAR)),
+    *_shown(used, '.4g'),
+    *_shown(growth, '.2f', count=1),
+    str(holds and all(found <= LINEAR for found in growth)),
   ]
+
+
+def _shown(found: Sequence[float], form: str, count: int = 2) -> list[str]:
+  """As many cells, empty ones for what there is not."""
+  return ([f'{value:{form}}' for value in found] + [''] * count)[:count]
 
 
 HEADERS = [
   'encoding',
   'class',
   'ms',
+  'ms_in_blocks',
   'over_rotary',
+  'in_blocks',
   'aim',
   'mib_half',
   'mib_long',
@@ -222,10 +233,9 @@ def main(benchmark: Benchmark, flag_values: flags.FlagValues) -> int:
   ]
   rows = []
   with one_core():
-    plain = position_of(BASE, benchmark.tokens)
-    base = step_of(plain, benchmark.batch_size, benchmark.tokens)
+    bases = steps_of(benchmark, BASE)
     for name in names:
-      rows.append(measure(benchmark, name, base))
+      rows.append(measure(benchmark, name, bases))
       print(': '.join((name, ', '.join(rows[-1][1:]))), file=sys.stderr)
   return publish(HEADERS, rows, benchmark.csv)
 

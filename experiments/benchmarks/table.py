@@ -13,10 +13,11 @@ def publish(
 ) -> int:
   """Prints a table, and writes it as CSV with its command and hardware.
 
-  The last column says whether a row's method agrees with the others.
+  The last column says whether a row holds: its method agrees with the others,
+  or its aim is met.
 
   Returns:
-    The exit code: 1 if one disagrees.
+    The exit code: 1 if one does not.
   """
   print(text(headers, rows))
   code = 0 if all(row[-1] == 'True' for row in rows) else 1

@@ -22,11 +22,13 @@ def one_core() -> Iterator[None]:
     os.sched_setaffinity(0, before)
 
 
+def seconds(call: Callable[[], object]) -> float:
+  """CPU time of a call."""
+  began = time.process_time()
+  call()
+  return time.process_time() - began
+
+
 def median_seconds(call: Callable[[], object], repeats: int) -> float:
   """Median CPU time of a call."""
-  times = []
-  for _ in range(repeats):
-    began = time.process_time()
-    call()
-    times.append(time.process_time() - began)
-  return float(np.median(times))
+  return float(np.median([seconds(call) for _ in range(repeats)]))

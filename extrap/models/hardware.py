@@ -1,4 +1,4 @@
-"""What a program is compiled for."""
+"""The machine that a program is compiled for."""
 
 import dataclasses
 

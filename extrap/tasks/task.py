@@ -65,6 +65,8 @@ class Structure:
       or that every step does.
     counted: whether positions are known to go up by one from token to token,
       alike in all rows, so that distances are known by the first of each.
+      `replace` and `take` know of it; what changes positions or picks tokens
+      in another way sets it to False.
   """
 
   index: jax.Array
@@ -112,7 +114,8 @@ def _replace(structure: Structure, **changes: object) -> Structure:
   return dataclasses.replace(structure, **known | changes)
 
 
-Structure.replace = _replace  # In place of the one that flax gives it.
+# Flax would put its own in place of one that the class defines.
+Structure.replace = _replace
 
 
 class Task(Protocol[Instance]):

@@ -10,8 +10,9 @@ D head width, V kinds of scores, E model width. In the pairwise hooks
 (`pair_bias`, `combine`, `visible`) the structures' fields are rank 4,
 [B, 1, Q, 1] against [B, 1, 1, K] (dense) or [B, 1, Q, W] (gathered): write them
 elementwise and they serve both, blocks of queries and keys, and cached decoding
-too. Parameters of `pair_bias` are then declared on a single pair: their shapes
-do not depend on the number of tokens.
+too; where `Structure.counted` is true, a function of distance may be computed
+once for each. Parameters of `pair_bias` are then declared on a single pair:
+their shapes do not depend on the number of tokens.
 
 What a rule costs: maps of queries and keys (`query_map`, `key_map`) and biases
 of keys are as fast as none; pairwise hooks run in every block of pairs; who

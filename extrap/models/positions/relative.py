@@ -83,7 +83,7 @@ def along_diagonals(x_BH1N: jax.Array, rows: int) -> jax.Array:
 
   Args:
     x_BH1N: a number for each diagonal.
-    rows: Q.
+    rows: Q, at least 1.
 
   Returns:
     [B, H, Q, K] of K = N - Q + 1 columns.
@@ -114,8 +114,9 @@ def network(
   """
   feature_BIQK = jnp.concatenate(features, axis=1)
   whole = functools.partial(_network, jnp.stack(list(kernels)), bias_F, out_FH)
-  row = feature_BIQK[:, 0, 0].size * bias_F.size
-  if hardware().platform != 'cpu' or row * feature_BIQK.shape[2] <= HELD:
+  examples, _, queries, keys = feature_BIQK.shape
+  row = examples * keys * bias_F.size
+  if hardware().platform != 'cpu' or row * queries <= HELD:
     return whole(feature_BIQK)
   one_row = jax.checkpoint(lambda x_BIK: whole(x_BIK[:, :, None])[:, :, 0])
   out_QBHK = jax.lax.map(
