@@ -168,7 +168,7 @@ def limit_of(position: Position) -> float | None:
 
 
 def steps_of(benchmark: Benchmark, name: str) -> list[Callable[[], object]]:
-  """The steps of an encoding that are timed, in blocks last where it has them."""
+  """The steps of an encoding that are timed; those in blocks are last."""
   dense = step_of(name, 'dense', benchmark.batch_size, benchmark.tokens)
   if POSITIONS.get(name)().cost not in LIMITS:
     return [dense]
