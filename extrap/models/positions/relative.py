@@ -6,7 +6,7 @@ F hidden units.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import jax
@@ -20,7 +20,7 @@ from extrap.models.positions.position import (
 )
 from extrap.tasks.task import Structure
 
-# Activations of hidden units, a MiB of them, that a CPU's caches hold.
+# Hidden units of all pairs at once, a MiB of them, that a CPU's caches hold.
 HELD = 2**18
 
 
@@ -112,38 +112,74 @@ def network(
     bias_F: biases of hidden units.
     out_FH: from hidden units to heads.
   """
-  feature_BIQK = jnp.concatenate(features, axis=1)
+  dtype = jnp.result_type(*features, bias_F)
+  batch, _, queries, keys = features[0].shape
+  feature_NI = jnp.stack([x.astype(dtype).ravel() for x in features], axis=1)
   whole = functools.partial(_network, jnp.stack(list(kernels)), bias_F, out_FH)
-  examples, _, queries, keys = feature_BIQK.shape
-  row = examples * keys * bias_F.size
-  if hardware().platform != 'cpu' or row * queries <= HELD:
-    return whole(feature_BIQK)
-  one_row = jax.checkpoint(lambda x_BIK: whole(x_BIK[:, :, None])[:, :, 0])
-  out_QBHK = jax.lax.map(
-    one_row,
-    jnp.moveaxis(feature_BIQK, 2, 0),
-    batch_size=max(1, HELD // row),
-  )
-  return jnp.moveaxis(out_QBHK, 0, 2)
+  if hardware().platform == 'cpu':
+    out_NH = _in_parts(whole, feature_NI, max(1, HELD // bias_F.size))
+  else:
+    out_NH = whole(feature_NI)
+  return jnp.moveaxis(out_NH.reshape(batch, queries, keys, -1), -1, 1)
 
 
+def _in_parts(
+  whole: Callable[[jax.Array], jax.Array], x_NI: jax.Array, most: int
+) -> jax.Array:
+  """The same, of so many rows after one another; the rest comes last."""
+  parts = len(x_NI) // most
+  if parts < 2:
+    return whole(x_NI)
+  first_XI, rest_NI = jnp.split(x_NI, [parts * most])
+  first_PNH = jax.lax.map(whole, first_XI.reshape(parts, most, -1))
+  first_NH = first_PNH.reshape(parts * most, -1)
+  return jnp.concatenate([first_NH, whole(rest_NI)])
+
+
+@jax.custom_vjp
 def _network(
   kernel_IF: jax.Array,
   bias_F: jax.Array,
   out_FH: jax.Array,
-  feature_BIQK: jax.Array,
+  feature_NI: jax.Array,
 ) -> jax.Array:
-  """As `network`, of all pairs at once."""
-  line, hidden_BQKF = (1, 1, 1, -1), bias_F.reshape(1, 1, 1, -1)
-  for nth, kernel_F in enumerate(kernel_IF):
-    feature_BQK1 = feature_BIQK[:, nth, ..., None]
-    hidden_BQKF += feature_BQK1 * kernel_F.reshape(line)
-  return jnp.einsum(
-    'BQKF,FH->BHQK',
-    jax.nn.relu(hidden_BQKF),
-    out_FH,
-    precision=matmul_precision(out_FH.dtype),
+  """Outputs [N, H] of N pairs; gradients are products, and remember nothing."""
+  hidden_NF = jax.nn.relu(_hidden(kernel_IF, bias_F, feature_NI))
+  return _product(hidden_NF, out_FH)
+
+
+def _hidden(
+  kernel_IF: jax.Array, bias_F: jax.Array, feature_NI: jax.Array
+) -> jax.Array:
+  """What hidden units have before they are cut off at 0."""
+  terms = zip(feature_NI.T[..., None], kernel_IF[:, None], strict=True)
+  return sum((x_N1 * kernel_1F for x_N1, kernel_1F in terms), bias_F[None])
+
+
+def _product(x_NX: jax.Array, y_XY: jax.Array) -> jax.Array:
+  return jnp.matmul(x_NX, y_XY, precision=matmul_precision(y_XY.dtype))
+
+
+def _network_forward(*args: jax.Array) -> tuple[jax.Array, tuple]:
+  return _network(*args), args
+
+
+def _network_backward(args: tuple, grad_NH: jax.Array) -> tuple:
+  kernel_IF, bias_F, out_FH, feature_NI = args
+  hidden_NF = _hidden(kernel_IF, bias_F, feature_NI)
+  grad_NF = jnp.where(hidden_NF > 0, _product(grad_NH, out_FH.T), 0)
+  grads = (
+    _product(feature_NI.T, grad_NF),
+    grad_NF.sum(axis=0),
+    _product(jax.nn.relu(hidden_NF).T, grad_NH),
+    _product(grad_NF, kernel_IF.T),
   )
+  return tuple(
+    grad.astype(of.dtype) for grad, of in zip(grads, args, strict=True)
+  )
+
+
+_network.defvjp(_network_forward, _network_backward)
 
 
 def uniform_within(bound: float) -> jax.nn.initializers.Initializer:
