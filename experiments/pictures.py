@@ -3,10 +3,17 @@
 from experiments import own_curves_pictures, status_registers_tables
 from experiments.addition import Config
 from experiments.addition_report import on_diagonal
+from experiments.language_length_scores import LOSS
+from experiments.length_tables import tested_lengths
 from experiments.nalu_single_tables import write_picture
 from experiments.own_curves_runs import read_runs
 from experiments.publishing import RESULTS
-from extrap.evaluation.results import Result, read_csv, select
+from extrap.evaluation.results import (
+  LENGTH_SPLITS,
+  Result,
+  read_csv,
+  select,
+)
 from extrap.reporting import heatmaps, plots
 
 
@@ -15,8 +22,16 @@ def _read(name: str) -> list[Result]:
   return read_csv(RESULTS / f'{name}.csv')[0]
 
 
+# Of the study of position encodings: those whose curves differ.
+SHOWN = (
+  *('rotary', 'rotary_cut', 'ntk', 'linear', 'yarn', 'llama3'),
+  *('none', 'alibi', 'kerple', 'forgetting'),
+)
+
+
 def draw() -> None:
   """Draws every figure that is made from results alone."""
+  _draw_language()
   _draw_addition()
   _draw_lengths()
   _draw_registers()
@@ -60,6 +75,19 @@ def _draw_lengths() -> None:
   ):
     path = RESULTS / f'{name}.png'
     plots.accuracy_vs_length(_read(name), trained, path, title, unit=unit)
+
+
+def _draw_language() -> None:
+  """Loss by context of some position encodings."""
+  results = select(_read('language_length'), metric=LOSS, split=LENGTH_SPLITS)
+  trained = tested_lengths(results)[0]
+  plots.loss_vs_length(
+    select(results, arm=SHOWN),
+    trained,
+    RESULTS / 'language_length.png',
+    f'Bytes of text, trained on {trained} of them',
+    'context (bytes)',
+  )
 
 
 def _draw_registers() -> None:

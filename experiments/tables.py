@@ -16,10 +16,14 @@ published seed by seed.
 import csv
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from experiments import own_curves_tables, status_registers_tables
+from experiments import (
+  language_length_tables,
+  own_curves_tables,
+  status_registers_tables,
+)
 from experiments.abacus_report import claims
 from experiments.addition import Config
 from experiments.addition_report import (
@@ -78,6 +82,10 @@ UNITS = (
   *('nalu', 'nalu_decay', 'nalu_polished', 'nalu_polished_only'),
   *('nalu_narrow_rotated', 'nalu_rotated'),
 )
+# Studies of length whose tables are all shown.
+LENGTHS: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
+  'language_length': language_length_tables.all_tables,
+}
 SWEEPS = ('nalu_sweeps_rotated', 'nalu_sweeps_hidden')
 # Columns of tables that have more in their files or on their pages.
 REACH = ('reach at 99 %', 'at 50 %', 'longest test', 'samples', 'FLOPs')
@@ -144,7 +152,8 @@ def tables() -> dict[str, str]:
     'faults': _csv('faults.csv', 'lll'),
     'checkpoints': _csv('checkpoints.csv'),
     'attention': _csv('attention.csv', 'rllrrrrr', _longest),
-    'encodings_time': _csv('encodings.csv', 'llrrrrrrr'),
+    'encodings_time': _csv('encodings.csv', 'llrrrrrrrrr'),
+    **{name: _whole(name, every) for name, every in LENGTHS.items()},
     'lcpfn': _lcpfn(*_read('lcpfn')),
     'lcpfn_log_density': log_density_table(_read('lcpfn')[0]).markdown(),
     'early_stopping': _csv('early_stopping.csv', columns=STOPPING),
@@ -221,6 +230,14 @@ def _parts(results: list[Result], comments: list[str]) -> str:
     if not name.endswith((': runs', ': leaks'))
   ]
   return _shown(brief, comments)
+
+
+def _whole(
+  name: str, every: Callable[[list[Result]], Mapping[str, Table]]
+) -> str:
+  """All tables of a study."""
+  results, comments = _read(name)
+  return _shown(list(every(results).values()), comments)
 
 
 def _units(results: list[Result], comments: list[str]) -> str:
