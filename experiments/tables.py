@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from experiments import (
+  context_scaling_tables,
   language_length_tables,
   own_curves_tables,
   status_registers_tables,
@@ -85,6 +86,7 @@ UNITS = (
 # Studies of length whose tables are all shown.
 LENGTHS: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
   'language_length': language_length_tables.all_tables,
+  'context_scaling': context_scaling_tables.all_tables,
 }
 SWEEPS = ('nalu_sweeps_rotated', 'nalu_sweeps_hidden')
 # Columns of tables that have more in their files or on their pages.
