@@ -16,6 +16,12 @@ of queries and keys and has fixed frequencies, and class B at most 1.1 times
 rotary's; class C at most twice. Encodings that hold all pairs (class D) can be
 named, and have neither an aim nor blocks.
 
+Measured (`results/encodings.csv`): all aims are met. Nearest to them are FIRE, in
+blocks, where nothing of its bias is shared between rows (1.9 times rotary's
+step, 1.1 with four rows at once), and Self-Extend and ReRoPE, which keep two
+kinds of queries and keys (1.2 and 1.5). Memory is 1.99 times as much for twice
+the tokens, of all.
+
 Command: python -m experiments.benchmarks.encodings
 """
 
@@ -42,8 +48,8 @@ from extrap.models.positions import CLEX, POSITIONS, Position
 from extrap.models.transformer import Params
 from extrap.tasks.task import Structure
 
-CLAIM = 'biases of pairs at most twice the step of rotary, and linear memory'
-TIME = '25 minutes on a CPU core'
+CLAIM = 'rules for pairs at most twice the step of rotary, and linear memory'
+TIME = 'a quarter of an hour on a CPU core'
 
 BASE = 'rotary'
 VOCAB = 128
