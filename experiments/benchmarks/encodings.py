@@ -16,10 +16,10 @@ of queries and keys and has fixed frequencies, and class B at most 1.1 times
 rotary's; class C at most twice. Encodings that hold all pairs (class D) can be
 named, and have neither an aim nor blocks.
 
-Measured (`results/encodings.csv`): all aims are met. Nearest to them are FIRE, in
-blocks, where nothing of its bias is shared between rows (1.9 times rotary's
-step, 1.1 with four rows at once), and Self-Extend and ReRoPE, which keep two
-kinds of queries and keys (1.2 and 1.5). Memory is 1.99 times as much for twice
+Measured (`results/encodings.csv`): all aims are met. Nearest to them are FIRE
+in blocks, where rows share nothing of its bias (1.96 times rotary's step; 1.10
+with four rows at once), and SelfExtend and ReRoPE, which have two kinds of
+queries and keys (1.5 and 1.2). Memory is 1.99 to 2.00 times as much for twice
 the tokens, of all.
 
 Command: python -m experiments.benchmarks.encodings
