@@ -88,7 +88,10 @@ LENGTHS: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
   'language_length': language_length_tables.all_tables,
   'context_scaling': context_scaling_tables.all_tables,
 }
-SWEEPS = ('nalu_sweeps_rotated', 'nalu_sweeps_hidden')
+SWEEPS = (
+  *('nalu_sweeps_rotated', 'nalu_sweeps_hidden'),
+  'nalu_sweeps_regulariser',
+)
 # Columns of tables that have more in their files or on their pages.
 REACH = ('reach at 99 %', 'at 50 %', 'longest test', 'samples', 'FLOPs')
 STOPPING = (
