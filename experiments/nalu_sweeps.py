@@ -55,9 +55,10 @@ core): five of ten seeds, in the median after 3,548,000 steps; published are 63
 %, and the interval of the difference holds 0. More than that was looked for and
 not found: one of ten with a cosine (`results/nalu_sweeps_hidden_cosine.csv`),
 which is too cold before the regulariser has done its work; none of eight other
-seeds with five times the rate and a fifth of the steps (--pace=0.2), or with a
-tenth of the steps and either rate; none of four in rotated coordinates, with
-the regulariser and without, and none by least squares (no CSV of these).
+seeds with five times the rate and a fifth of the steps (--pace=0.2,
+`results/nalu_sweeps_hidden_fast.csv`), or with a tenth of the steps and either
+rate; none of four in rotated coordinates, with the regulariser and without, and
+none by least squares (no CSV of the last three).
   The other cells: not yet. The defaults are 62.5 billion steps of a run. A
 second of a core that did other work beside made 190,000 of them with 4 inputs,
 53,000 with 100 and 21,000 with 300, evaluation included: 450 hours of one core

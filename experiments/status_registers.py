@@ -51,9 +51,9 @@ Parts.
                tested with x0 from 2^3 to 2^14
   paths        messages of a graph's nodes are linear in distance and weight,
                or a NAU makes them, which the paper has not, and a head folds
-               them into the least; every hop of one graph of
-               10 nodes with weights below 10 is learned, whole paths are tested
-               in graphs up to 64 times as large, weights likewise
+               them into the least; every hop of one graph of 10 nodes with
+               weights below 10 is learned, whole paths are tested in graphs up
+               to 64 times as large, weights likewise
   images       a convolutional network gives each image of MNIST a number, a
                softmax's mean of the digits, and a head says of two numbers
                whether > (or =) holds: all pairs of 50 (100) images a step,
