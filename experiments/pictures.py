@@ -7,20 +7,9 @@ from experiments.language_length_scores import LOSS
 from experiments.length_tables import tested_lengths
 from experiments.nalu_single_tables import write_picture
 from experiments.own_curves_runs import read_runs
-from experiments.publishing import RESULTS
-from extrap.evaluation.results import (
-  LENGTH_SPLITS,
-  Result,
-  read_csv,
-  select,
-)
+from experiments.publishing import RESULTS, published
+from extrap.evaluation.results import LENGTH_SPLITS, Result, select
 from extrap.reporting import heatmaps, plots
-
-
-def _read(name: str) -> list[Result]:
-  """The rows of a results file."""
-  return read_csv(RESULTS / f'{name}.csv')[0]
-
 
 # Of the study of position encodings: those whose curves differ.
 SHOWN = (
@@ -40,6 +29,11 @@ def draw() -> None:
     read_runs(RESULTS / 'own_curves_runs.csv')
   )
   own_curves_pictures.draw_emergence(shown, RESULTS / 'own_curves.png')
+
+
+def _read(name: str) -> list[Result]:
+  """The rows of a results file."""
+  return published(name)[0]
 
 
 def _draw_addition() -> None:

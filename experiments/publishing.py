@@ -1,5 +1,6 @@
 """How the numbers of runs get into experiments/results."""
 
+import functools
 from pathlib import Path
 
 from experiments.addition_report import on_grid
@@ -15,6 +16,12 @@ from extrap.evaluation.results import (
 RESULTS = Path(__file__).parent / 'results'
 # Studies whose tables tell replicas by their seeds.
 BY_SEED = ('nalu', 'nalu_single', 'nalu_sweeps')
+
+
+@functools.cache
+def published(name: str) -> tuple[list[Result], list[str]]:
+  """A results file and its comments, for figures and tables alike."""
+  return read_csv(RESULTS / f'{name}.csv')
 
 
 def publish(run: Path, name: str = '', add: bool = False) -> None:

@@ -15,12 +15,12 @@ published seed by seed.
 
 import csv
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from experiments import (
   context_scaling_tables,
+  erosion_tables,
   language_length_tables,
   own_curves_tables,
   status_registers_tables,
@@ -34,7 +34,6 @@ from experiments.addition_report import (
   length_table,
 )
 from experiments.certified_tables import bases_table, operations_table
-from experiments.erosion_tables import all_tables
 from experiments.filling import fill
 from experiments.lcpfn_tables import (
   coverage_table,
@@ -56,7 +55,7 @@ from experiments.periodic_tables import (
 )
 from experiments.pictures import draw
 from experiments.place_relative import mass_table
-from experiments.publishing import RESULTS, publish
+from experiments.publishing import RESULTS, publish, published
 from experiments.sorting import cost_table, stress_table
 from extrap import cli
 from extrap.config import option
@@ -64,7 +63,6 @@ from extrap.errors import UsageError
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
   Result,
-  read_csv,
   select,
 )
 from extrap.reporting.reach import reach_table, trained_length
@@ -83,14 +81,15 @@ UNITS = (
   *('nalu', 'nalu_decay', 'nalu_polished', 'nalu_polished_only'),
   *('nalu_narrow_rotated', 'nalu_rotated'),
 )
-# Studies of length whose tables are all shown.
-LENGTHS: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
+# Studies whose tables are all shown.
+WHOLE: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
   'language_length': language_length_tables.all_tables,
   'context_scaling': context_scaling_tables.all_tables,
+  'erosion': erosion_tables.all_tables,
+  'own_curves': own_curves_tables.all_tables,
 }
-SWEEPS = (
-  *('nalu_sweeps_rotated', 'nalu_sweeps_hidden'),
-  'nalu_sweeps_regulariser',
+SWEEPS = tuple(
+  f'nalu_sweeps_{name}' for name in ('rotated', 'hidden', 'regulariser')
 )
 # Columns of tables that have more in their files or on their pages.
 REACH = ('reach at 99 %', 'at 50 %', 'longest test', 'samples', 'FLOPs')
@@ -105,18 +104,12 @@ REAL = (
 SCALING = ('domain', 'method', 'curves', 'rmsle', 'low', 'high', 'log_density')
 
 
-@functools.cache
-def _read(name: str) -> tuple[list[Result], list[str]]:
-  """A results file and its comments, for every table that needs them."""
-  return read_csv(RESULTS / f'{name}.csv')
-
-
 def tables() -> dict[str, str]:
   """Every generated table, by the name of its block on a page."""
-  results, comments = _read('addition')
-  grid, _ = _read('addition_grid')
-  certified, _ = _read('addition_certificate')
-  no_window, _ = _read('place_relative')
+  results, comments = published('addition')
+  grid, _ = published('addition_grid')
+  certified, _ = published('addition_certificate')
+  no_window, _ = published('place_relative')
   config = Config()
   return {
     'made': bullets(comments),
@@ -125,31 +118,30 @@ def tables() -> dict[str, str]:
     'grid': grid_table(grid),
     'carries': suite_table(list(filter(in_carry_suite, results))),
     'certificate': certificate_table(certified),
-    'operations': _certified(*_read('certified')),
-    'bases': _certified_in_bases(*_read('bases')),
+    'operations': _certified(*published('certified')),
+    'bases': _certified_in_bases(*published('bases')),
     'ladder': _reach('ladder'),
     'ladder_reach': _brief_reach('ladder'),
     'ladder_adamw': _reach('ladder_adamw'),
     'ladder_20': _reach('ladder_20'),
-    'abacus': _abacus(*_read('abacus')),
+    'abacus': _abacus(*published('abacus')),
     'abacus_sorting': _regions('abacus_sorting', 'first_match'),
     'abacus_bitwise_or': _regions('abacus_bitwise_or'),
     'abacus_multiplication': _regions('abacus_multiplication'),
     'abacus_wide': _reach('abacus_wide'),
     'abacus_whole': _reach('abacus_whole'),
-    'erosion': _erosion(*_read('erosion')),
     'no_window': _reach('place_relative'),
     'multiplication': _reach('multiplication'),
     'parity': _reach('parity', unit='bits'),
-    'sorting': _sorting(*_read('sorting')),
+    'sorting': _sorting(*published('sorting')),
     'far_mass': mass_table(no_window).markdown(),
-    **{name: _registers(*_read(name)) for name in REGISTERS},
-    **{name: _parts(*_read(name)) for name in PARTS},
-    'periodic': _periodic(*_read('periodic')),
-    **{name: _units(*_read(name)) for name in UNITS},
-    'nalu_solved': success_table(_read('nalu')[0]).markdown(),
-    **{name: _sweeps(*_read(name)) for name in SWEEPS},
-    'nalu_single': _single_units(*_read('nalu_single')),
+    **{name: _registers(*published(name)) for name in REGISTERS},
+    **{name: _parts(*published(name)) for name in PARTS},
+    'periodic': _periodic(*published('periodic')),
+    **{name: _units(*published(name)) for name in UNITS},
+    'nalu_solved': success_table(published('nalu')[0]).markdown(),
+    **{name: _sweeps(*published(name)) for name in SWEEPS},
+    'nalu_single': _single_units(*published('nalu_single')),
     'decoding': _csv('decoding.csv'),
     'grid_time': _csv('grid.csv'),
     'units_time': _csv('units.csv'),
@@ -158,9 +150,9 @@ def tables() -> dict[str, str]:
     'checkpoints': _csv('checkpoints.csv'),
     'attention': _csv('attention.csv', 'rllrrrrr', _longest),
     'encodings_time': _csv('encodings.csv', 'llrrrrrrrrr'),
-    **{name: _whole(name, every) for name, every in LENGTHS.items()},
-    'lcpfn': _lcpfn(*_read('lcpfn')),
-    'lcpfn_log_density': log_density_table(_read('lcpfn')[0]).markdown(),
+    **{name: _whole(name, every) for name, every in WHOLE.items()},
+    'lcpfn': _lcpfn(*published('lcpfn')),
+    'lcpfn_log_density': log_density_table(published('lcpfn')[0]).markdown(),
     'early_stopping': _csv('early_stopping.csv', columns=STOPPING),
     'real_curves': _csv(
       'real_curves.csv', 'llrrrrrrrr', lambda row: row['cutoff'] == 'all', REAL
@@ -168,20 +160,19 @@ def tables() -> dict[str, str]:
     'scaling_benchmark': _csv(
       'scaling_benchmark.csv', 'llrrrrr', _whole_domain, SCALING
     ),
-    'own_curves': _own_curves(),
   }
 
 
 def _reach(name: str, unit: str = 'digits') -> str:
   """Reach of a study's arms on uniform problems; where it comes from below."""
-  results, comments = _read(name)
+  results, comments = published(name)
   scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
   return _shown([reach_table(scored, unit)], comments)
 
 
 def _brief_reach(name: str) -> str:
   """Some columns of a study's reach; the others are on its page."""
-  results, _ = _read(name)
+  results, _ = published(name)
   scored = select(results, metric='exact_match', split=LENGTH_SPLITS)
   whole, trained = reach_table(scored), trained_length(scored)
   headers = ['rung', f'exact match at {trained}', *REACH]
@@ -204,7 +195,7 @@ def _abacus(results: list[Result], comments: list[str]) -> str:
 
 def _regions(name: str, *more: str) -> str:
   """Regions of the grid of a task of the Abacus study, by metric."""
-  results, comments = _read(name)
+  results, comments = published(name)
   shown = [region_table(results, of) for of in ('exact_match', *more)]
   return _shown([*shown, claims(results)], comments)
 
@@ -213,11 +204,6 @@ def _sorting(results: list[Result], comments: list[str]) -> str:
   """Regions of the grid, and lists that uniform numbers hardly ever make."""
   shown = [region_table(results), stress_table(results), cost_table(results)]
   return _shown(shown, comments)
-
-
-def _erosion(results: list[Result], comments: list[str]) -> str:
-  """What is lost at twice the training length, and two suspected causes."""
-  return _shown(list(all_tables(results).values()), comments)
 
 
 def _registers(results: list[Result], comments: list[str]) -> str:
@@ -241,7 +227,7 @@ def _whole(
   name: str, every: Callable[[list[Result]], Mapping[str, Table]]
 ) -> str:
   """All tables of a study."""
-  results, comments = _read(name)
+  results, comments = published(name)
   return _shown(list(every(results).values()), comments)
 
 
@@ -296,12 +282,6 @@ def _lcpfn(results: list[Result], comments: list[str]) -> str:
   rows = list(csv.reader(_lines('lcpfn_by_curve.csv')[1]))
   shown = [log_density_table(results), gap_table(rows), coverage_table(results)]
   return _shown(shown, comments)
-
-
-def _own_curves() -> str:
-  """Every question's table of our own runs."""
-  results, comments = _read('own_curves')
-  return _shown(list(own_curves_tables.all_tables(results).values()), comments)
 
 
 def _whole_domain(row: dict[str, str]) -> bool:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from experiments.benchmarks import memory
 from experiments.benchmarks.table import publish
 from extrap import cli
 from extrap.config import option
@@ -143,8 +144,7 @@ def arguments(position: Position, tokens: int) -> tuple:
 def temporaries(method: str, position: Position, tokens: int) -> float:
   """MiB of temporaries in the compiled program; nothing runs."""
   args = jax.eval_shape(functools.partial(arguments, position, tokens))
-  compiled = gradient(method, position).lower(*args).compile()
-  return compiled.memory_analysis().temp_size_in_bytes / 2**20
+  return memory.temporaries(gradient(method, position).lower(*args))
 
 
 def memory_rows(name: str, position: Position, tokens: int) -> list[list[str]]:

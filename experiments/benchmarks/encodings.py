@@ -37,6 +37,7 @@ import optax
 from absl import flags
 from flax import linen as nn
 
+from experiments.benchmarks import memory
 from experiments.benchmarks.attention import structure
 from experiments.benchmarks.table import publish
 from experiments.benchmarks.timing import one_core, seconds
@@ -160,8 +161,7 @@ def temporaries(position: Position, tokens: int) -> float:
   gradient = jax.jit(jax.grad(functools.partial(loss, model)))
   params = jax.eval_shape(functools.partial(initial, model))
   token_BT = jax.ShapeDtypeStruct((1, tokens), jnp.int32)
-  compiled = gradient.lower(params, token_BT).compile()
-  return compiled.memory_analysis().temp_size_in_bytes / 2**20
+  return memory.temporaries(gradient.lower(params, token_BT))
 
 
 def limit_of(position: Position) -> float | None:

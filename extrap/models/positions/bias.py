@@ -116,4 +116,4 @@ class FIRE(Relative, Stretched):
     in_F = param('in_kernel', init.normal(1.0), (self.hidden,))
     bias_F = param('in_bias', init.normal(0.5), (self.hidden,))
     out_FH = param('out_kernel', init.lecun_normal(), (self.hidden, heads))
-    return network([ratio], [in_F], bias_F, out_FH)
+    return network([ratio], in_F[None], bias_F, out_FH)

@@ -193,7 +193,7 @@ class CPB(Distance):
     bias_F = param('in_bias', uniform_within(inside), shape[1:])
     outside = uniform_within(1 / math.sqrt(self.hidden))
     out_FH = param('out_kernel', outside, (self.hidden, heads))
-    return network(features, list(in_IF), bias_F, out_FH)
+    return network(features, in_IF, bias_F, out_FH)
 
   def _features(self, distance: jax.Array) -> list[jax.Array]:
     """What the network reads, each as wide as the distances."""

@@ -77,9 +77,9 @@ class Distance(Relative):
 def along_diagonals(x_BH1N: jax.Array, rows: int) -> jax.Array:
   """Spreads numbers over the diagonals of a matrix, the lowest first.
 
-  A row is the one above shifted by one to the right. So are rows of N - 1 that
-  are read off one number after the other, N at a time: no index, and a gradient
-  that is a sum of rows.
+  Each row begins one number earlier than the one above it. So do rows that are
+  read off the N numbers, over and over, N - 1 at a time: no index is needed,
+  and the gradient is a sum of rows.
 
   Args:
     x_BH1N: a number for each diagonal.
@@ -98,7 +98,7 @@ def along_diagonals(x_BH1N: jax.Array, rows: int) -> jax.Array:
 
 def network(
   features: Sequence[jax.Array],
-  kernels: Sequence[jax.Array],
+  kernel_IF: jax.Array,
   bias_F: jax.Array,
   out_FH: jax.Array,
 ) -> jax.Array:
@@ -108,14 +108,14 @@ def network(
 
   Args:
     features: some numbers for each pair, [B, 1, Q, K] each.
-    kernels: what hidden units make of each feature, [F] each.
+    kernel_IF: what hidden units make of each of I features.
     bias_F: biases of hidden units.
     out_FH: from hidden units to heads.
   """
   dtype = jnp.result_type(*features, bias_F)
   batch, _, queries, keys = features[0].shape
   feature_NI = jnp.stack([x.astype(dtype).ravel() for x in features], axis=1)
-  whole = functools.partial(_network, jnp.stack(list(kernels)), bias_F, out_FH)
+  whole = functools.partial(_network, kernel_IF, bias_F, out_FH)
   if hardware().platform == 'cpu':
     out_NH = _in_parts(whole, feature_NI, max(1, HELD // bias_F.size))
   else:
