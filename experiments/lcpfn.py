@@ -11,6 +11,7 @@ and 2.486. The package has neither weights nor benchmark.
 Here. The same prior (`extrap/curves/prior.py`) and measure. Arms:
   causal     trains all cutoffs of a curve in one pass, several later times of
              each (`extrap/curves/causal_pfn.py`); a mixture of normals
+  shipped    the causal network that comes along, `extrap.curves.LCPFN.load()`
   published  the published network and training (`extrap/curves/pfn.py`): one
              cutoff a batch, post-norm, dropout, 1000 bins
   mcmc       walkers, as in the paper's first row: 100 of 2,000 steps
@@ -57,10 +58,11 @@ Commands (two CPU cores of an AMD EPYC):
 
 import dataclasses
 import functools
+import io
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -83,6 +85,7 @@ from extrap.curves import ensemble, prior, smc, weights
 from extrap.curves.bank import CHUNK
 from extrap.curves.bars import Bars
 from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.lcpfn import LCPFN
 from extrap.curves.pfn import PFN, PFNConfig
 from extrap.curves.pfn_problem import CurveProblem, PublishedProblem
 from extrap.curves.prior import PUBLISHED
@@ -94,7 +97,12 @@ from extrap.curves.scores import (
   score_posterior,
 )
 from extrap.errors import UsageError
-from extrap.evaluation.results import Provenance, Result, untrained
+from extrap.evaluation.results import (
+  Provenance,
+  Result,
+  untrained,
+  write_bytes,
+)
 from extrap.kept import Kept, provenance, write_table
 from extrap.randomness import named
 from extrap.reporting.progress import Progress
@@ -121,7 +129,7 @@ CHAINS = {
 }
 # What is computed, and the flag that says of how many curves.
 TABLES = dict.fromkeys(CHAINS, 'chains') | {'posterior': 'posteriors'}
-ARMS = (*TRAINED, *TABLES)
+ARMS = (*TRAINED, 'shipped', *TABLES)
 BINS_FROM = 10_000  # Curves whose values make the bins.
 
 Problem = CurveProblem | PublishedProblem
@@ -166,6 +174,19 @@ class Config(StudyConfig):
   )
 
 
+# What training the network that comes along has cost, on two CPU cores.
+SHIPPED_COST = Provenance(
+  study=STUDY,
+  arm='shipped',
+  rung=RUNG,
+  seeds=(0,),
+  steps=(12_000,),
+  samples=(384_000,),
+  flops=(1.234e14,),
+  seconds=4265.0,
+)
+
+
 def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Trains and scores each arm; returns the exit code."""
   return run_arms(
@@ -174,10 +195,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
     flag_values,
     check=check,
     names=lambda config: config.arms,
-    identity=lambda config: (
-      *(config.steps, config.curves, config.posteriors, config.chains),
-      config.bank,
-    ),
+    identity=identity,
     make=study_of,
     report=write_report_of,
   )
@@ -232,57 +250,96 @@ def held_out_curves(count: int) -> np.ndarray:
 
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Log density and coverage of an arm at every cutoff."""
-  return (trained if name in TRAINED else computed)(config, kept, name)
+  if name in TRAINED:
+    return trained(config, kept, name)
+  return (shipped if name == 'shipped' else computed)(config, kept, name)
 
 
 def trained(config: Config, kept: Kept, name: str) -> list[Result]:
   """Of every replica of a network."""
   problem, folder = make_problem(config, name), kept.run.path / 'arms' / name
   made = train_arm(problem, config, kept.run, name, kept.stop, folder)
-  source = source_of(config, name, problem, made, folder)
-  value_NT, rows = held_out_curves(config.curves), []
+  source, rows = source_of(config, name, problem, made, folder), []
   for replica in range(config.replicas):
-    params, by_curve = of_replica(made.params, replica), {}
+    params = of_replica(made.params, replica)
     if name == 'causal' and distributed.is_first():
       weights.save(folder / f'weights_{replica}.npz', config.model, params)
-    for cutoff in CUTOFFS:
-      kept.check()
-      scores = scorer(problem, params)(value_NT, cutoff)
-      by_curve[str(cutoff)] = scores.log_density_NQ.mean(1)
-      rows += rows_of(source, replica, cutoff, scores)
-    keep_by_curve(folder, replica, by_curve)
+    rows += of_network(config, kept, source, scorer(problem, params), replica)
+  return rows
+
+
+def shipped(config: Config, kept: Kept, name: str) -> list[Result]:
+  """Of the network that comes along."""
+  network = LCPFN.load()
+  leaves = jax.tree.leaves(network.params)
+  hparams = json.dumps({'parameters': sum(leaf.size for leaf in leaves)})
+  source = dataclasses.replace(SHIPPED_COST, hparams=hparams)
+  score = functools.partial(score_causal, network.model, network.params)
+  return of_network(config, kept, source, score)
+
+
+def of_network(
+  config: Config,
+  kept: Kept,
+  source: Provenance,
+  score: Callable[[np.ndarray, int], Scores],
+  replica: int = 0,
+) -> list[Result]:
+  """Of one network, on all test curves."""
+  value_NT, rows = held_out_curves(config.curves), []
+  for cutoff in CUTOFFS:
+    kept.check()
+    scores = score(value_NT, cutoff)
+    keep_by_curve(kept, source.arm, replica, cutoff, scores)
+    rows += rows_of(source, replica, cutoff, scores)
   return rows
 
 
 def keep_by_curve(
-  folder: Path, replica: int, by_curve: Mapping[str, np.ndarray]
+  kept: Kept, name: str, replica: int, cutoff: int, scores: Scores
 ) -> None:
-  """Log densities of curves, for what is paired."""
-  if distributed.is_first():
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / f'log_density_{replica}.npz', **by_curve)
+  """Adds log densities of curves, for what is paired."""
+  if not distributed.is_first():
+    return
+  path = kept.run.path / 'arms' / name / f'log_density_{replica}.npz'
+  there = dict(np.load(path, allow_pickle=False)) if path.exists() else {}
+  file = io.BytesIO()
+  np.savez(file, **there | {str(cutoff): scores.log_density_NQ.mean(1)})
+  write_bytes(path, file.getvalue())
+
+
+def identity(config: Config) -> tuple[int, ...]:
+  """What rows depend on, beside what makes a run another."""
+  return (
+    *(config.steps, config.curves, config.posteriors, config.chains),
+    config.bank,
+  )
 
 
 def computed(config: Config, kept: Kept, name: str) -> list[Result]:
-  """Of what needs no training, one cutoff after the other."""
-  count = min(config.curves, getattr(config, TABLES[name]))
-  value_NT, by_curve, rows = held_out_curves(count), {}, []
-  find, key = finder(config, name), named(jax.random.key(config.seed), name)
+  """Of what needs no training; every cutoff is kept by itself."""
+  rows = []
   for cutoff in CUTOFFS:
-    kept.check()
-    label = f'{name} after {cutoff}'
-    with Progress(count, label, unit='curves') as progress:
-      began = time.process_time()
-      scores = score_posterior(
-        *(PUBLISHED, find, jax.random.fold_in(key, cutoff)),
-        *(value_NT, cutoff, progress.update),
-      )
-      seconds = (time.process_time() - began) / count
-    by_curve[str(cutoff)] = scores.log_density_NQ.mean(1)
-    source = untrained(STUDY, name, RUNG, (config.seed,), seconds)
-    rows += rows_of(source, 0, cutoff, scores)
-  keep_by_curve(kept.run.path / 'arms' / name, 0, by_curve)
+    make = functools.partial(computed_after, config, kept, name, cutoff)
+    rows += kept.rows(f'{name}_{cutoff}', identity(config), make)
   return rows
+
+
+def computed_after(
+  config: Config, kept: Kept, name: str, cutoff: int
+) -> list[Result]:
+  """Of what needs no training, behind one cutoff."""
+  count = min(config.curves, getattr(config, TABLES[name]))
+  value_NT, find = held_out_curves(count), finder(config, name)
+  key = jax.random.fold_in(named(jax.random.key(config.seed), name), cutoff)
+  with Progress(count, f'{name} after {cutoff}', unit='curves') as progress:
+    began = time.process_time()
+    given = value_NT, cutoff, progress.update
+    scores = score_posterior(PUBLISHED, find, key, *given)
+    seconds = (time.process_time() - began) / count
+  keep_by_curve(kept, name, 0, cutoff, scores)
+  source = untrained(STUDY, name, RUNG, (config.seed,), seconds)
+  return rows_of(source, 0, cutoff, scores)
 
 
 def finder(config: Config, name: str) -> Posterior:
@@ -292,8 +349,14 @@ def finder(config: Config, name: str) -> Posterior:
     return lambda *given: ensemble.posterior_ensemble(
       PUBLISHED, *given, settings
     )
-  bank = banks.build(PUBLISHED, named(jax.random.key(0), 'bank'), config.bank)
+  bank = bank_of(config.bank)
   return lambda *given: smc.reference(PUBLISHED, bank, *given)[0]
+
+
+@functools.cache
+def bank_of(count: int) -> banks.Bank:
+  """Curves of the prior."""
+  return banks.build(PUBLISHED, named(jax.random.key(0), 'bank'), count)
 
 
 def of_replica(params: Params, replica: int) -> Params:

@@ -12,6 +12,7 @@ from experiments.lcpfn_tables import CUTOFFS, gap_table, paired
 from extrap import cli
 from extrap.curves import LCPFN, prior, scores
 from extrap.curves.prior import PUBLISHED
+from extrap.errors import Preempted
 from extrap.evaluation.results import read_csv, select
 from extrap.randomness import named
 
@@ -111,7 +112,7 @@ def test_scores_of_a_cutoff_do_not_see_what_follows(folder: Path):
 @pytest.mark.slow
 def test_posteriors_are_scored_on_the_first_curves(folder: Path):
   arguments = '--posteriors=3', '--chains=2', '--bank=8000'
-  arms = '--arms=causal,published,mcmc,posterior'
+  arms = '--arms=causal,published,mcmc,posterior,shipped'
   assert _run(f'--workdir={folder}', arms, *arguments) == 0
   results, _ = read_csv(folder / 'results.csv')
   for arm, count in (('mcmc', 2), ('posterior', 3)):
@@ -122,8 +123,40 @@ def test_posteriors_are_scored_on_the_first_curves(folder: Path):
     assert min(row.value for row in rows) > max(row.value for row in fresh)
   assert [row[0] for row in gap_table(paired(folder)).rows] == [
     *('causal, replica 0', 'causal, replica 1', 'mcmc, replica 0'),
-    *('published, replica 0', 'published, replica 1'),
+    *('published, replica 0', 'published, replica 1', 'shipped, replica 0'),
   ]
+
+
+def test_the_network_that_comes_along_is_scored(tmp_path: Path):
+  assert _run(f'--workdir={tmp_path}', '--arms=shipped') == 0
+  results, _ = read_csv(tmp_path / 'results.csv')
+  rows = select(results, metric='log_density')
+  value_NT, network = held_out_curves(12), LCPFN.load()
+  for row, cutoff in zip(rows, CUTOFFS, strict=True):
+    found = scores.score_causal(network.model, network.params, value_NT, cutoff)
+    assert row.value == pytest.approx(found.log_density_NQ.mean(), abs=1e-5)
+  assert '367,440' in (tmp_path / 'report.md').read_text()
+
+
+def test_a_posterior_goes_on_behind_the_last_cutoff_kept(
+  tmp_path: Path, monkeypatch
+):
+  found, cutoffs = scores.Scores(*np.full((2, 3, 5), 0.5)), []
+
+  def score(prior, find, key, value_NT, cutoff, done):
+    cutoffs.append(cutoff)
+    if cutoffs == [10, 20]:
+      raise Preempted('stopped')
+    return found
+
+  monkeypatch.setattr(lcpfn, 'score_posterior', score)
+  monkeypatch.setattr(lcpfn, 'finder', lambda config, name: None)
+  arguments = f'--workdir={tmp_path}', '--arms=posterior', '--posteriors=3'
+  assert _run(*arguments) != 0
+  assert _run(*arguments) == 0
+  assert cutoffs == [10, 20, 20, 40, 80]
+  kept = np.load(tmp_path / 'arms' / 'posterior' / 'log_density_0.npz')
+  assert set(kept) == set(map(str, CUTOFFS))
 
 
 def test_a_gap_is_paired_by_curve(tmp_path: Path):
