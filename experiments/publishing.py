@@ -1,6 +1,8 @@
 """How the numbers of runs get into experiments/results."""
 
+import csv
 import functools
+import io
 from pathlib import Path
 
 from experiments.addition_report import on_grid
@@ -11,6 +13,7 @@ from extrap.evaluation.results import (
   read_csv,
   write_bytes,
   write_csv,
+  write_text,
 )
 
 RESULTS = Path(__file__).parent / 'results'
@@ -46,6 +49,8 @@ def publish(run: Path, name: str = '', add: bool = False) -> None:
   if study == 'own_curves' and (runs := run / 'runs.csv').exists():
     # What everything but the runs is made from.
     write_bytes(RESULTS / f'{name or study}_runs.csv', runs.read_bytes())
+  if study == 'lcpfn' and (curves := run / 'by_curve.csv').exists():
+    merge_by_curve(RESULTS / f'{name or study}_by_curve.csv', curves)
 
 
 def merge(
@@ -75,6 +80,32 @@ def merge(
     results = [row for row in there if replaced_by(row) not in new] + results
   comments = notes + [of_run] * (of_run not in notes)
   write_csv(path, sorted(results, key=lambda row: row.rung), comments)
+
+
+def merge_by_curve(path: Path, new: Path) -> None:
+  """Puts columns into a table by cutoff and curve; others stay as they are."""
+  notes, columns = [], {}
+  for each in (path, new):
+    if not each.exists():
+      continue
+    lines = each.read_text(encoding='utf-8').splitlines()
+    comments = [line for line in lines if line.startswith('# ')]
+    of_run = '# ' + '; '.join(line[2:] for line in comments)
+    notes += comments if each == path else [of_run] * (of_run not in notes)
+    header, *rows = csv.reader(lines[len(comments) :])
+    for at, name in enumerate(header[2:], start=2):
+      columns[name] = {tuple(row[:2]): row[at] for row in rows}
+  keys = dict.fromkeys(key for column in columns.values() for key in column)
+  in_order = sorted(keys, key=lambda key: (int(key[0]), int(key[1])))
+  cells = [
+    [*key, *(column.get(key, '') for column in columns.values())]
+    for key in in_order
+  ]
+  out = io.StringIO()
+  out.writelines(f'{note}\n' for note in notes)
+  table = [['cutoff', 'curve', *columns], *cells]
+  csv.writer(out, lineterminator='\n').writerows(table)
+  write_text(path, out.getvalue())
 
 
 def trained_arm(row: Result, arms: set[tuple[str, str]]) -> tuple[str, str]:

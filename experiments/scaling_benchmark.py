@@ -66,20 +66,19 @@ Commands:
 
 import dataclasses
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import flags
 
+from experiments.scaling_scores import Score, family_scores, network_scores
 from extrap import cli
 from extrap.arms import check_names
 from extrap.config import option
-from extrap.curves import least_squares, residual_bootstrap
-from extrap.curves.families import FAMILIES, family
-from extrap.curves.least_squares import Points, Settings
-from extrap.curves.residual_bootstrap import Draws
+from extrap.curves import least_squares
+from extrap.curves.families import FAMILIES
+from extrap.curves.least_squares import Settings
+from extrap.curves.scaling_pfn import SHIPPED, ScalingPFN
 from extrap.datasets.scaling_benchmark import GROUPS, Curve, load
 from extrap.evaluation.statistics import across_replicas
 from extrap.kept import write_table
@@ -88,7 +87,6 @@ from extrap.reporting.tables import text
 CLAIM = 'classical scaling laws, fitted in milliseconds, on 324 real curves'
 TIME = 'ten minutes on a CPU core'
 
-LEVELS = np.array((0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
 # The rows of the table, and the domains of which each is the mean.
 DOMAINS: Mapping[str, tuple[str, ...]] = {
   'IC': ('IC',),
@@ -100,11 +98,9 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
   'DD': ('DD',),
   'LLM': ('LLM',),
 }
-# Where densities are those of y over the largest y that is fitted.
-RELATIVE = ('Nano', 'DD', 'LLM')
-CHOSEN, BNSL = 'chosen', 'bnsl'
-HELD_OUT = 0.2  # Of the points that are fitted, the last.
-T = TypeVar('T')
+CHOSEN, BNSL, WITH_NETWORK = 'chosen', 'bnsl', 'chosen_with_network'
+NETWORK = 'network'
+METHODS = (*FAMILIES, NETWORK)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,8 +111,11 @@ class Config:
     GROUPS, f'curves to forecast, of {", ".join(GROUPS)}'
   )
   families: tuple[str, ...] = option(
-    tuple(name for name in FAMILIES if name not in ('bnsl0', 'bnsl3')),
-    f'of {", ".join(FAMILIES)}; last_value is always among them',
+    tuple(name for name in METHODS if name not in ('bnsl0', 'bnsl3')),
+    f'of {", ".join(METHODS)}; last_value is always among them',
+  )
+  network: str | None = option(
+    None, 'file of the network, the one that comes along if none is named'
   )
   curves: int = option(0, 'of each domain, the first (0: all)', minimum=0)
   candidates: int = option(256, 'starts drawn for a curve', minimum=8)
@@ -126,150 +125,17 @@ class Config:
   curves_csv: str | None = option(None, 'where to write a row a curve')
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
-  """What one method made of one curve.
-
-  Attributes:
-    held_out: RMSLE on held-out points of the fitted part, after a fit without
-      them; what choices are made by.
-    rmsle: of the points to forecast.
-    log_density: their mean log density, in nats.
-    msce: mean square over levels of the coverage of central intervals, less
-      the level.
-    log_density_wide: as log_density, where the scale is `held_out` if that is
-      more, and msce_wide likewise.
-    fit_ms: CPU time of the fit, in milliseconds, compilation left out.
-    bootstrap_ms: likewise, of the bootstrap.
-  """
-
-  held_out: float
-  rmsle: float
-  log_density: float
-  msce: float
-  log_density_wide: float
-  msce_wide: float
-  fit_ms: float
-  bootstrap_ms: float
-
-
 Scores = dict[str, list[Score]]  # By method, in the order of the curves.
-
-
-def rmsle(found_T: np.ndarray, y_T: np.ndarray) -> float:
-  """Root mean square of log found less log y."""
-  with np.errstate(invalid='ignore', divide='ignore'):
-    return float(np.sqrt(np.mean(np.log(found_T / y_T) ** 2)))
-
-
-def calibration_error(below_T: np.ndarray) -> float:
-  """Mean squared gap between coverage and level of central intervals.
-
-  Args:
-    below_T: the forecast's probability of no more than what came.
-  """
-  width_T = 2 * np.abs(below_T - 0.5)
-  covered_L = (width_T[:, None] <= LEVELS).mean(axis=0)
-  return float(np.mean((covered_L - LEVELS) ** 2))
-
-
-def held_out_count(count: int) -> int:
-  """How many of the fitted points, the last, a choice is made by."""
-  return max(1, round(HELD_OUT * count))
-
-
-def timed(call: Callable[[], T], count: int) -> tuple[T, float]:
-  """What a call returns, and its milliseconds of CPU time each of `count`."""
-  call()  # Compiles.
-  began = time.process_time()
-  found = call()
-  return found, 1e3 * (time.process_time() - began) / count
-
-
-def seen_points(curves: Sequence[Curve], *, held_out: bool) -> Points:
-  """The fitted part of curves, without the held-out points if so asked."""
-  pairs = []
-  for curve in curves:
-    count = int(curve.fit_T.sum())
-    kept = count - held_out_count(count) if held_out else count
-    x_T, y_T = curve.x_T[curve.fit_T], curve.y_T[curve.fit_T]
-    pairs.append((x_T[:kept], y_T[:kept]))
-  ceilings = [curve.ceiling for curve in curves]
-  return least_squares.points(pairs, ceilings)
-
-
-def held_out_errors(
-  name: str, curves: Sequence[Curve], settings: Settings
-) -> list[float]:
-  """RMSLE on held-out points of a fit without them, one a curve."""
-  shape, seen = family(name), seen_points(curves, held_out=True)
-  found = least_squares.fit(shape, seen, settings)
-  whole = seen_points(curves, held_out=False)
-  y_BT = least_squares.predict(shape, found, whole.x_BT, settings)
-  errors = []
-  for y_T, curve in zip(y_BT, curves, strict=True):
-    count = int(curve.fit_T.sum())
-    held = slice(count - held_out_count(count), count)
-    errors.append(rmsle(y_T[held], curve.y_T[curve.fit_T][held]))
-  return errors
 
 
 def scores_of(
   name: str, curves: Sequence[Curve], config: Config
 ) -> list[Score]:
-  """Fits a family to curves of similar length and scores its forecasts."""
+  """Scores of a method on curves of similar length."""
+  if name == NETWORK:
+    return network_scores(ScalingPFN.load(config.network or SHIPPED), curves)
   settings = Settings(candidates=config.candidates, steps=config.steps)
-  shape, count = family(name), len(curves)
-  held_out = held_out_errors(name, curves, settings)
-  seen = seen_points(curves, held_out=False)
-  found, fit_ms = timed(lambda: least_squares.fit(shape, seen, settings), count)
-  drawn, bootstrap_ms = timed(
-    lambda: residual_bootstrap.bootstrap(
-      shape, found, seen, config.draws, settings
-    ),
-    count,
-  )
-  wide = drawn._replace(scale_B=np.maximum(drawn.scale_B, finite(held_out)))
-  new = least_squares.points(
-    [(curve.x_T[~curve.fit_T], curve.y_T[~curve.fit_T]) for curve in curves]
-  )
-  point_BQ = least_squares.predict(shape, found, new.x_BT, settings)
-  narrow, wider = (judged(name, each, new) for each in (drawn, wide))
-  return [
-    Score(
-      held_out[row],
-      rmsle(point_BQ[row][mask_Q], new.y_BT[row][mask_Q]),
-      *summary(curve, mask_Q, narrow, row),
-      *summary(curve, mask_Q, wider, row),
-      fit_ms,
-      bootstrap_ms,
-    )
-    for row, (curve, mask_Q) in enumerate(zip(curves, new.mask_BT, strict=True))
-  ]
-
-
-def finite(errors: Sequence[float]) -> np.ndarray:
-  """Errors, one where a held-out fit has failed."""
-  return np.nan_to_num(np.array(errors), nan=1.0, posinf=1.0)
-
-
-def judged(
-  name: str, drawn: Draws, new: Points
-) -> tuple[np.ndarray, np.ndarray]:
-  """Log densities and distribution functions [B, Q] at new points."""
-  return residual_bootstrap.judge(family(name), drawn, new.x_BT, new.y_BT)
-
-
-def summary(
-  curve: Curve,
-  mask_Q: np.ndarray,
-  judged_BQ: tuple[np.ndarray, np.ndarray],
-  row: int,
-) -> tuple[float, float]:
-  """Mean log density and calibration error of a curve."""
-  log_Q, below_Q = (each_BQ[row][mask_Q] for each_BQ in judged_BQ)
-  unit = curve.y_T[curve.fit_T].max() if curve.domain in RELATIVE else 1.0
-  return float(np.mean(log_Q) + np.log(unit)), calibration_error(below_Q)
+  return family_scores(name, curves, settings, config.draws)
 
 
 def by_length(curves: Sequence[Curve]) -> Iterator[list[int]]:
@@ -294,7 +160,10 @@ def measure(curves: Sequence[Curve], config: Config) -> Scores:
     error = np.mean([score.rmsle for score in rows])
     print(f'{name}: mean RMSLE {error:.4f}', file=sys.stderr)
   bends = [name for name in scores if name.startswith('bnsl')]
-  rules = {BNSL: bends, CHOSEN: list(scores)}
+  families = [name for name in scores if name != NETWORK]
+  rules = {BNSL: bends, CHOSEN: families}
+  if NETWORK in scores:
+    rules[WITH_NETWORK] = list(scores)
   return scores | {
     rule: best_held_out([scores[name] for name in names])
     for rule, names in rules.items()
@@ -369,7 +238,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Prints the table; returns the exit code."""
   del flag_values
   check_names('groups', config.groups, GROUPS)
-  check_names('families', config.families, FAMILIES)
+  check_names('families', config.families, METHODS)
   curves = selected(config)
   scores = measure(curves, config)
   rows = rows_of(curves, scores)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import scaling_benchmark
-from experiments.scaling_benchmark import Score, best_held_out, rmsle
+from experiments import scaling_benchmark, scaling_scores
+from experiments.scaling_benchmark import best_held_out
+from experiments.scaling_scores import Score, rmsle
 from extrap import cli
 from extrap.datasets.scaling_benchmark import DATA, load
 from extrap.errors import ExtrapError
@@ -90,10 +91,10 @@ def test_choice_is_by_held_out_points_alone():
 
 def test_calibration_error_is_zero_only_where_coverage_is_the_level():
   even_T = (np.arange(100_000) + 0.5) / 100_000
-  assert scaling_benchmark.calibration_error(even_T) < 1e-8
+  assert scaling_scores.calibration_error(even_T) < 1e-8
   sure_T = np.full(10, 0.999999)
-  wanted = np.mean(scaling_benchmark.LEVELS**2)
-  assert scaling_benchmark.calibration_error(sure_T) == pytest.approx(wanted)
+  wanted = np.mean(scaling_scores.LEVELS**2)
+  assert scaling_scores.calibration_error(sure_T) == pytest.approx(wanted)
 
 
 def run(*flags):

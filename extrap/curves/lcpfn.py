@@ -97,10 +97,10 @@ class LCPFN:
       )
     ]
     rows, columns = asked_NQ.shape
-    spare = (0, _room(rows) - rows), (0, _room(columns) - columns)
+    spare = (0, room(rows) - rows), (0, room(columns) - columns)
     time_NQ = np.pad(scale * asked_NQ, spare, mode='edge')
-    mixture = _forecast(
-      self.model, self.params, *_packed(seen), np.float32(time_NQ)
+    mixture = forecast_behind(
+      self.model, self.params, *packed(seen), np.float32(time_NQ)
     )
     mixture = jax.tree.map(lambda leaf: leaf[:rows, :columns], mixture)
     return Forecast(asked_NQ, mixture, normalisation)
@@ -206,7 +206,7 @@ def _thinned(
   return time_T[kept], value_T[kept]
 
 
-def _packed(
+def packed(
   seen: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Times and values [N, T], and how many are there; few shapes.
@@ -215,7 +215,7 @@ def _packed(
   """
   count_N = np.array([len(time_T) for time_T, _ in seen])
   length = next(each for each in LENGTHS if each >= count_N.max())
-  rows = _room(len(seen))
+  rows = room(len(seen))
   time_NT = np.ones((rows, length), np.float32)
   value_NT = np.zeros((rows, length), np.float32)
   for row, (time_T, value_T) in enumerate(seen):
@@ -225,13 +225,13 @@ def _packed(
   return time_NT, value_NT, np.concatenate([count_N, spare])
 
 
-def _room(count: int) -> int:
+def room(count: int) -> int:
   """The next power of two: few shapes, few programs."""
   return 1 << (count - 1).bit_length()
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _forecast(
+def forecast_behind(
   model: CausalPFN,
   params: Params,
   time_NT: jax.Array,

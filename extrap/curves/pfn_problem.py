@@ -100,13 +100,21 @@ class CurveProblem:
     self, params: Params, batch: Examples, ctx: Context
   ) -> tuple[jax.Array, Metrics]:
     """Mean negative log density a later point, in nats."""
-    forecast = self.model.apply(
-      {'params': params}, batch.time_NT, batch.value_NT, batch.asked_NTQ
-    )
-    log_density_NT = mixtures.log_density(forecast, batch.answer_NTQ).mean(-1)
-    counts_NT = batch.counts_NT
-    loss = -jnp.sum(jnp.where(counts_NT, log_density_NT, 0)) / counts_NT.sum()
-    return loss, {'log_density': -loss}
+    del ctx
+    return mean_loss(self.model, params, batch)
+
+
+def mean_loss(
+  model: CausalPFN, params: Params, batch: Examples
+) -> tuple[jax.Array, Metrics]:
+  """Mean negative log density, in nats, over points that count."""
+  forecast = model.apply(
+    {'params': params}, batch.time_NT, batch.value_NT, batch.asked_NTQ
+  )
+  log_density_NT = mixtures.log_density(forecast, batch.answer_NTQ).mean(-1)
+  counts_NT = batch.counts_NT
+  loss = -jnp.sum(jnp.where(counts_NT, log_density_NT, 0)) / counts_NT.sum()
+  return loss, {'log_density': -loss}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,230 @@
+"""Scores of forecasts of scaling curves, by families and by networks.
+
+Shape key: B curves, T points, Q points to forecast, L levels.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from extrap.curves import least_squares, residual_bootstrap
+from extrap.curves.families import family
+from extrap.curves.least_squares import Points, Settings
+from extrap.curves.residual_bootstrap import Draws
+from extrap.curves.scaling_pfn import ScalingPFN
+from extrap.datasets.scaling_benchmark import Curve
+
+LEVELS = np.array((0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
+# Where densities are those of y over the largest y that is fitted.
+RELATIVE = ('Nano', 'DD', 'LLM')
+HELD_OUT = 0.2  # Of the points that are fitted, the last.
+T = TypeVar('T')
+XY = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """What one method made of one curve.
+
+  Attributes:
+    held_out: RMSLE on held-out points of the fitted part, after a fit without
+      them; what choices are made by.
+    rmsle: of the points to forecast.
+    log_density: their mean log density, in nats.
+    msce: mean square over levels of the coverage of central intervals, less
+      the level.
+    log_density_wide: as log_density, where the scale is `held_out` if that is
+      more, and msce_wide likewise.
+    fit_ms: CPU time of the fit, in milliseconds, compilation left out.
+    bootstrap_ms: likewise, of the bootstrap.
+  """
+
+  held_out: float
+  rmsle: float
+  log_density: float
+  msce: float
+  log_density_wide: float
+  msce_wide: float
+  fit_ms: float
+  bootstrap_ms: float
+
+
+def rmsle(found_T: np.ndarray, y_T: np.ndarray) -> float:
+  """Root mean square of log found less log y."""
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return float(np.sqrt(np.mean(np.log(found_T / y_T) ** 2)))
+
+
+def calibration_error(below_T: np.ndarray) -> float:
+  """Mean squared gap between coverage and level of central intervals.
+
+  Args:
+    below_T: the forecast's probability of no more than what came.
+  """
+  width_T = 2 * np.abs(below_T - 0.5)
+  covered_L = (width_T[:, None] <= LEVELS).mean(axis=0)
+  return float(np.mean((covered_L - LEVELS) ** 2))
+
+
+def held_out_count(count: int) -> int:
+  """How many of the fitted points, the last, a choice is made by."""
+  return max(1, round(HELD_OUT * count))
+
+
+def timed(call: Callable[[], T], count: int) -> tuple[T, float]:
+  """What a call returns, and its milliseconds of CPU time each of `count`."""
+  call()  # Compiles.
+  began = time.process_time()
+  found = call()
+  return found, 1e3 * (time.process_time() - began) / count
+
+
+def held_out_parts(curve: Curve) -> tuple[XY, XY]:
+  """x and y of the points that are fitted, all but the held out, and those."""
+  count = int(curve.fit_T.sum())
+  kept = count - held_out_count(count)
+  x_T, y_T = curve.x_T[curve.fit_T], curve.y_T[curve.fit_T]
+  return (x_T[:kept], y_T[:kept]), (x_T[kept:], y_T[kept:])
+
+
+def seen_points(curves: Sequence[Curve], *, held_out: bool) -> Points:
+  """The fitted part of curves, without the held-out points if so asked."""
+  pairs = []
+  for curve in curves:
+    count = int(curve.fit_T.sum())
+    kept = count - held_out_count(count) if held_out else count
+    x_T, y_T = curve.x_T[curve.fit_T], curve.y_T[curve.fit_T]
+    pairs.append((x_T[:kept], y_T[:kept]))
+  ceilings = [curve.ceiling for curve in curves]
+  return least_squares.points(pairs, ceilings)
+
+
+def held_out_errors(
+  name: str, curves: Sequence[Curve], settings: Settings
+) -> list[float]:
+  """RMSLE on held-out points of a fit without them, one a curve."""
+  shape, seen = family(name), seen_points(curves, held_out=True)
+  found = least_squares.fit(shape, seen, settings)
+  whole = seen_points(curves, held_out=False)
+  y_BT = least_squares.predict(shape, found, whole.x_BT, settings)
+  errors = []
+  for y_T, curve in zip(y_BT, curves, strict=True):
+    count = int(curve.fit_T.sum())
+    held = slice(count - held_out_count(count), count)
+    errors.append(rmsle(y_T[held], curve.y_T[curve.fit_T][held]))
+  return errors
+
+
+def family_scores(
+  name: str, curves: Sequence[Curve], settings: Settings, draws: int
+) -> list[Score]:
+  """Fits a family to curves of similar length and scores its forecasts.
+
+  Args:
+    name: of the family.
+    curves: padded to one length.
+    settings: of the fit.
+    draws: of the residual bootstrap.
+  """
+  shape, count = family(name), len(curves)
+  held_out = held_out_errors(name, curves, settings)
+  seen = seen_points(curves, held_out=False)
+  found, fit_ms = timed(lambda: least_squares.fit(shape, seen, settings), count)
+  drawn, bootstrap_ms = timed(
+    lambda: residual_bootstrap.bootstrap(shape, found, seen, draws, settings),
+    count,
+  )
+  wide = drawn._replace(scale_B=np.maximum(drawn.scale_B, finite(held_out)))
+  new = least_squares.points(
+    [(curve.x_T[~curve.fit_T], curve.y_T[~curve.fit_T]) for curve in curves]
+  )
+  point_BQ = least_squares.predict(shape, found, new.x_BT, settings)
+  narrow, wider = (judged(name, each, new) for each in (drawn, wide))
+  return [
+    Score(
+      held_out[row],
+      rmsle(point_BQ[row][mask_Q], new.y_BT[row][mask_Q]),
+      *summary(curve, mask_Q, narrow, row),
+      *summary(curve, mask_Q, wider, row),
+      fit_ms,
+      bootstrap_ms,
+    )
+    for row, (curve, mask_Q) in enumerate(zip(curves, new.mask_BT, strict=True))
+  ]
+
+
+def network_scores(network: ScalingPFN, curves: Sequence[Curve]) -> list[Score]:
+  """Scores of a network's forecasts, whose densities are its own."""
+  held_out = network_held_out(network, curves)
+  seen = [(c.x_T[c.fit_T], c.y_T[c.fit_T]) for c in curves]
+  x_BQ, y_BQ, mask_BQ = (
+    np.asarray(each)
+    for each in filled(
+      [(curve.x_T[~curve.fit_T], curve.y_T[~curve.fit_T]) for curve in curves]
+    )
+  )
+  found, ms = timed(lambda: network.predict(seen, x_BQ), len(curves))
+  median_BQ = found.median()
+  judged_BQ = found.log_density(y_BQ), found.cdf(y_BQ)
+  return [
+    Score(
+      held_out[row],
+      rmsle(median_BQ[row][mask_Q], y_BQ[row][mask_Q]),
+      *(2 * summary(curve, mask_Q, judged_BQ, row)),
+      *(ms, 0.0),
+    )
+    for row, (curve, mask_Q) in enumerate(zip(curves, mask_BQ, strict=True))
+  ]
+
+
+def network_held_out(
+  network: ScalingPFN, curves: Sequence[Curve]
+) -> list[float]:
+  """RMSLE on held-out points of a forecast without them, one a curve."""
+  shown, later = zip(*map(held_out_parts, curves), strict=True)
+  x_BQ, y_BQ, mask_BQ = filled(later)
+  found_BQ = network.predict(shown, x_BQ).median()
+  return [
+    rmsle(found_Q[mask_Q], y_Q[mask_Q])
+    for found_Q, y_Q, mask_Q in zip(found_BQ, y_BQ, mask_BQ, strict=True)
+  ]
+
+
+def filled(
+  pairs: Sequence[XY],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """x and y of one length, the last repeated, and which are there."""
+  most = max(len(x_Q) for x_Q, _ in pairs)
+  x_BQ, y_BQ = (
+    np.array([np.pad(each, (0, most - len(each)), 'edge') for each in side])
+    for side in zip(*pairs, strict=True)
+  )
+  counts_B1 = np.array([[len(x_Q)] for x_Q, _ in pairs])
+  return x_BQ, y_BQ, np.arange(most) < counts_B1
+
+
+def finite(errors: Sequence[float]) -> np.ndarray:
+  """Errors, one where a held-out fit has failed."""
+  return np.nan_to_num(np.array(errors), nan=1.0, posinf=1.0)
+
+
+def judged(
+  name: str, drawn: Draws, new: Points
+) -> tuple[np.ndarray, np.ndarray]:
+  """Log densities and distribution functions [B, Q] at new points."""
+  return residual_bootstrap.judge(family(name), drawn, new.x_BT, new.y_BT)
+
+
+def summary(
+  curve: Curve,
+  mask_Q: np.ndarray,
+  judged_BQ: tuple[np.ndarray, np.ndarray],
+  row: int,
+) -> tuple[float, float]:
+  """Mean log density and calibration error of a curve."""
+  log_Q, below_Q = (each_BQ[row][mask_Q] for each_BQ in judged_BQ)
+  unit = curve.y_T[curve.fit_T].max() if curve.domain in RELATIVE else 1.0
+  return float(np.mean(log_Q) + np.log(unit)), calibration_error(below_Q)

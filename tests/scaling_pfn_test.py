@@ -1,0 +1,135 @@
+"""The network of scaling curves, and the study that trains it."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import scaling_pfn as study
+from experiments.scaling_benchmark import DOMAINS
+from extrap import cli
+from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.scaling_pfn import (
+  TIME_RANGE,
+  ScalingPFN,
+  ScalingProblem,
+  merged,
+)
+from extrap.datasets.scaling_benchmark import load
+from extrap.errors import ExtrapError
+from extrap.evaluation.results import read_csv, select
+from extrap.training.problem import Context
+
+TINY = CausalPFNConfig(width=8, layers=1, heads=1, readout=8, components=2)
+X_T = np.geomspace(10.0, 1000.0, 12)
+
+
+@pytest.fixture(scope='module')
+def network() -> ScalingPFN:
+  return ScalingPFN.load()
+
+
+def _context(seed: int) -> Context:
+  return Context(key=jax.random.key(seed), step=jnp.int32(0), hparams={})
+
+
+def test_training_asks_for_what_follows_in_units_of_the_last_point():
+  made = ScalingProblem(model=CausalPFN(TINY), batch_size=64)
+  batch = made.sample(_context(0))
+  assert (batch.asked_NTQ > batch.time_NT[..., None]).all()
+  last_N = batch.time_NT.max(1)
+  low, high = TIME_RANGE
+  assert low <= last_N.min() < 1.5 * low and high / 1.5 < last_N.max() <= high
+  assert not batch.counts_NT[:, :2].any() and batch.counts_NT[:, 2].all()
+  np.testing.assert_allclose(batch.value_NT[:, 0], 0.75, rtol=1e-6)
+  loss, metrics = made.loss(made.init(jax.random.key(1)), batch, _context(0))
+  assert np.isfinite(loss) and metrics['log_density'] == -loss
+
+
+def test_points_that_are_not_there_do_not_count():
+  made = ScalingProblem(model=CausalPFN(TINY), batch_size=16)
+  batch, params = made.sample(_context(0)), made.init(jax.random.key(1))
+  spoilt = batch._replace(
+    answer_NTQ=jnp.where(batch.counts_NT[..., None], batch.answer_NTQ, 9.0)
+  )
+  usual, other = (
+    made.loss(params, each, _context(0))[0] for each in (batch, spoilt)
+  )
+  np.testing.assert_allclose(usual, other, rtol=1e-6)
+
+
+def test_power_laws_go_on(network):
+  for power, limit in ((0.2, 0.0), (0.5, 0.0), (0.5, 0.05)):
+    y_T = X_T**-power + limit
+    at_NQ = np.array([[1500.0, 2000.0]])
+    found_NQ = network.predict([(X_T, y_T)], at_NQ).median()
+    error_NQ = np.log(found_NQ / (at_NQ**-power + limit))
+    # Repeating the last value would be wrong by more than ten times as much.
+    assert np.abs(error_NQ).max() < 0.02, (power, limit, error_NQ)
+
+
+def test_units_of_x_and_y_do_not_matter(network):
+  y_T = 2 * X_T**-0.3 + 0.1
+  usual = network.predict([(X_T, y_T)], np.array([[1700.0]]))
+  scaled = network.predict([(1e5 * X_T, 40 * y_T)], np.array([[1.7e8]]))
+  np.testing.assert_allclose(40 * usual.median(), scaled.median(), rtol=1e-4)
+  y_NQ = np.array([[0.3]])
+  density = usual.log_density(y_NQ), scaled.log_density(40 * y_NQ)
+  np.testing.assert_allclose(density[0], density[1] + np.log(40), rtol=1e-3)
+
+
+def test_density_and_cdf_are_of_one_distribution_of_y(network):
+  y_T = 2 * X_T**-0.3 + 0.1
+  y_Q = np.linspace(0.05, 1.0, 4001)
+  found = network.predict([(X_T, y_T)], np.full((1, 4001), 1700.0))
+  density_Q = np.exp(found.log_density(y_Q[None])[0])
+  total_Q = np.cumsum(density_Q) * (y_Q[1] - y_Q[0])
+  assert total_Q[-1] == pytest.approx(1.0, abs=2e-2)
+  np.testing.assert_allclose(total_Q, found.cdf(y_Q[None])[0], atol=2e-2)
+  middle = np.searchsorted(y_Q, found.median()[0, 0])
+  assert found.cdf(y_Q[None])[0, middle] == pytest.approx(0.5, abs=0.05)
+
+
+def test_curves_do_not_depend_on_those_beside_them(network):
+  pairs = [(X_T, X_T**-0.3), (X_T[:7], X_T[:7] ** -0.1), (X_T, X_T**-0.5)]
+  at_NQ = np.array([[1500.0, 2000.0], [200.0, 300.0], [1200.0, 9000.0]])
+  together_NQ = network.predict(pairs, at_NQ).median()
+  for row, pair in enumerate(pairs):
+    alone_Q = network.predict([pair], at_NQ[row : row + 1]).median()[0]
+    np.testing.assert_allclose(together_NQ[row], alone_Q, rtol=1e-4)
+
+
+def test_long_curves_are_merged_side_by_side():
+  u_T = np.linspace(0, 1, 130)
+  few_T, value_T = merged(u_T, 3 * u_T, 64)
+  assert len(few_T) == 64 and (np.diff(few_T) > 0).all()
+  np.testing.assert_allclose(value_T, 3 * few_T)
+  assert few_T[0] == u_T[:3].mean() and few_T[-1] == u_T[-2:].mean()
+  assert merged(u_T[:64], u_T[:64], 64)[0] is not None
+
+
+def test_a_file_that_is_none_is_one_line(tmp_path):
+  with pytest.raises(ExtrapError, match='holds no network'):
+    ScalingPFN.load(tmp_path / 'none.npz')
+
+
+def test_study_trains_and_keeps_the_network(tmp_path: Path):
+  sizes = [f'--model.{name}={value}' for name, value in vars(TINY).items()]
+  flags = '--steps=4', '--batch_size=4', '--curves=8', '--replicas=2'
+  with pytest.raises(SystemExit) as ended:
+    cli.run(
+      study.main,
+      study.Config,
+      argv=['scaling_pfn', *sizes, *flags, f'--workdir={tmp_path}'],
+    )
+  assert ended.value.code == 0
+  results, _ = read_csv(tmp_path / 'results.csv')
+  rows = select(results, split='held_out', replica=1)
+  assert [row.size for row in rows] == list(DOMAINS)
+  network = ScalingPFN.load(tmp_path / 'arms' / 'network' / 'weights_1.npz')
+  curves = [curve for curve in load() if curve.domain == 'DD']
+  errors = study.network_held_out(network, curves)
+  found = select(rows, size='DD')[0].value
+  assert found == pytest.approx(np.mean(errors), rel=1e-5)
