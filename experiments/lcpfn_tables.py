@@ -95,7 +95,7 @@ def _gap(rows: Rows, column: int, cutoff: str) -> str:
     [
       float(row[2]) - float(row[column])
       for row in rows[1:]
-      if row[0] == cutoff and row[column]
+      if row[0] == cutoff and row[2] and row[column]
     ]
   )
   error = gap_N.std(ddof=1) / np.sqrt(len(gap_N))

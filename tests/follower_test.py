@@ -33,6 +33,28 @@ def test_step_by_step_is_as_good_as_all_at_once(model):
     )
 
 
+@pytest.mark.parametrize('horizon', [120, 300])
+def test_long_runs_are_followed_in_strides(model, horizon):
+  value_NT = CURVES[:, :1] + 0.3 * np.linspace(0, 1, horizon)[None] ** 0.5
+  stride = -(-horizon // 100)
+  follower = Follower(model, value_NT[:, :4], horizon, most=5)
+  for count in range(5, horizon):
+    found = follower.add(value_NT[:, count - 1])
+    if count not in (5, 6, 7, horizon - 2, horizon - 1):
+      continue
+    kept = np.append(np.arange(1, count, stride), count)
+    assert len(kept) <= 101
+    wanted = model.predict(
+      value_NT[:, kept - 1][:, -100:],
+      horizon,
+      at=found.step_NQ,
+      steps=[kept[-100:]] * 2,
+    )
+    if len(kept) <= 100:
+      np.testing.assert_allclose(found.median(), wanted.median(), atol=1e-4)
+    assert np.isfinite(found.median()).all()
+
+
 def test_few_steps_are_spread_over_those_left(model):
   follower = Follower(model, CURVES[:, :4], 20, most=3)
   assert follower.add(CURVES[:, 4]).step_NQ.tolist() == [[6, 13, 20]] * 2
@@ -54,7 +76,6 @@ def test_what_cannot_be_followed_is_refused(model):
     (np.ones(3), 20, 'a row of values'),
     (np.full((1, 2), np.nan), 20, 'not finite'),
     (CURVES, 13, 'after the 12 seen'),
-    (CURVES, 101, '100 at most'),
   ):
     with pytest.raises(UsageError, match=message):
       Follower(model, values, horizon)

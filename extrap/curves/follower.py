@@ -1,7 +1,8 @@
 """Forecasts that are renewed after every step of runs, for next to nothing.
 
 What the network has made of earlier points is kept, so that one more takes a
-pass over that point alone.
+pass over that point alone. Of more than a hundred steps every second is kept,
+or every third and so on, beside the latest.
 
 Shape key: N curves, T points, Q steps asked for.
 """
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extrap.curves.causal_pfn import CausalPFN, Memory
+from extrap.curves.causal_pfn import LAST, CausalPFN, Memory
 from extrap.curves.forecast import Forecast
 from extrap.curves.lcpfn import LCPFN, MOST
 from extrap.curves.mixtures import Mixture
@@ -37,30 +38,34 @@ class Follower:
     Args:
       model: the forecaster.
       values_NT: of each curve at steps 1..T, at least one.
-      horizon: the step at which training is to end, 100 at most.
+      horizon: the step at which training is to end; beyond 100 steps as for
+        `LCPFN.predict`.
       normalisation: of the metric; by default values lie in 0..1 and rise.
       most: steps that are forecast at most, evenly over those that are left,
         the horizon included; more take longer.
 
     Raises:
-      UsageError: there are no values, one is not finite, or there are too many
-        steps.
+      UsageError: there are no values, one is not finite, or the horizon leaves
+        nothing to forecast.
     """
     values_NT = np.asarray(values_NT, float)
     if values_NT.ndim != 2 or not values_NT.size:
       raise UsageError('what is followed has a row of values a curve')
     if not np.isfinite(values_NT).all():
       raise UsageError('what is followed has a value that is not finite')
-    if not values_NT.shape[1] + 1 < horizon <= MOST:
+    if horizon <= values_NT.shape[1] + 1:
       raise UsageError(
         f'a horizon of {horizon}: more than one step after the '
-        f'{values_NT.shape[1]} seen, and {MOST} at most'
+        f'{values_NT.shape[1]} seen'
       )
     self.horizon, self.steps = horizon, values_NT.shape[1]
     self._asked = min(horizon - self.steps - 1, max(most, 1))
     self._model, self._normalisation = model, normalisation or unit()
-    seen_NT = self._normalisation.forward(values_NT).astype(np.float32)
-    time_NT = np.broadcast_to(np.arange(1, self.steps + 1), seen_NT.shape)
+    self._stride, self._scale = -(-horizon // MOST), LAST / max(horizon, LAST)
+    kept_NT = values_NT[:, :: self._stride]
+    seen_NT = self._normalisation.forward(kept_NT).astype(np.float32)
+    step_T = np.arange(1, self.steps + 1, self._stride)
+    time_NT = np.broadcast_to(self._scale * step_T, seen_NT.shape)
     self._memory = _begin(
       model.model, model.params, np.float32(time_NT), seen_NT
     )
@@ -88,14 +93,18 @@ class Follower:
     step_Q = np.linspace(self.horizon, self.steps + 2, self._asked)[
       ::-1
     ].round()
-    self._memory, mixture = _go_on(
-      self._model.model,
-      self._model.params,
+    given = (
       self._memory,
-      np.float32(self.steps + 1),
+      np.float32(self._scale * (self.steps + 1)),
       seen_N,
-      step_Q.astype(np.float32),
+      np.float32(self._scale * step_Q),
     )
+    if self.steps % self._stride:
+      _, mixture = _look(self._model.model, self._model.params, *given)
+    else:
+      self._memory, mixture = _go_on(
+        self._model.model, self._model.params, *given
+      )
     self.steps += 1
     step_NQ = np.broadcast_to(step_Q, (count, self._asked))
     return Forecast(step_NQ, mixture, [self._normalisation] * len(value_N))
@@ -106,22 +115,26 @@ def _begin(
   model: CausalPFN, params: Params, time_NT: jax.Array, value_NT: jax.Array
 ) -> Memory:
   return model.apply(
-    {'params': params}, time_NT, value_NT, MOST, method='remember'
+    {'params': params}, time_NT, value_NT, MOST + 1, method='remember'
   )
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _go_on(
+def _one_more(
   model: CausalPFN,
   params: Params,
   memory: Memory,
-  step: jax.Array,
+  time: jax.Array,
   value_N: jax.Array,
   asked_Q: jax.Array,
 ) -> tuple[Memory, Mixture]:
-  """What is kept now, and mixtures of the steps asked for."""
+  """What is known now, and mixtures at the times asked for."""
   bound = model.bind({'params': params})
-  time_N = jnp.full(value_N.shape, step)
+  time_N = jnp.full(value_N.shape, time)
   memory, state_NE, level_N = bound.append(memory, time_N, value_N)
   asked_NQ = jnp.broadcast_to(asked_Q, (len(value_N), len(asked_Q)))
   return memory, bound.forecast(state_NE, level_N, time_N, asked_NQ)
+
+
+# Where the latest point is kept what was known before is not needed any more.
+_go_on = jax.jit(_one_more, static_argnums=0, donate_argnums=2)
+_look = jax.jit(_one_more, static_argnums=0)
