@@ -15,9 +15,12 @@ brought to 0..1 first (`extrap/curves/normalise.py`), all curves of a file as
 one kind of metric: --kind says which, --low and --up give bounds where they are
 known. A curve that cannot be forecast is told, and the others are.
 
---forecaster=pow4 fits that family in place of the network, or any other of
-`extrap/curves/families.py`, with intervals by a residual bootstrap: too narrow
-where the family has not the curve's shape.
+--forecaster=scaling asks a network that was trained on scaling laws instead
+(`experiments/scaling_pfn.py`): for a loss or an error against data, size or
+compute, which falls by a share with every doubling, and for any horizon; an
+accuracy is forecast by its error. --forecaster=pow4 fits that family, or any
+other of `extrap/curves/families.py`, with intervals by a residual bootstrap:
+too narrow where the family has not the curve's shape.
 """
 
 import dataclasses
@@ -33,6 +36,7 @@ from absl import flags
 from extrap import cli
 from extrap.arms import check_names
 from extrap.config import option
+from extrap.curves.bounded import BoundedForecast
 from extrap.curves.families import FAMILIES
 from extrap.curves.fitted import FittedForecast
 from extrap.curves.forecast import Forecast
@@ -44,6 +48,7 @@ from extrap.curves.normalise import (
   suited,
 )
 from extrap.curves.reading import MINIMUM, Curve, read_curves
+from extrap.curves.scaling_pfn import ScalingPFN, log_distance, top_of
 from extrap.errors import UsageError
 from extrap.reporting.forecasts import SHADES, Drawn, forecast_plot
 from extrap.reporting.tables import text
@@ -51,7 +56,7 @@ from extrap.reporting.tables import text
 CLAIM = 'your own learning curves, forecast with intervals'
 TIME = 'seconds on a CPU'
 
-NETWORK = 'lcpfn'
+NETWORK, SCALING = 'lcpfn', 'scaling'
 DRAWN = 12  # Curves in a figure.
 ASKED = 40  # Steps of a line in it.
 
@@ -84,7 +89,8 @@ class Config:
     None, 'a value to beat (default: the best that another curve has shown)'
   )
   forecaster: str = option(
-    NETWORK, f'{NETWORK}, the network, or a family to fit, such as pow4'
+    NETWORK,
+    f'{NETWORK} or {SCALING}, the networks, or a family to fit, such as pow4',
   )
   plot: str = option('forecast.png', "the figure's file ('': none)")
   weights: str = option(str(SHIPPED), 'file of the network')
@@ -112,7 +118,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> None:
   """Reads, forecasts, prints and draws."""
   if not config.csv:
     raise UsageError('--csv=FILE: name the file or folder with the curves')
-  check_names('forecaster', [config.forecaster], (NETWORK, *FAMILIES))
+  check_names('forecaster', [config.forecaster], (NETWORK, SCALING, *FAMILIES))
   curves = read_curves(config.csv, config.metric, minimum=1)
   horizon = config.horizon or max(curve.step_T[-1] for curve in curves)
   shown = [shown_of(config, curve, horizon) for curve in curves]
@@ -176,6 +182,8 @@ def prepare(
     try:
       found = normalisation(config, seen_T, kind)
       found.check(seen_T, curve.name)
+      if config.forecaster == SCALING:
+        log_distance(seen_T, top_of(found))
       return dataclasses.replace(run, normalisation=found)
     except UsageError as error:
       reason = f'cannot be normalised: {error}'
@@ -195,7 +203,7 @@ def normalisation(
 
 def predict(
   config: Config, runs: Sequence[Run], horizon: float
-) -> list[Forecast | FittedForecast]:
+) -> list[Forecast | BoundedForecast]:
   """Of each, from what is seen to the horizon, the last step being that."""
   # The first step of the network and of families is 1, and here it may be 0.
   offset = max(0.0, 1.0 - min(run.step_T[0] for run in runs))
@@ -206,7 +214,10 @@ def predict(
     return _by_network(model, runs, step_N, later_NQ, horizon + offset)
   curves = [(step_T, r.value_T) for step_T, r in zip(step_N, runs, strict=True)]
   how_N = [run.normalisation for run in runs]
-  found = FittedForecast.predict(config.forecaster, curves, later_NQ, how_N)
+  if config.forecaster == SCALING:
+    found = ScalingPFN.load().predict(curves, later_NQ, how_N)
+  else:
+    found = FittedForecast.predict(config.forecaster, curves, later_NQ, how_N)
   return [found.of_row(row) for row in range(len(runs))]
 
 
@@ -245,7 +256,7 @@ def table(
   config: Config,
   runs: Sequence[Run],
   able: Sequence[Run],
-  forecasts: Sequence[Forecast | FittedForecast],
+  forecasts: Sequence[Forecast | BoundedForecast],
   horizon: float,
 ) -> str:
   """One row a curve, at the horizon."""
@@ -283,7 +294,7 @@ def to_beat(config: Config, runs: Sequence[Run], run: Run) -> float | None:
   return float(best(np.concatenate(others)))
 
 
-def _chance(found: Forecast | FittedForecast, beat: float) -> str:
+def _chance(found: Forecast | BoundedForecast, beat: float) -> str:
   share = float(found.probability_better(beat)[0, -1])
   return f'{100 * share:.3g} % ({beat:.4g})'
 
@@ -294,7 +305,7 @@ def came(run: Run, horizon: float) -> str:
   return f'{run.curve.value_T[at[0]]:.4g}' if len(at) else ''
 
 
-def draw(run: Run, found: Forecast | FittedForecast, horizon: float) -> Drawn:
+def draw(run: Run, found: Forecast | BoundedForecast, horizon: float) -> Drawn:
   """A curve, its forecast and what came, as the figure shows them."""
   bands = {
     share: tuple(end[0] for end in found.interval(share / 100))

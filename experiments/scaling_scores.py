@@ -168,7 +168,7 @@ def network_scores(network: ScalingPFN, curves: Sequence[Curve]) -> list[Score]:
   )
   found, ms = timed(lambda: network.predict(seen, x_BQ), len(curves))
   median_BQ = found.median()
-  judged_BQ = found.log_density(y_BQ), found.cdf(y_BQ)
+  judged_BQ = found.log_density(y_BQ), found.below(y_BQ)
   return [
     Score(
       held_out[row],

@@ -11,6 +11,7 @@ from experiments import scaling_pfn as study
 from experiments.scaling_benchmark import DOMAINS
 from extrap import cli
 from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
+from extrap.curves.normalise import loss_from, percent, percent_error, unit
 from extrap.curves.scaling_pfn import (
   TIME_RANGE,
   ScalingPFN,
@@ -18,7 +19,7 @@ from extrap.curves.scaling_pfn import (
   merged,
 )
 from extrap.datasets.scaling_benchmark import load
-from extrap.errors import ExtrapError
+from extrap.errors import ExtrapError, UsageError
 from extrap.evaluation.results import read_csv, select
 from extrap.training.problem import Context
 
@@ -87,9 +88,9 @@ def test_density_and_cdf_are_of_one_distribution_of_y(network):
   density_Q = np.exp(found.log_density(y_Q[None])[0])
   total_Q = np.cumsum(density_Q) * (y_Q[1] - y_Q[0])
   assert total_Q[-1] == pytest.approx(1.0, abs=2e-2)
-  np.testing.assert_allclose(total_Q, found.cdf(y_Q[None])[0], atol=2e-2)
+  np.testing.assert_allclose(total_Q, found.below(y_Q[None])[0], atol=2e-2)
   middle = np.searchsorted(y_Q, found.median()[0, 0])
-  assert found.cdf(y_Q[None])[0, middle] == pytest.approx(0.5, abs=0.05)
+  assert found.below(y_Q[None])[0, middle] == pytest.approx(0.5, abs=0.05)
 
 
 def test_curves_do_not_depend_on_those_beside_them(network):
@@ -133,3 +134,35 @@ def test_study_trains_and_keeps_the_network(tmp_path: Path):
   errors = study.network_held_out(network, curves)
   found = select(rows, size='DD')[0].value
   assert found == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_accuracies_are_forecast_by_their_error(network):
+  error_T = X_T**-0.3
+  at_NQ = np.array([[1500.0, 4000.0]])
+  plain = network.predict([(X_T, 100 * error_T)], at_NQ, [percent_error()])
+  risen = network.predict([(X_T, 100 - 100 * error_T)], at_NQ, [percent()])
+  np.testing.assert_allclose(risen.median(), 100 - plain.median(), rtol=1e-4)
+  low_NQ, high_NQ = plain.interval(0.8)
+  np.testing.assert_allclose(risen.interval(0.8)[0], 100 - high_NQ, rtol=1e-4)
+  assert (low_NQ < plain.median()).all() and (plain.median() < high_NQ).all()
+  for beat in (low_NQ[0, 0], high_NQ[0, 1], -1.0, 150.0):
+    np.testing.assert_allclose(
+      risen.probability_better(100 - beat),
+      plain.probability_better(beat),
+      atol=1e-5,
+    )
+  assert plain.probability_better(low_NQ[0, 0])[0, 0] == pytest.approx(
+    0.1, abs=1e-3
+  )
+  alone = risen.of_row(0)
+  np.testing.assert_array_equal(alone.median(), risen.median())
+
+
+def test_what_no_scaling_law_has_is_refused(network):
+  at_NQ = np.array([[1500.0]])
+  for y_T, how, message in (
+    (np.linspace(1, 0, 12), [loss_from(1.0)], 'above 0'),
+    (np.linspace(0, 1, 12), [unit()], 'below 1'),
+  ):
+    with pytest.raises(UsageError, match=f'values {message} alone'):
+      network.predict([(X_T, y_T)], at_NQ, how)

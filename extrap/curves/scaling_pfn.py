@@ -14,18 +14,21 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from extrap.curves import mixtures, weights
+from extrap.curves.bounded import BoundedForecast
 from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig, fresh
 from extrap.curves.lcpfn import forecast_behind, packed, room
 from extrap.curves.mixtures import Mixture
+from extrap.curves.normalise import Normalisation, loss_from
 from extrap.curves.pfn_problem import Examples, mean_loss
 from extrap.curves.scaling_prior import PRIOR, ScalingPrior
+from extrap.errors import UsageError
 from extrap.randomness import named
 from extrap.training.problem import Context, Metrics, Params
 
@@ -90,35 +93,64 @@ def to_value(log_y: jax.Array, start: jax.Array) -> jax.Array:
   return VALUE_START + VALUE_SCALE * (log_y - start)
 
 
-class ScalingForecast(NamedTuple):
-  """Distributions of log y.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ScalingForecast(BoundedForecast):
+  """Distributions of y, or of how far it is below a limit.
 
   Attributes:
     mixture: of `to_value`, [N, Q].
-    start_N: log y of the first points.
+    start_N1: logarithm of the first y, or of its distance.
+    top_N1: float64, the limit; 0 where y itself was forecast.
   """
 
   mixture: Mixture
-  start_N: np.ndarray
+  start_N1: np.ndarray
+  top_N1: np.ndarray
 
-  def median(self) -> np.ndarray:
-    """Of y, [N, Q]."""
-    value_NQ = np.asarray(mixtures.quantile(self.mixture, 0.5), np.float64)
+  def unbounded(self, p: float) -> np.ndarray:
+    """Quantiles [N, Q] that know of no bounds."""
+    p_NQ = np.where(self.top_N1 > 0, 1 - p, p) + np.zeros(self.step_NQ.shape)
+    value_NQ = np.asarray(_quantile(self.mixture, np.float32(p_NQ)), np.float64)
     above_NQ = (value_NQ - VALUE_START) / VALUE_SCALE
-    return np.exp(self.start_N[:, None] + above_NQ)
+    distance_NQ = np.exp(self.start_N1 + above_NQ)
+    return np.where(self.top_N1 > 0, self.top_N1 - distance_NQ, distance_NQ)
 
   def log_density(self, y_NQ: np.ndarray) -> np.ndarray:
     """In nats per unit of y, [N, Q]."""
-    found = mixtures.log_density(self.mixture, self._value(y_NQ))
-    return np.asarray(found) + np.log(VALUE_SCALE) - np.log(y_NQ)
+    distance_NQ = self._distance(y_NQ)
+    found_NQ = mixtures.log_density(self.mixture, self._value(distance_NQ))
+    return np.asarray(found_NQ) + np.log(VALUE_SCALE) - np.log(distance_NQ)
 
-  def cdf(self, y_NQ: np.ndarray) -> np.ndarray:
-    """Probability of no more than y, [N, Q]."""
-    return np.asarray(mixtures.cdf(self.mixture, self._value(y_NQ)))
+  def below(self, value: np.ndarray | float) -> np.ndarray:
+    """Probability [N, Q] of no more than a value, or than [N, Q]."""
+    distance_NQ = self._distance(np.broadcast_to(value, self.step_NQ.shape))
+    there_NQ = np.maximum(distance_NQ, np.finfo(float).tiny)
+    less_NQ = np.asarray(mixtures.cdf(self.mixture, self._value(there_NQ)))
+    less_NQ = np.where(distance_NQ > 0, less_NQ, 0.0)
+    return np.where(self.top_N1 > 0, 1 - less_NQ, less_NQ)
 
-  def _value(self, y_NQ: np.ndarray) -> np.ndarray:
-    """What the network calls y."""
-    return np.float32(to_value(np.log(y_NQ), self.start_N[:, None]))
+  def of_row(self, row: int) -> Self:
+    """The forecast of one curve."""
+    one = slice(row, row + 1)
+    return dataclasses.replace(
+      self,
+      step_NQ=self.step_NQ[one],
+      normalisation_N=self.normalisation_N[one],
+      mixture=jax.tree.map(lambda leaf: leaf[one], self.mixture),
+      start_N1=self.start_N1[one],
+      top_N1=self.top_N1[one],
+    )
+
+  def _distance(self, y_NQ: np.ndarray) -> np.ndarray:
+    """What was forecast, of y."""
+    return np.where(self.top_N1 > 0, self.top_N1 - y_NQ, y_NQ)
+
+  def _value(self, distance_NQ: np.ndarray) -> np.ndarray:
+    """What the network calls that."""
+    return np.float32(to_value(np.log(distance_NQ), self.start_N1))
+
+
+_quantile = jax.jit(mixtures.quantile)
 
 
 class ScalingPFN:
@@ -140,35 +172,67 @@ class ScalingPFN:
   def predict(
     self,
     curves: Sequence[tuple[np.ndarray, np.ndarray]],
-    at: np.ndarray,
+    at_NQ: np.ndarray,
+    normalisations: Sequence[Normalisation] | None = None,
   ) -> ScalingForecast:
     """Forecasts of y at several x after what is seen.
 
+    What falls is forecast itself; what rises to a bound, such as an accuracy,
+    by how far it is from there.
+
     Args:
-      curves: x and y of what is seen of each, x ascending, both positive.
-      at: x to forecast, [N, Q].
+      curves: x and y of what is seen of each, x positive and ascending.
+      at_NQ: x to forecast.
+      normalisations: of each metric; without any, y falls, and is positive.
+
+    Raises:
+      UsageError: a value is at its best bound or beyond it.
     """
+    how_N = normalisations or [loss_from(1.0)] * len(curves)
+    top_N1 = np.array([[top_of(how)] for how in how_N])
     seen = [
-      merged(np.log(np.asarray(x_T, float)), np.log(np.asarray(y_T, float)))
-      for x_T, y_T in curves
+      merged(np.log(np.asarray(x_T, float)), log_distance(y_T, top))
+      for (x_T, y_T), (top,) in zip(curves, top_N1, strict=True)
     ]
-    start_N = np.array([log_y_T[0] for _, log_y_T in seen])
     shown = [
-      (TIME_LAST * np.exp(u_T - u_T[-1]), to_value(log_y_T, log_y_T[0]))
-      for u_T, log_y_T in seen
+      (TIME_LAST * np.exp(u_T - u_T[-1]), to_value(log_T, log_T[0]))
+      for u_T, log_T in seen
     ]
     last_N1 = np.array([[u_T[-1]] for u_T, _ in seen])
-    time_NQ = TIME_LAST * np.exp(np.log(np.asarray(at, float)) - last_N1)
-    rows = len(seen)
-    columns = time_NQ.shape[1]
+    time_NQ = TIME_LAST * np.exp(np.log(at_NQ) - last_N1)
+    rows, columns = time_NQ.shape
     spare = (0, room(rows) - rows), (0, room(columns) - columns)
     time_NQ = np.pad(time_NQ, spare, mode='edge')
     mixture = forecast_behind(
       self.model, self.params, *packed(shown), np.float32(time_NQ)
     )
     return ScalingForecast(
-      jax.tree.map(lambda leaf: leaf[:rows, :columns], mixture), start_N
+      step_NQ=np.asarray(at_NQ, float),
+      normalisation_N=how_N,
+      mixture=jax.tree.map(lambda leaf: leaf[:rows, :columns], mixture),
+      start_N1=np.array([[log_T[0]] for _, log_T in seen]),
+      top_N1=top_N1,
     )
+
+
+def top_of(how: Normalisation) -> float:
+  """The bound that a metric rises to, 0 where it falls or has none."""
+  rises = not how.minimise and np.isfinite(how.hard_up)
+  return how.hard_up if rises else 0.0
+
+
+def log_distance(y_T: np.ndarray, top: float) -> np.ndarray:
+  """Logarithm of y, or of how far it is below a bound.
+
+  Raises:
+    UsageError: a value is none that a scaling law can have.
+  """
+  distance_T = np.asarray(y_T, float)
+  distance_T = top - distance_T if top else distance_T
+  if not (distance_T > 0).all():
+    wanted = f'below {top:g}' if top else 'above 0'
+    raise UsageError(f'a scaling law has values {wanted} alone')
+  return np.log(distance_T)
 
 
 def merged(
