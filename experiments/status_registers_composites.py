@@ -20,7 +20,13 @@ from extrap.evaluation.results import Result, format_size
 from extrap.kept import Kept
 from extrap.models import folds
 from extrap.models.comparators import Comparator
-from extrap.models.composites import Choice, Composite, Fold, Relaxation
+from extrap.models.composites import (
+  Choice,
+  Composite,
+  Fold,
+  Message,
+  Relaxation,
+)
 from extrap.models.units import NALU, NAU, Unit
 from extrap.relaxation import path_errors
 from extrap.tasks.comparing_functions import Count, Minimum, Task, TwoPieces
@@ -33,7 +39,7 @@ FOLDS: Mapping[str, tuple[Task, folds.Function]] = {
 }
 UNITS: Mapping[str, Unit] = {'nau': NAU(), 'nalu': NALU()}
 # What makes the messages of a graph's nodes; published ones are linear.
-MESSAGES: Mapping[str, Unit | None] = {'': None, ' and nau': NAU()}
+MESSAGES: Mapping[str, Unit] = {'': Message(), ' and nau': NAU()}
 CHOSEN_BY = ('gt', 'eq')
 LENGTHS = (5, 10, 20, 35, 50)
 LARGEST = tuple(10 * 2**n for n in range(1, 15))  # of the numbers of a list

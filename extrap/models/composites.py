@@ -8,15 +8,15 @@ a pair and what is said of it.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from extrap.models.comparators import Comparator, Factor, Params
 from extrap.models.folds import Function, minimum
-from extrap.models.units import Unit, UnitLayer
-from extrap.models.weights import GLOROT_NORMAL, Weights, dot
+from extrap.models.units import Linear, Unit, UnitLayer
+from extrap.models.weights import GLOROT_NORMAL, Initializer, Weights
 from extrap.randomness import named
 
 PIECES = ('holds', 'fails')
@@ -75,6 +75,13 @@ class Fold:
     return self.head.penalty(params)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Message(Linear):
+  """A linear map with a bias, whose initial weights are normal."""
+
+  initial: ClassVar[Initializer] = staticmethod(GLOROT_NORMAL)
+
+
 @dataclasses.dataclass(frozen=True)
 class Relaxation:
   """The least message of a node's neighbours, each made from two numbers.
@@ -83,34 +90,26 @@ class Relaxation:
 
   Attributes:
     head: compares two messages.
-    unit: makes them; None: a linear map with a bias.
+    unit: makes them.
   """
 
   head: Comparator
-  unit: Unit | None = None
+  unit: Unit = Message()
 
   def init(self, key: jax.Array, x_BI: jax.Array) -> Params:
     """As `Composite`."""
-    pair_B2, to_message = x_BI[:, :2], named(key, 'message')
-    if self.unit is None:
-      weight = GLOROT_NORMAL(to_message, (2, 1), x_BI.dtype)
-      message = {'weight': weight, 'bias': jnp.zeros((1, 1), x_BI.dtype)}
-    else:
-      layer = UnitLayer(self.unit, 1, x_BI.dtype)
-      message = layer.init(to_message, pair_B2)['params']
+    pair_B2 = x_BI[:, :2]
+    layer = UnitLayer(self.unit, 1, x_BI.dtype)
+    message = layer.init(named(key, 'message'), pair_B2)['params']
     head = self.head.init(named(key, 'head'), pair_B2)['params']
     return {'head': head, 'message': message}
-
-  def _messages(self, params: Params, pair_X2: jax.Array) -> jax.Array:
-    if self.unit is None:
-      return dot(pair_X2, params['weight']) + params['bias']
-    return self.unit.apply(params, pair_X2, None)
 
   def apply(
     self, params: Params, x_BI: jax.Array, sharpness: Factor
   ) -> jax.Array:
     """As `Composite`."""
-    message_X1 = self._messages(params['message'], x_BI.reshape(-1, 2))
+    pair_X2 = x_BI.reshape(-1, 2)
+    message_X1 = self.unit.apply(params['message'], pair_X2, None)
     fold = Fold(self.head, minimum)
     return fold.apply(
       params['head'], message_X1.reshape(len(x_BI), -1), sharpness
@@ -118,17 +117,13 @@ class Relaxation:
 
   def project(self, params: Params) -> Params:
     """As `Composite`."""
-    projected = {'head': self.head.project(params['head'])}
-    if self.unit is not None:
-      projected['message'] = self.unit.project(params['message'])
-    return params | projected
+    message = self.unit.project(params['message'])
+    return {'head': self.head.project(params['head']), 'message': message}
 
   def penalty(self, params: Params) -> jax.Array:
     """As `Composite`: that of the head and that of the unit."""
-    penalty = self.head.penalty(params['head'])
-    if self.unit is not None:
-      penalty += self.unit.penalty(params['message'])
-    return penalty
+    of_unit = self.unit.penalty(params['message'])
+    return self.head.penalty(params['head']) + of_unit
 
 
 @dataclasses.dataclass(frozen=True)
