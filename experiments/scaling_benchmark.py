@@ -100,7 +100,6 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
 }
 CHOSEN, BNSL, WITH_NETWORK = 'chosen', 'bnsl', 'chosen_with_network'
 NETWORK = 'network'
-METHODS = (*FAMILIES, NETWORK)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,8 +110,8 @@ class Config:
     GROUPS, f'curves to forecast, of {", ".join(GROUPS)}'
   )
   families: tuple[str, ...] = option(
-    tuple(name for name in METHODS if name not in ('bnsl0', 'bnsl3')),
-    f'of {", ".join(METHODS)}; last_value is always among them',
+    tuple(name for name in FAMILIES if name not in ('bnsl0', 'bnsl3')),
+    f'of {", ".join(FAMILIES)}; last_value is always among them',
   )
   network: str | None = option(
     None, 'file of the network, the one that comes along if none is named'
@@ -148,9 +147,9 @@ def by_length(curves: Sequence[Curve]) -> Iterator[list[int]]:
 
 
 def measure(curves: Sequence[Curve], config: Config) -> Scores:
-  """Scores of every family, and of the two rules that choose among them."""
+  """Scores of every method, and of the rules that choose among them."""
   scores: Scores = {}
-  for name in dict.fromkeys(('last_value', *config.families)):
+  for name in dict.fromkeys(('last_value', NETWORK, *config.families)):
     rows: list[Score | None] = [None] * len(curves)
     for indices in by_length(curves):
       some = scores_of(name, [curves[index] for index in indices], config)
@@ -161,9 +160,7 @@ def measure(curves: Sequence[Curve], config: Config) -> Scores:
     print(f'{name}: mean RMSLE {error:.4f}', file=sys.stderr)
   bends = [name for name in scores if name.startswith('bnsl')]
   families = [name for name in scores if name != NETWORK]
-  rules = {BNSL: bends, CHOSEN: families}
-  if NETWORK in scores:
-    rules[WITH_NETWORK] = list(scores)
+  rules = {BNSL: bends, CHOSEN: families, WITH_NETWORK: list(scores)}
   return scores | {
     rule: best_held_out([scores[name] for name in names])
     for rule, names in rules.items()
@@ -238,7 +235,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
   """Prints the table; returns the exit code."""
   del flag_values
   check_names('groups', config.groups, GROUPS)
-  check_names('families', config.families, METHODS)
+  check_names('families', config.families, FAMILIES)
   curves = selected(config)
   scores = measure(curves, config)
   rows = rows_of(curves, scores)

@@ -123,12 +123,15 @@ def test_study_runs_on_a_few_curves(tmp_path, capsys):
   lines = table.read_text().splitlines()
   assert lines[0].startswith('# command:')
   rows = list(csv.DictReader(line for line in lines if line[0] != '#'))
-  methods = ['last_value', 'm2', 'bnsl0', 'bnsl', 'chosen']
+  methods = ['last_value', 'network', 'm2', 'bnsl0', 'bnsl', 'chosen']
+  methods.append('chosen_with_network')
   assert [row['method'] for row in rows] == 2 * methods
   assert {row['domain'] for row in rows} == {'Nano', 'language and nano'}
   by_method = {row['method']: row for row in rows}
   assert by_method['bnsl']['rmsle'] == by_method['bnsl0']['rmsle']
-  assert 0 < float(by_method['last_value']['rmsle']) < 0.2
+  naive, network = by_method['last_value'], by_method['network']
+  assert 0 < float(network['rmsle']) < float(naive['rmsle']) < 0.2
+  assert float(network['log_density']) > float(naive['log_density'])
   assert all(row['complete'] == 'True' for row in rows)
   assert 'last_value' in capsys.readouterr().out
   each = [line for line in curves.read_text().splitlines() if line[0] != '#']
