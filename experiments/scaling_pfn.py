@@ -119,7 +119,8 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
     kept.check()
     params = jax.tree.map(lambda leaf, at=replica: leaf[at], params_R)
     if distributed.is_first():
-      weights.save(folder / f'weights_{replica}.npz', config.model, params)
+      path = folder / f'weights_{replica}.npz'
+      weights.save(path, config.model, params, weights.SCALING)
     rows += rows_of(config, source, replica, made, params)
   return rows
 

@@ -1,4 +1,4 @@
-"""A network that forecasts scaling curves of any unit, at any x ahead.
+"""A network that forecasts scaling curves of any unit, up to 49 times as far.
 
 That of `extrap.curves.causal_pfn`, trained on curves of
 `extrap.curves.scaling_prior`, all of whose points are cutoffs. It sees x in
@@ -36,8 +36,8 @@ SHIPPED = Path(__file__).with_name('scaling_pfn.npz')
 # Where curves lie in what the network calls time and value, both of which are
 # of no unit: log y from the first, and the last x seen.
 VALUE_START, VALUE_SCALE = 0.75, 0.25
-TIME_LAST = 6.0
-TIME_RANGE = (2.0, 20.0)  # Of the last point of a curve, in training.
+TIME_LAST = 0.5
+TIME_RANGE = (0.1, 2.0)  # Of the last point of a curve, in training.
 LEAST_SEEN = 3  # Points, from which on cutoffs are trained.
 
 
@@ -167,7 +167,7 @@ class ScalingPFN:
     Raises:
       ExtrapError: there is no such file, or it holds no network.
     """
-    return cls(*weights.load(path))
+    return cls(*weights.load(path, weights.SCALING))
 
   def predict(
     self,

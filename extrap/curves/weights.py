@@ -17,6 +17,9 @@ from extrap.evaluation.results import write_bytes
 from extrap.training.problem import Params
 
 CONFIG = 'config'  # The entry that holds the sizes, as JSON.
+# The entry that says what is forecast; none where it is learning curves.
+KIND = 'kind'
+LEARNING, SCALING = 'learning curves', 'scaling curves'
 # What reading a file that is something else may raise.
 FAILURES = (
   OSError,
@@ -30,30 +33,39 @@ FAILURES = (
 
 
 def save(
-  path: str | os.PathLike[str], config: CausalPFNConfig, params: Params
+  path: str | os.PathLike[str],
+  config: CausalPFNConfig,
+  params: Params,
+  kind: str = LEARNING,
 ) -> Path:
   """Writes the sizes and the parameters of one network, float32."""
-  sizes = json.dumps(dataclasses.asdict(config))
+  notes = {CONFIG: np.array(json.dumps(dataclasses.asdict(config)))}
   file = io.BytesIO()
-  np.savez_compressed(file, **{CONFIG: np.array(sizes)}, **_flat(params))
+  np.savez_compressed(file, **notes, **{KIND: np.array(kind)}, **_flat(params))
   return write_bytes(path, file.getvalue())
 
 
-def load(path: str | os.PathLike[str]) -> tuple[CausalPFNConfig, Params]:
+def load(
+  path: str | os.PathLike[str], kind: str = LEARNING
+) -> tuple[CausalPFNConfig, Params]:
   """Reads what `save` wrote.
 
   Raises:
-    ExtrapError: the file is missing or is no such archive.
+    ExtrapError: the file is missing, is no such archive, or holds a network of
+      another kind.
   """
   try:
     with np.load(path, allow_pickle=False) as archive:
       arrays = {name: archive[name] for name in archive.files}
+    found = str(arrays.pop(KIND, LEARNING))
     config = CausalPFNConfig(**json.loads(str(arrays.pop(CONFIG))))
     params = _nested(arrays)
     if jax.tree.map(np.shape, params) != _shapes(config):
       raise ValueError('its arrays are not those of its sizes')
   except FAILURES as error:
     raise ExtrapError(f'{path} holds no network: {error}') from error
+  if found != kind:
+    raise ExtrapError(f'{path} holds a network of {found}, not of {kind}')
   return config, params
 
 
