@@ -17,10 +17,10 @@ known. A curve that cannot be forecast is told, and the others are.
 
 --forecaster=scaling asks a network that was trained on scaling laws instead
 (`experiments/scaling_pfn.py`): for a loss or an error against data, size or
-compute, which falls by a share with every doubling, and for any horizon; an
-accuracy is forecast by its error. --forecaster=pow4 fits that family, or any
-other of `extrap/curves/families.py`, with intervals by a residual bootstrap:
-too narrow where the family has not the curve's shape.
+compute, which falls by a share with every doubling, up to 49 times as far as it
+is seen; an accuracy is forecast by its error. --forecaster=pow4 fits that
+family, or any other of `extrap/curves/families.py`, with intervals by a
+residual bootstrap: too narrow where the family has not the curve's shape.
 """
 
 import dataclasses
@@ -36,6 +36,7 @@ from absl import flags
 from extrap import cli
 from extrap.arms import check_names
 from extrap.config import option
+from extrap.curves import scaling_pfn
 from extrap.curves.bounded import BoundedForecast
 from extrap.curves.families import FAMILIES
 from extrap.curves.fitted import FittedForecast
@@ -48,7 +49,7 @@ from extrap.curves.normalise import (
   suited,
 )
 from extrap.curves.reading import MINIMUM, Curve, read_curves
-from extrap.curves.scaling_pfn import ScalingPFN, log_distance, top_of
+from extrap.curves.scaling_pfn import ScalingPFN, log_distance, unfit
 from extrap.errors import UsageError
 from extrap.reporting.forecasts import SHADES, Drawn, forecast_plot
 from extrap.reporting.tables import text
@@ -79,8 +80,8 @@ class Config:
   horizon: float | None = option(
     None,
     'step to forecast (default: the last of the longest curve)',
-    minimum=1,
-    maximum=1e12,
+    minimum=1e-30,
+    maximum=1e30,
   )
   seen: float = option(
     1.0, 'share of every curve that is shown', minimum=0.0, maximum=1.0
@@ -93,7 +94,9 @@ class Config:
     f'{NETWORK} or {SCALING}, the networks, or a family to fit, such as pow4',
   )
   plot: str = option('forecast.png', "the figure's file ('': none)")
-  weights: str = option(str(SHIPPED), 'file of the network')
+  weights: str | None = option(
+    None, 'file of the network, the one that comes along if none is named'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,12 +185,21 @@ def prepare(
     try:
       found = normalisation(config, seen_T, kind)
       found.check(seen_T, curve.name)
-      if config.forecaster == SCALING:
-        log_distance(seen_T, top_of(found))
-      return dataclasses.replace(run, normalisation=found)
     except UsageError as error:
       reason = f'cannot be normalised: {error}'
+    else:
+      run = dataclasses.replace(run, normalisation=found)
+      reason = no_law(run, horizon) if config.forecaster == SCALING else ''
   return dataclasses.replace(run, reason=reason)
+
+
+def no_law(run: Run, horizon: float) -> str:
+  """Why no scaling law can go on with a curve, or nothing."""
+  try:
+    log_distance(run.value_T, run.normalisation)
+  except UsageError as error:
+    return f'follows no scaling law: {error}'
+  return unfit(run.step_T, run.value_T, np.array([horizon]))
 
 
 def normalisation(
@@ -205,20 +217,28 @@ def predict(
   config: Config, runs: Sequence[Run], horizon: float
 ) -> list[Forecast | BoundedForecast]:
   """Of each, from what is seen to the horizon, the last step being that."""
+  if config.forecaster == SCALING:  # To which another start is another law.
+    model = ScalingPFN.load(config.weights or scaling_pfn.SHIPPED)
+    curves = [(run.step_T, run.value_T) for run in runs]
+    later_NQ = np.stack([later_of(run, horizon) for run in runs])
+    how_N = [run.normalisation for run in runs]
+    return _rows(model.predict(curves, later_NQ, how_N))
   # The first step of the network and of families is 1, and here it may be 0.
   offset = max(0.0, 1.0 - min(run.step_T[0] for run in runs))
   step_N = [run.step_T + offset for run in runs]
   later_NQ = offset + np.stack([later_of(run, horizon) for run in runs])
   if config.forecaster == NETWORK:
-    model = LCPFN.load(config.weights)
+    model = LCPFN.load(config.weights or SHIPPED)
     return _by_network(model, runs, step_N, later_NQ, horizon + offset)
   curves = [(step_T, r.value_T) for step_T, r in zip(step_N, runs, strict=True)]
   how_N = [run.normalisation for run in runs]
-  if config.forecaster == SCALING:
-    found = ScalingPFN.load().predict(curves, later_NQ, how_N)
-  else:
-    found = FittedForecast.predict(config.forecaster, curves, later_NQ, how_N)
-  return [found.of_row(row) for row in range(len(runs))]
+  name = config.forecaster
+  return _rows(FittedForecast.predict(name, curves, later_NQ, how_N))
+
+
+def _rows(found: BoundedForecast) -> list[BoundedForecast]:
+  """The forecasts of single curves."""
+  return [found.of_row(row) for row in range(len(found.step_NQ))]
 
 
 def _by_network(

@@ -321,7 +321,8 @@ def computed(config: Config, kept: Kept, name: str) -> list[Result]:
   rows = []
   for cutoff in CUTOFFS:
     make = functools.partial(computed_after, config, kept, name, cutoff)
-    rows += kept.rows(f'{name}_{cutoff}', identity(config), make)
+    of_cutoff = getattr(config, TABLES[name]), config.curves, config.bank
+    rows += kept.rows(f'{name}_{cutoff}', of_cutoff, make)
   return rows
 
 
@@ -409,7 +410,7 @@ def write_report_of(
   config: Config, folder: Path, results: Sequence[Result]
 ) -> str:
   """report.md; returns the tables."""
-  rows = paired(folder)
+  rows = paired(folder, results)
   if rows:
     write_table(folder / 'by_curve.csv', rows[0], rows[1:])
   tables = {

@@ -13,6 +13,7 @@ Rows = list[list[str]]
 
 CUTOFFS = (10, 20, 40, 80)
 LEVELS = (50, 80, 95)  # Percent, central.
+POSTERIOR = ('posterior', 0)  # Arm and replica.
 # Mean log density at the cutoffs, as published.
 ELSEWHERE = {
   'published, 3 x 128, 1M curves': (1.528, 1.894, 2.159, 2.279),
@@ -51,27 +52,41 @@ def log_density_table(results: Sequence[Result]) -> Table:
   )
 
 
-def paired(folder: Path) -> Rows:
+def paired(folder: Path, results: Sequence[Result]) -> Rows:
   """Log densities by cutoff and curve, of the posterior and of other arms.
 
   The header, then a row a curve that the posterior has been found of; empty
-  where another arm was not scored on it. Nothing without a posterior.
+  where another arm was not scored on it. Nothing without a posterior. A file
+  that is not what the results were made of is left out.
   """
-  exact = folder / 'arms' / 'posterior' / 'log_density_0.npz'
-  if not exact.exists():
+  found = {}
+  for row in select(results, metric='log_density', size=str(CUTOFFS[0])):
+    name = f'log_density_{row.replica}.npz'
+    path, values = folder / 'arms' / row.arm / name, {}
+    if path.exists():
+      with np.load(path, allow_pickle=False) as archive:
+        values = dict(archive)
+    means = _cells(results, row, 'log_density')
+    if all(_is_of(values.get(str(at)), means[at]) for at in CUTOFFS):
+      found[row.arm, row.replica] = values
+  exact = found.pop(POSTERIOR, None)
+  if exact is None:
     return []
-  found = {'posterior': np.load(exact)}
-  for path in sorted((folder / 'arms').glob('*/log_density_*.npz')):
-    if path != exact:
-      replica = path.stem.rpartition('_')[2]
-      found[f'{path.parent.name}, replica {replica}'] = np.load(path)
-  rows = [['cutoff', 'curve', *found]]
+  names = [f'{arm}, replica {replica}' for arm, replica in sorted(found)]
+  rows = [['cutoff', 'curve', 'posterior', *names]]
   for cutoff in map(str, CUTOFFS):
-    columns = [values[cutoff] for values in found.values()]
+    columns = [exact[cutoff], *(found[key][cutoff] for key in sorted(found))]
     for curve in range(len(columns[0])):
       cells = [f'{c[curve]:.6g}' if curve < len(c) else '' for c in columns]
       rows.append([cutoff, str(curve), *cells])
   return rows
+
+
+def _is_of(values: np.ndarray | None, row: Result) -> bool:
+  """Whether a row is the mean of these values."""
+  if values is None or len(values) != row.n:
+    return False
+  return bool(np.isclose(values.mean(), row.value, rtol=1e-5))
 
 
 def gap_table(rows: Rows) -> Table:

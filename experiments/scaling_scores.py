@@ -37,9 +37,10 @@ class Score:
     msce: mean square over levels of the coverage of central intervals, less
       the level.
     log_density_wide: as log_density, where the scale is `held_out` if that is
-      more, and msce_wide likewise.
-    fit_ms: CPU time of the fit, in milliseconds, compilation left out.
-    bootstrap_ms: likewise, of the bootstrap.
+      more, and msce_wide likewise; a network's own density in both.
+    fit_ms: CPU time of the fit, in milliseconds, compilation left out, or of a
+      network's forecast.
+    bootstrap_ms: likewise, of the bootstrap; a network needs none.
   """
 
   held_out: float
@@ -82,22 +83,24 @@ def timed(call: Callable[[], T], count: int) -> tuple[T, float]:
   return found, 1e3 * (time.process_time() - began) / count
 
 
+def fitted_part(curve: Curve) -> XY:
+  """x and y of the points that are given to be fitted."""
+  return curve.x_T[curve.fit_T], curve.y_T[curve.fit_T]
+
+
 def held_out_parts(curve: Curve) -> tuple[XY, XY]:
   """x and y of the points that are fitted, all but the held out, and those."""
-  count = int(curve.fit_T.sum())
-  kept = count - held_out_count(count)
-  x_T, y_T = curve.x_T[curve.fit_T], curve.y_T[curve.fit_T]
+  x_T, y_T = fitted_part(curve)
+  kept = len(x_T) - held_out_count(len(x_T))
   return (x_T[:kept], y_T[:kept]), (x_T[kept:], y_T[kept:])
 
 
 def seen_points(curves: Sequence[Curve], *, held_out: bool) -> Points:
   """The fitted part of curves, without the held-out points if so asked."""
-  pairs = []
-  for curve in curves:
-    count = int(curve.fit_T.sum())
-    kept = count - held_out_count(count) if held_out else count
-    x_T, y_T = curve.x_T[curve.fit_T], curve.y_T[curve.fit_T]
-    pairs.append((x_T[:kept], y_T[:kept]))
+  pairs = [
+    held_out_parts(curve)[0] if held_out else fitted_part(curve)
+    for curve in curves
+  ]
   ceilings = [curve.ceiling for curve in curves]
   return least_squares.points(pairs, ceilings)
 
@@ -111,10 +114,10 @@ def held_out_errors(
   whole = seen_points(curves, held_out=False)
   y_BT = least_squares.predict(shape, found, whole.x_BT, settings)
   errors = []
-  for y_T, curve in zip(y_BT, curves, strict=True):
-    count = int(curve.fit_T.sum())
-    held = slice(count - held_out_count(count), count)
-    errors.append(rmsle(y_T[held], curve.y_T[curve.fit_T][held]))
+  for found_T, curve in zip(y_BT, curves, strict=True):
+    (shown_T, _), (_, y_T) = held_out_parts(curve)
+    start, stop = len(shown_T), len(shown_T) + len(y_T)
+    errors.append(rmsle(found_T[start:stop], y_T))
   return errors
 
 
@@ -159,15 +162,13 @@ def family_scores(
 def network_scores(network: ScalingPFN, curves: Sequence[Curve]) -> list[Score]:
   """Scores of a network's forecasts, whose densities are its own."""
   held_out = network_held_out(network, curves)
-  seen = [(c.x_T[c.fit_T], c.y_T[c.fit_T]) for c in curves]
-  x_BQ, y_BQ, mask_BQ = (
-    np.asarray(each)
-    for each in filled(
-      [(curve.x_T[~curve.fit_T], curve.y_T[~curve.fit_T]) for curve in curves]
-    )
+  seen = [fitted_part(curve) for curve in curves]
+  new = [(c.x_T[~c.fit_T], c.y_T[~c.fit_T]) for c in curves]
+  x_BQ, y_BQ, mask_BQ = filled(new)
+  found = network.predict(seen, x_BQ)
+  median_BQ, ms = timed(
+    lambda: network.predict(seen, x_BQ).median(), len(curves)
   )
-  found, ms = timed(lambda: network.predict(seen, x_BQ), len(curves))
-  median_BQ = found.median()
   judged_BQ = found.log_density(y_BQ), found.below(y_BQ)
   return [
     Score(

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import forecast
 from extrap import cli
-from extrap.curves import weights
+from extrap.curves import scaling_pfn, weights
 from extrap.curves.causal_pfn import CausalPFNConfig, fresh
 
 SIZES = CausalPFNConfig(width=8, layers=1, heads=1, readout=8, components=2)
@@ -138,16 +138,18 @@ def test_a_family_forecasts_in_place_of_the_network(run, tmp_path):
     assert float(found) == pytest.approx(chance, abs=0.01)
 
 
-def test_a_scaling_law_goes_on_for_any_horizon(run, tmp_path):
+def test_a_scaling_law_goes_on_for_ten_times_as_long(run, tmp_path):
   steps = np.arange(1.0, 41)
   rises, done = 1 - 0.8 * steps**-0.4, np.minimum(steps / 20, 1.0)
   text = _columns(a=rises.tolist(), b=done.tolist())
-  flags = '--forecaster=scaling', '--kind=accuracy', '--horizon=400'
-  code, out, _ = run(text, *flags)
+  flags = ['--forecaster=scaling', '--kind=accuracy', '--horizon=400']
+  code, _, err = run(text, *flags)
+  assert code == 1 and 'a network of learning curves, not of scaling' in err
+  code, out, _ = run(text, *flags, f'--weights={scaling_pfn.SHIPPED}')
   assert code == 0 and (tmp_path / 'plot.png').exists()
   line = next(row for row in out.splitlines() if row.startswith('a '))
   assert float(line.split()[3]) == pytest.approx(1 - 0.8 * 400**-0.4, abs=0.02)
-  assert 'not forecast: b ' in out and 'below 1 alone' in out
+  assert 'not forecast: b follows no scaling law: it is at 1' in out
 
 
 @pytest.mark.parametrize(

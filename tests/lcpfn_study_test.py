@@ -1,5 +1,6 @@
 """Tests of the study that trains the networks of curves, at tiny sizes."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ from extrap import cli
 from extrap.curves import LCPFN, prior, scores
 from extrap.curves.prior import PUBLISHED
 from extrap.errors import Preempted
-from extrap.evaluation.results import read_csv, select
+from extrap.evaluation.results import Result, read_csv, select, untrained
 from extrap.randomness import named
 
 TINY = (
@@ -121,7 +122,7 @@ def test_posteriors_are_scored_on_the_first_curves(folder: Path):
     # Networks that have learned next to nothing are far behind.
     fresh = select(results, arm='causal', metric='log_density')
     assert min(row.value for row in rows) > max(row.value for row in fresh)
-  assert [row[0] for row in gap_table(paired(folder)).rows] == [
+  assert [row[0] for row in gap_table(paired(folder, results)).rows] == [
     *('causal, replica 0', 'causal, replica 1', 'mcmc, replica 0'),
     *('published, replica 0', 'published, replica 1', 'shipped, replica 0'),
   ]
@@ -159,18 +160,40 @@ def test_a_posterior_goes_on_behind_the_last_cutoff_kept(
   assert set(kept) == set(map(str, CUTOFFS))
 
 
+def _scored(folder: Path, arm: str, values: np.ndarray) -> list[Result]:
+  """Log densities of an arm, by curve and in rows."""
+  path = folder / 'arms' / arm
+  path.mkdir(parents=True)
+  np.savez(
+    path / 'log_density_0.npz', **dict.fromkeys(map(str, CUTOFFS), values)
+  )
+  source = untrained('lcpfn', arm, 'exact prior', (0,))
+  mean, count = float(values.mean()), len(values)
+  return [
+    source.row(0, 'prior', str(cutoff), 'log_density', mean, count)
+    for cutoff in CUTOFFS
+  ]
+
+
 def test_a_gap_is_paired_by_curve(tmp_path: Path):
-  for arm, shift in (('posterior', 0.5), ('causal', 0.2)):
-    path = tmp_path / 'arms' / arm
-    path.mkdir(parents=True)
-    count = 4 if arm == 'causal' else 3
-    values = shift + np.array([1.0, 5.0, 9.0, 100.0])[:count]
-    np.savez(
-      path / 'log_density_0.npz', **dict.fromkeys(map(str, CUTOFFS), values)
-    )
-  (row,) = gap_table(paired(tmp_path)).rows
-  assert gap_table([]).rows == []
+  values = np.array([1.0, 5.0, 9.0, 100.0])
+  rows = _scored(tmp_path, 'causal', 0.2 + values)
+  assert paired(tmp_path, rows) == gap_table([]).rows == []
+  rows += _scored(tmp_path, 'posterior', 0.5 + values[:3])
+  (row,) = gap_table(paired(tmp_path, rows)).rows
   assert row == ['causal, replica 0', *['0.300 ± 0.000'] * len(CUTOFFS)]
+
+
+def test_what_is_not_of_the_rows_is_not_paired(tmp_path: Path):
+  values = np.array([1.0, 5.0, 9.0])
+  rows = _scored(tmp_path, 'posterior', values)
+  other = _scored(tmp_path, 'causal', values)
+  half = tmp_path / 'arms' / 'mcmc' / 'log_density_0.npz'
+  rows += _scored(tmp_path, 'mcmc', values)
+  np.savez(half, **{'10': values})
+  changed = [dataclasses.replace(row, value=2.0) for row in other]
+  assert paired(tmp_path, rows + changed)[0] == ['cutoff', 'curve', 'posterior']
+  assert len(paired(tmp_path, rows + other)[0]) == 4
 
 
 def test_walkers_go_as_far_as_in_the_row_that_they_are_called_after(

@@ -6,6 +6,7 @@ Shape key: N curves, Q steps asked for.
 import abc
 import dataclasses
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -29,8 +30,16 @@ class BoundedForecast(abc.ABC):
     """Quantiles [N, Q] that know of no bounds."""
 
   @abc.abstractmethod
-  def below(self, value: float) -> np.ndarray:
-    """Probability [N, Q] of no more than a value."""
+  def below(self, value: np.ndarray | float) -> np.ndarray:
+    """Probability [N, Q] of no more than a value, or than [N, Q]."""
+
+  def above(self, value: np.ndarray | float) -> np.ndarray:
+    """Probability [N, Q] of more than a value, or than [N, Q]."""
+    return 1 - self.below(value)
+
+  @abc.abstractmethod
+  def of_row(self, row: int) -> Self:
+    """The forecast of one curve."""
 
   def quantile(self, p: float) -> np.ndarray:
     """Values [N, Q] below which there is a probability p, 0 < p < 1."""
@@ -52,12 +61,11 @@ class BoundedForecast(abc.ABC):
     None is better than the best bound of the metric.
     """
     minimise_N1 = np.array([[how.minimise] for how in self.normalisation_N])
-    below_NQ = self.below(float(value))
     best_N1 = np.array(
       [
         [value <= how.hard_low if how.minimise else value >= how.hard_up]
         for how in self.normalisation_N
       ]
     )
-    better_NQ = np.where(minimise_N1, below_NQ, 1 - below_NQ)
+    better_NQ = np.where(minimise_N1, self.below(value), self.above(value))
     return np.where(best_N1, 0.0, better_NQ)

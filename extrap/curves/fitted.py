@@ -80,10 +80,10 @@ class FittedForecast(BoundedForecast):
     (value_NQ,) = residual_bootstrap.quantiles(*arrays, (p,))
     return value_NQ
 
-  def below(self, value: float) -> np.ndarray:
-    """Probability [N, Q] of no more than a value."""
-    if value <= 0 and self.draws.log:  # All of it is above.
-      return np.zeros(self.step_NQ.shape)
-    value_NQ = np.full(self.step_NQ.shape, value)
-    arrays = self.family, self.draws, self.step_NQ, value_NQ
-    return residual_bootstrap.judge(*arrays)[1]
+  def below(self, value: np.ndarray | float) -> np.ndarray:
+    """Probability [N, Q] of no more than a value, or than [N, Q]."""
+    value_NQ = np.broadcast_to(np.asarray(value, float), self.step_NQ.shape)
+    none_NQ = (value_NQ <= 0) & self.draws.log  # All of it is above.
+    there_NQ = np.where(none_NQ, 1.0, value_NQ)
+    arrays = self.family, self.draws, self.step_NQ, there_NQ
+    return np.where(none_NQ, 0.0, residual_bootstrap.judge(*arrays)[1])

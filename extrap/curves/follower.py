@@ -38,8 +38,10 @@ class Follower:
     Args:
       model: the forecaster.
       values_NT: of each curve at steps 1..T, at least one.
-      horizon: the step at which training is to end; beyond 100 steps as for
-        `LCPFN.predict`.
+      horizon: the step at which training is to end. Beyond 100 steps times are
+        scaled as by `LCPFN.predict`, and every k-th step is kept, k being the
+        hundredth part of the horizon, rounded up: after few of many steps that
+        is less than `predict` sees.
       normalisation: of the metric; by default values lie in 0..1 and rise.
       most: steps that are forecast at most, evenly over those that are left,
         the horizon included; more take longer.
@@ -100,7 +102,7 @@ class Follower:
       np.float32(self._scale * step_Q),
     )
     if self.steps % self._stride:
-      _, mixture = _look(self._model.model, self._model.params, *given)
+      mixture = _look(self._model.model, self._model.params, *given)
     else:
       self._memory, mixture = _go_on(
         self._model.model, self._model.params, *given
@@ -137,4 +139,4 @@ def _one_more(
 
 # Where the latest point is kept what was known before is not needed any more.
 _go_on = jax.jit(_one_more, static_argnums=0, donate_argnums=2)
-_look = jax.jit(_one_more, static_argnums=0)
+_look = jax.jit(lambda *given: _one_more(*given)[1], static_argnums=0)

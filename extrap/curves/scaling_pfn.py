@@ -11,6 +11,7 @@ Shape key: N curves, T points, Q asked for.
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from extrap.curves.lcpfn import forecast_behind, packed, room
 from extrap.curves.mixtures import Mixture
 from extrap.curves.normalise import Normalisation, loss_from
 from extrap.curves.pfn_problem import Examples, mean_loss
-from extrap.curves.scaling_prior import PRIOR, ScalingPrior
+from extrap.curves.scaling_prior import AHEAD, PRIOR, ScalingPrior
 from extrap.errors import UsageError
 from extrap.randomness import named
 from extrap.training.problem import Context, Metrics, Params
@@ -39,6 +40,7 @@ VALUE_START, VALUE_SCALE = 0.75, 0.25
 TIME_LAST = 0.5
 TIME_RANGE = (0.1, 2.0)  # Of the last point of a curve, in training.
 LEAST_SEEN = 3  # Points, from which on cutoffs are trained.
+FURTHEST = math.floor(math.exp(AHEAD))  # Times the last x, likewise.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,39 +97,64 @@ def to_value(log_y: jax.Array, start: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ScalingForecast(BoundedForecast):
-  """Distributions of y, or of how far it is below a limit.
+  """Distributions of y by how far it is from the best that it can be.
 
   Attributes:
     mixture: of `to_value`, [N, Q].
-    start_N1: logarithm of the first y, or of its distance.
-    top_N1: float64, the limit; 0 where y itself was forecast.
+    start_N1: logarithm of the first distance.
+    best_N1: float64, from where distances are.
+    sign_N1: 1 where y is above that, -1 where it is below.
   """
 
   mixture: Mixture
   start_N1: np.ndarray
-  top_N1: np.ndarray
+  best_N1: np.ndarray
+  sign_N1: np.ndarray
 
   def unbounded(self, p: float) -> np.ndarray:
     """Quantiles [N, Q] that know of no bounds."""
-    p_NQ = np.where(self.top_N1 > 0, 1 - p, p) + np.zeros(self.step_NQ.shape)
-    value_NQ = np.asarray(_quantile(self.mixture, np.float32(p_NQ)), np.float64)
-    above_NQ = (value_NQ - VALUE_START) / VALUE_SCALE
-    distance_NQ = np.exp(self.start_N1 + above_NQ)
-    return np.where(self.top_N1 > 0, self.top_N1 - distance_NQ, distance_NQ)
+    p_N1 = np.where(self.sign_N1 > 0, p, 1 - p)
+    p_NQ = np.broadcast_to(np.float32(p_N1), self.step_NQ.shape)
+    value_NQ = np.asarray(_quantile(self.mixture, p_NQ), np.float64)
+    log_NQ = self.start_N1 + (value_NQ - VALUE_START) / VALUE_SCALE
+    return self.best_N1 + self.sign_N1 * np.exp(log_NQ)
 
   def log_density(self, y_NQ: np.ndarray) -> np.ndarray:
-    """In nats per unit of y, [N, Q]."""
-    distance_NQ = self._distance(y_NQ)
-    found_NQ = mixtures.log_density(self.mixture, self._value(distance_NQ))
-    return np.asarray(found_NQ) + np.log(VALUE_SCALE) - np.log(distance_NQ)
+    """In nats per unit of y, [N, Q]; minus infinity beyond the best."""
+    value_NQ, log_NQ, there_NQ = self._value(y_NQ)
+    found_NQ = np.asarray(mixtures.log_density(self.mixture, value_NQ))
+    found_NQ = found_NQ + np.log(VALUE_SCALE) - log_NQ
+    return np.where(there_NQ, found_NQ, -np.inf)
 
   def below(self, value: np.ndarray | float) -> np.ndarray:
     """Probability [N, Q] of no more than a value, or than [N, Q]."""
-    distance_NQ = self._distance(np.broadcast_to(value, self.step_NQ.shape))
-    there_NQ = np.maximum(distance_NQ, np.finfo(float).tiny)
-    less_NQ = np.asarray(mixtures.cdf(self.mixture, self._value(there_NQ)))
-    less_NQ = np.where(distance_NQ > 0, less_NQ, 0.0)
-    return np.where(self.top_N1 > 0, 1 - less_NQ, less_NQ)
+    nearer_NQ, further_NQ = self._shares(value)
+    return np.where(self.sign_N1 > 0, nearer_NQ, further_NQ)
+
+  def above(self, value: np.ndarray | float) -> np.ndarray:
+    """Probability [N, Q] of more than a value, or than [N, Q]."""
+    nearer_NQ, further_NQ = self._shares(value)
+    return np.where(self.sign_N1 > 0, further_NQ, nearer_NQ)
+
+  def _shares(self, value: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of being nearer to the best, and further from it."""
+    y_NQ = np.broadcast_to(np.asarray(value, float), self.step_NQ.shape)
+    value_NQ, _, there_NQ = self._value(y_NQ)
+    nearer_NQ = np.asarray(mixtures.cdf(self.mixture, value_NQ))
+    further_NQ = mixtures.probability_above(self.mixture, value_NQ)
+    return (
+      np.where(there_NQ, np.minimum(nearer_NQ, 1.0), 0.0),
+      np.where(there_NQ, np.minimum(further_NQ, 1.0), 1.0),
+    )
+
+  def _value(
+    self, y_NQ: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the network calls y, log distances, and whether there are any."""
+    distance_NQ = self.sign_N1 * (y_NQ - self.best_N1)
+    there_NQ = distance_NQ > 0
+    log_NQ = np.log(np.where(there_NQ, distance_NQ, 1.0))
+    return np.float32(to_value(log_NQ, self.start_N1)), log_NQ, there_NQ
 
   def of_row(self, row: int) -> Self:
     """The forecast of one curve."""
@@ -138,16 +165,9 @@ class ScalingForecast(BoundedForecast):
       normalisation_N=self.normalisation_N[one],
       mixture=jax.tree.map(lambda leaf: leaf[one], self.mixture),
       start_N1=self.start_N1[one],
-      top_N1=self.top_N1[one],
+      best_N1=self.best_N1[one],
+      sign_N1=self.sign_N1[one],
     )
-
-  def _distance(self, y_NQ: np.ndarray) -> np.ndarray:
-    """What was forecast, of y."""
-    return np.where(self.top_N1 > 0, self.top_N1 - y_NQ, y_NQ)
-
-  def _value(self, distance_NQ: np.ndarray) -> np.ndarray:
-    """What the network calls that."""
-    return np.float32(to_value(np.log(distance_NQ), self.start_N1))
 
 
 _quantile = jax.jit(mixtures.quantile)
@@ -177,61 +197,110 @@ class ScalingPFN:
   ) -> ScalingForecast:
     """Forecasts of y at several x after what is seen.
 
-    What falls is forecast itself; what rises to a bound, such as an accuracy,
-    by how far it is from there.
-
     Args:
-      curves: x and y of what is seen of each, x positive and ascending.
-      at_NQ: x to forecast.
-      normalisations: of each metric; without any, y falls, and is positive.
+      curves: x and y of what is seen of each, three points at least; x positive
+        and ascending.
+      at_NQ: x to forecast, up to 49 times the last that is seen.
+      normalisations: of each metric, of which a finite best bound is what y
+        comes near to; without any, y falls towards 0.
 
     Raises:
-      UsageError: a value is at its best bound or beyond it.
+      UsageError: a curve is none that can be forecast, in one line.
     """
+    at_NQ = np.asarray(at_NQ, float)
+    _check(curves, at_NQ)
     how_N = normalisations or [loss_from(1.0)] * len(curves)
-    top_N1 = np.array([[top_of(how)] for how in how_N])
+    best_N, sign_N = zip(*map(best_of, how_N), strict=True)
     seen = [
-      merged(np.log(np.asarray(x_T, float)), log_distance(y_T, top))
-      for (x_T, y_T), (top,) in zip(curves, top_N1, strict=True)
+      merged(np.log(x_T), log_distance(y_T, how))
+      for (x_T, y_T), how in zip(curves, how_N, strict=True)
     ]
+    mixture = self._mixture(seen, np.log(at_NQ))
+    return ScalingForecast(
+      step_NQ=at_NQ,
+      normalisation_N=how_N,
+      mixture=mixture,
+      start_N1=np.array([[log_T[0]] for _, log_T in seen]),
+      best_N1=np.array(best_N)[:, None],
+      sign_N1=np.array(sign_N)[:, None],
+    )
+
+  def _mixture(
+    self, seen: Sequence[tuple[np.ndarray, np.ndarray]], asked_NQ: np.ndarray
+  ) -> Mixture:
+    """Of log x and log distances, one pass; padded to few shapes."""
     shown = [
       (TIME_LAST * np.exp(u_T - u_T[-1]), to_value(log_T, log_T[0]))
       for u_T, log_T in seen
     ]
     last_N1 = np.array([[u_T[-1]] for u_T, _ in seen])
-    time_NQ = TIME_LAST * np.exp(np.log(at_NQ) - last_N1)
+    time_NQ = TIME_LAST * np.exp(asked_NQ - last_N1)
     rows, columns = time_NQ.shape
     spare = (0, room(rows) - rows), (0, room(columns) - columns)
     time_NQ = np.pad(time_NQ, spare, mode='edge')
     mixture = forecast_behind(
       self.model, self.params, *packed(shown), np.float32(time_NQ)
     )
-    return ScalingForecast(
-      step_NQ=np.asarray(at_NQ, float),
-      normalisation_N=how_N,
-      mixture=jax.tree.map(lambda leaf: leaf[:rows, :columns], mixture),
-      start_N1=np.array([[log_T[0]] for _, log_T in seen]),
-      top_N1=top_N1,
+    return jax.tree.map(lambda leaf: leaf[:rows, :columns], mixture)
+
+
+def _check(
+  curves: Sequence[tuple[np.ndarray, np.ndarray]], at_NQ: np.ndarray
+) -> None:
+  """Refuses what cannot be forecast."""
+  if not len(curves) or at_NQ.ndim != 2 or len(at_NQ) != len(curves):
+    raise UsageError(
+      f'x to forecast have the shape {at_NQ.shape}, not that of a row for each '
+      f'of {len(curves)} curves'
     )
+  for number, (x_T, y_T) in enumerate(curves, start=1):
+    if reason := unfit(np.asarray(x_T, float), y_T, at_NQ[number - 1]):
+      raise UsageError(f'curve {number} {reason}')
 
 
-def top_of(how: Normalisation) -> float:
-  """The bound that a metric rises to, 0 where it falls or has none."""
-  rises = not how.minimise and np.isfinite(how.hard_up)
-  return how.hard_up if rises else 0.0
+def unfit(x_T: np.ndarray, y_T: np.ndarray, at_Q: np.ndarray) -> str:
+  """Why a curve cannot be forecast, or nothing."""
+  if len(x_T) != len(y_T):
+    return f'has {len(y_T)} values at {len(x_T)} x'
+  if len(x_T) < LEAST_SEEN:
+    return f'has {len(x_T)} points; {LEAST_SEEN} are needed'
+  if not all(np.isfinite(each).all() for each in (x_T, y_T, at_Q)):
+    return 'has a number that is not finite'
+  if x_T[0] <= 0 or (np.diff(x_T) < 0).any():
+    return 'has x that are not positive and ascending'
+  if at_Q.min() < x_T[-1]:
+    return f'is seen up to {x_T[-1]:g}, beyond {at_Q.min():g}, which is asked'
+  if at_Q.max() > FURTHEST * x_T[-1]:
+    return (
+      f'is asked for at {at_Q.max():g}, more than {FURTHEST} times as far as '
+      'it is seen, which no network of scaling laws was trained for'
+    )
+  return ''
 
 
-def log_distance(y_T: np.ndarray, top: float) -> np.ndarray:
-  """Logarithm of y, or of how far it is below a bound.
+def best_of(how: Normalisation) -> tuple[float, float]:
+  """What a metric comes near to, and 1 if it is above that, else -1.
 
   Raises:
-    UsageError: a value is none that a scaling law can have.
+    UsageError: it rises, and has no upper bound.
   """
-  distance_T = np.asarray(y_T, float)
-  distance_T = top - distance_T if top else distance_T
+  if how.minimise:
+    return (how.hard_low if np.isfinite(how.hard_low) else 0.0), 1.0
+  if not np.isfinite(how.hard_up):
+    raise UsageError('it rises without a bound that a scaling law could have')
+  return how.hard_up, -1.0
+
+
+def log_distance(y_T: np.ndarray, how: Normalisation) -> np.ndarray:
+  """Logarithm of how far y is from its best.
+
+  Raises:
+    UsageError: a value is at its best or beyond, or there is none.
+  """
+  best, sign = best_of(how)
+  distance_T = sign * (np.asarray(y_T, float) - best)
   if not (distance_T > 0).all():
-    wanted = f'below {top:g}' if top else 'above 0'
-    raise UsageError(f'a scaling law has values {wanted} alone')
+    raise UsageError(f'it is at {best:g}, which no scaling law comes to')
   return np.log(distance_T)
 
 
