@@ -147,3 +147,15 @@ def test_rows_tell_where_a_run_began_elsewhere(copy):
   path.write_text(json.dumps(begun | there))
   kept.rows('there', 1, lambda: [])
   assert 'begun on: 16 cores Xeon, 1 x H100; commit: a1b2' in kept.comments
+
+
+def test_rows_tell_where_those_that_they_are_made_of_are_from(copy):
+  Kept(SimpleNamespace(path=copy), lambda: False).rows('inner', 1, lambda: [])
+  (part,) = (copy / 'parts').glob('inner-*')
+  text = part.read_text().replace('# commit: ', '# commit: earlier, ')
+  part.write_text(text)
+  kept = Kept(SimpleNamespace(path=copy), lambda: False)
+  kept.rows('outer', 1, lambda: kept.rows('inner', 1, lambda: []))
+  again = Kept(SimpleNamespace(path=copy), lambda: False)
+  again.rows('outer', 1, lambda: [])
+  assert any(note.startswith('commit: earlier') for note in again.comments)
