@@ -71,7 +71,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from experiments.scaling_scores import Score, family_scores, network_scores
+from experiments.scaling_scores import (
+  Score,
+  best_held_out,
+  combined,
+  family_scores,
+  network_scores,
+)
 from extrap import cli
 from extrap.arms import check_names
 from extrap.config import option
@@ -99,6 +105,12 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
   'LLM': ('LLM',),
 }
 CHOSEN, BNSL, WITH_NETWORK = 'chosen', 'bnsl', 'chosen_with_network'
+COMBINED = 'combined'
+# Of a curve and method, as `Score.numbers` names them.
+NUMBERS = (
+  *('held_out', 'rmsle', 'log_density', 'msce', 'log_density_wide'),
+  *('msce_wide', 'fit_ms', 'bootstrap_ms'),
+)
 NETWORK = 'network'
 
 
@@ -156,39 +168,27 @@ def measure(curves: Sequence[Curve], config: Config) -> Scores:
       for index, score in zip(indices, some, strict=True):
         rows[index] = score
     scores[name] = rows
-    error = np.mean([score.rmsle for score in rows])
+    error = np.mean([score.numbers()['rmsle'] for score in rows])
     print(f'{name}: mean RMSLE {error:.4f}', file=sys.stderr)
   bends = [name for name in scores if name.startswith('bnsl')]
   families = [name for name in scores if name != NETWORK]
-  rules = {BNSL: bends, CHOSEN: families, WITH_NETWORK: list(scores)}
+  rules = {
+    BNSL: (best_held_out, bends),
+    CHOSEN: (best_held_out, families),
+    WITH_NETWORK: (best_held_out, list(scores)),
+    COMBINED: (combined, list(scores)),
+  }
   return scores | {
-    rule: best_held_out([scores[name] for name in names])
-    for rule, names in rules.items()
+    rule: make([scores[name] for name in names])
+    for rule, (make, names) in rules.items()
     if names
   }
 
 
-def best_held_out(methods: Sequence[Sequence[Score]]) -> list[Score]:
-  """For each curve the score of the method that is best on held-out points.
-
-  Its times are the sum of those of all.
-  """
-  chosen = []
-  for scores in zip(*methods, strict=True):
-    errors = np.nan_to_num([score.held_out for score in scores], nan=np.inf)
-    times = {
-      name: sum(getattr(score, name) for score in scores)
-      for name in ('fit_ms', 'bootstrap_ms')
-    }
-    best = scores[int(np.argmin(errors))]
-    chosen.append(dataclasses.replace(best, **times))
-  return chosen
-
-
 HEADERS = [
   *('domain', 'method', 'curves', 'rmsle', 'low', 'high', 'median'),
-  *('log_density', 'msce', 'log_density_wide', 'msce_wide'),
-  *('fit_ms', 'bootstrap_ms', 'complete'),
+  *NUMBERS[2:],
+  'complete',
 ]
 
 
@@ -198,13 +198,10 @@ def rows_of(curves: Sequence[Curve], scores: Scores) -> list[list[str]]:
   for title, domains in DOMAINS.items():
     where = [i for i, curve in enumerate(curves) if curve.domain in domains]
     for method, all_scores in scores.items() if where else ():
-      some = [all_scores[index] for index in where]
-      error = across_replicas([s.rmsle for s in some], method='bootstrap')
+      some = [all_scores[index].numbers() for index in where]
+      error = across_replicas([s['rmsle'] for s in some], method='bootstrap')
       errors = error.mean, error.low, error.high, error.median
-      means = [
-        np.mean([getattr(score, name) for score in some])
-        for name in HEADERS[7:-1]
-      ]
+      means = [np.mean([s[name] for s in some]) for name in NUMBERS[2:]]
       numbers = [f'{value:.4f}' for value in errors]
       numbers += [f'{value:.4g}' for value in means]
       complete = str(bool(np.isfinite(errors[0])))
@@ -216,7 +213,7 @@ def curve_rows(curves: Sequence[Curve], scores: Scores) -> list[list[str]]:
   """A row a curve and method."""
   return [
     [curve.domain, curve.task, curve.model, method]
-    + [f'{value:.5g}' for value in dataclasses.astuple(score)]
+    + [f'{score.numbers()[name]:.5g}' for name in NUMBERS]
     for method, all_scores in scores.items()
     for curve, score in zip(curves, all_scores, strict=True)
   ]
@@ -243,8 +240,7 @@ def main(config: Config, flag_values: flags.FlagValues) -> int:
   if config.csv is not None:
     write_table(config.csv, HEADERS, rows)
   if config.curves_csv is not None:
-    names = [field.name for field in dataclasses.fields(Score)]
-    headers = ['domain', 'task', 'model', 'method', *names]
+    headers = ['domain', 'task', 'model', 'method', *NUMBERS]
     write_table(config.curves_csv, headers, curve_rows(curves, scores))
   return 0
 

@@ -20,43 +20,118 @@ from extrap.datasets.scaling_benchmark import Curve
 LEVELS = np.array((0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
 # Where densities are those of y over the largest y that is fitted.
 RELATIVE = ('Nano', 'DD', 'LLM')
+LEAST_ERROR = 1e-6  # Of held-out points, where it becomes a weight.
 HELD_OUT = 0.2  # Of the points that are fitted, the last.
 T = TypeVar('T')
 XY = tuple[np.ndarray, np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Score:
   """What one method made of one curve.
 
   Attributes:
     held_out: RMSLE on held-out points of the fitted part, after a fit without
       them; what choices are made by.
-    rmsle: of the points to forecast.
-    log_density: their mean log density, in nats.
-    msce: mean square over levels of the coverage of central intervals, less
-      the level.
-    log_density_wide: as log_density, where the scale is `held_out` if that is
-      more, and msce_wide likewise; a network's own density in both.
+    error_Q: log forecast less log truth, of the points to forecast.
+    log_density_Q: in nats, of their y, or of y over the largest that is fitted.
+    below_Q: the forecast's probability of no more than what came.
+    log_density_wide_Q, below_wide_Q: likewise, where the scale is `held_out` if
+      that is more; a network's own in both.
     fit_ms: CPU time of the fit, in milliseconds, compilation left out, or of a
       network's forecast.
     bootstrap_ms: likewise, of the bootstrap; a network needs none.
   """
 
   held_out: float
-  rmsle: float
-  log_density: float
-  msce: float
-  log_density_wide: float
-  msce_wide: float
+  error_Q: np.ndarray
+  log_density_Q: np.ndarray
+  below_Q: np.ndarray
+  log_density_wide_Q: np.ndarray
+  below_wide_Q: np.ndarray
   fit_ms: float
   bootstrap_ms: float
+
+  def numbers(self) -> dict[str, float]:
+    """What is told of it."""
+    return {
+      'held_out': self.held_out,
+      'rmsle': float(np.sqrt(np.mean(self.error_Q**2))),
+      'log_density': float(np.mean(self.log_density_Q)),
+      'msce': calibration_error(self.below_Q),
+      'log_density_wide': float(np.mean(self.log_density_wide_Q)),
+      'msce_wide': calibration_error(self.below_wide_Q),
+      'fit_ms': self.fit_ms,
+      'bootstrap_ms': self.bootstrap_ms,
+    }
+
+
+def best_held_out(methods: Sequence[Sequence[Score]]) -> list[Score]:
+  """For each curve the score of the method that is best on held-out points.
+
+  Its times are the sum of those of all.
+  """
+  chosen = []
+  for scores in zip(*methods, strict=True):
+    errors = np.nan_to_num([score.held_out for score in scores], nan=np.inf)
+    best = scores[int(np.argmin(errors))]
+    chosen.append(dataclasses.replace(best, **_times(scores)))
+  return chosen
+
+
+def combined(methods: Sequence[Sequence[Score]]) -> list[Score]:
+  """For each curve all methods together, by how good they are on held-out.
+
+  Weights are inverse mean squares of held-out errors (Bates and Granger 1969,
+  Operational Research Quarterly 20): of log forecasts a mean, of densities a
+  mixture. Its times are the sum of those of all.
+  """
+  return [_mixed(scores) for scores in zip(*methods, strict=True)]
+
+
+def _mixed(scores: Sequence[Score]) -> Score:
+  """Of one curve."""
+  usable = [score for score in scores if np.isfinite(score.error_Q).all()]
+  errors = finite([score.held_out for score in usable])
+  weight_M = np.maximum(errors, LEAST_ERROR) ** -2.0
+  weight_M1 = (weight_M / weight_M.sum())[:, None]
+
+  def mean(name: str) -> np.ndarray:
+    values = np.stack([getattr(score, name) for score in usable])
+    return np.sum(weight_M1 * values, axis=0)
+
+  def mixture(name: str) -> np.ndarray:
+    values = np.stack([getattr(score, name) for score in usable])
+    return np.logaddexp.reduce(np.log(weight_M1) + values, axis=0)
+
+  return Score(
+    float(np.sqrt(np.sum(weight_M1[:, 0] * errors**2))),
+    mean('error_Q'),
+    mixture('log_density_Q'),
+    mean('below_Q'),
+    mixture('log_density_wide_Q'),
+    mean('below_wide_Q'),
+    **_times(scores),
+  )
+
+
+def _times(scores: Sequence[Score]) -> dict[str, float]:
+  """Those of several methods together."""
+  return {
+    name: sum(getattr(score, name) for score in scores)
+    for name in ('fit_ms', 'bootstrap_ms')
+  }
+
+
+def log_ratio(found_T: np.ndarray, y_T: np.ndarray) -> np.ndarray:
+  """Log found less log y; not finite where what was found is not positive."""
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return np.log(np.asarray(found_T, np.float64) / y_T)
 
 
 def rmsle(found_T: np.ndarray, y_T: np.ndarray) -> float:
   """Root mean square of log found less log y."""
-  with np.errstate(invalid='ignore', divide='ignore'):
-    return float(np.sqrt(np.mean(np.log(found_T / y_T) ** 2)))
+  return float(np.sqrt(np.mean(log_ratio(found_T, y_T) ** 2)))
 
 
 def calibration_error(below_T: np.ndarray) -> float:
@@ -149,9 +224,9 @@ def family_scores(
   return [
     Score(
       held_out[row],
-      rmsle(point_BQ[row][mask_Q], new.y_BT[row][mask_Q]),
-      *summary(curve, mask_Q, narrow, row),
-      *summary(curve, mask_Q, wider, row),
+      log_ratio(point_BQ[row][mask_Q], new.y_BT[row][mask_Q]),
+      *of_curve(curve, mask_Q, narrow, row),
+      *of_curve(curve, mask_Q, wider, row),
       fit_ms,
       bootstrap_ms,
     )
@@ -173,8 +248,8 @@ def network_scores(network: ScalingPFN, curves: Sequence[Curve]) -> list[Score]:
   return [
     Score(
       held_out[row],
-      rmsle(median_BQ[row][mask_Q], y_BQ[row][mask_Q]),
-      *(2 * summary(curve, mask_Q, judged_BQ, row)),
+      log_ratio(median_BQ[row][mask_Q], y_BQ[row][mask_Q]),
+      *(2 * of_curve(curve, mask_Q, judged_BQ, row)),
       *(ms, 0.0),
     )
     for row, (curve, mask_Q) in enumerate(zip(curves, mask_BQ, strict=True))
@@ -219,13 +294,13 @@ def judged(
   return residual_bootstrap.judge(family(name), drawn, new.x_BT, new.y_BT)
 
 
-def summary(
+def of_curve(
   curve: Curve,
   mask_Q: np.ndarray,
   judged_BQ: tuple[np.ndarray, np.ndarray],
   row: int,
-) -> tuple[float, float]:
-  """Mean log density and calibration error of a curve."""
+) -> tuple[np.ndarray, np.ndarray]:
+  """Log densities, in the unit that is told, and distribution functions."""
   log_Q, below_Q = (each_BQ[row][mask_Q] for each_BQ in judged_BQ)
   unit = curve.y_T[curve.fit_T].max() if curve.domain in RELATIVE else 1.0
-  return float(np.mean(log_Q) + np.log(unit)), calibration_error(below_Q)
+  return np.asarray(log_Q) + np.log(unit), np.asarray(below_Q)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import scaling_benchmark, scaling_scores
-from experiments.scaling_benchmark import best_held_out
-from experiments.scaling_scores import Score, rmsle
+from experiments.scaling_scores import Score, best_held_out, combined, rmsle
 from extrap import cli
 from extrap.datasets.scaling_benchmark import DATA, load
 from extrap.errors import ExtrapError
@@ -79,14 +78,35 @@ def test_damaged_data_is_one_line(tmp_path, monkeypatch):
   assert '\n' not in str(caught.value)
 
 
-def test_choice_is_by_held_out_points_alone():
-  def score(held_out, error):
-    return Score(held_out, error, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0)
+def _score(held_out: float, error: float, density: float = 0.0) -> Score:
+  two, half = np.ones(2), np.full(2, 0.5)
+  judged = density * two, half
+  return Score(held_out, error * two, *judged, *judged, 1.0, 2.0)
 
-  good, bad, failed = score(0.1, 0.9), score(0.2, 0.1), score(np.nan, 0.0)
+
+def test_choice_is_by_held_out_points_alone():
+  good, bad, failed = (
+    _score(held_out, error)
+    for held_out, error in ((0.1, 0.9), (0.2, 0.1), (np.nan, 0.0))
+  )
   (chosen,) = best_held_out([[bad], [good], [failed]])
-  assert chosen.rmsle == 0.9
-  assert (chosen.fit_ms, chosen.bootstrap_ms) == (3.0, 6.0)
+  numbers = chosen.numbers()
+  assert numbers['rmsle'] == pytest.approx(0.9)
+  assert (numbers['fit_ms'], numbers['bootstrap_ms']) == (3.0, 6.0)
+
+
+def test_forecasts_are_combined_by_their_held_out_errors():
+  good, bad, failed = (
+    _score(0.1, 0.3, 2.0),
+    _score(0.2, -0.2, 0.0),
+    _score(0.1, np.nan),
+  )
+  (both,) = combined([[bad], [good], [failed]])
+  # Weights of four fifths and one fifth.
+  np.testing.assert_allclose(both.error_Q, 0.8 * 0.3 - 0.2 * 0.2)
+  wanted = np.log(0.8 * np.exp(2.0) + 0.2)
+  np.testing.assert_allclose(both.log_density_Q, wanted)
+  assert both.numbers()['fit_ms'] == 3.0
 
 
 def test_calibration_error_is_zero_only_where_coverage_is_the_level():
@@ -124,7 +144,7 @@ def test_study_runs_on_a_few_curves(tmp_path, capsys):
   assert lines[0].startswith('# command:')
   rows = list(csv.DictReader(line for line in lines if line[0] != '#'))
   methods = ['last_value', 'network', 'm2', 'bnsl0', 'bnsl', 'chosen']
-  methods.append('chosen_with_network')
+  methods += ['chosen_with_network', 'combined']
   assert [row['method'] for row in rows] == 2 * methods
   assert {row['domain'] for row in rows} == {'Nano', 'language and nano'}
   by_method = {row['method']: row for row in rows}
