@@ -56,6 +56,7 @@ from experiments.periodic_tables import (
 from experiments.pictures import draw
 from experiments.place_relative import mass_table
 from experiments.publishing import RESULTS, publish, published
+from experiments.scaling_pfn import held_out_table
 from experiments.sorting import cost_table, stress_table
 from extrap import cli
 from extrap.config import option
@@ -153,6 +154,7 @@ def tables() -> dict[str, str]:
     **{name: _whole(name, every) for name, every in WHOLE.items()},
     'lcpfn': _lcpfn(*published('lcpfn')),
     'lcpfn_log_density': log_density_table(published('lcpfn')[0]).markdown(),
+    'lcpfn_short': _lcpfn_short(*published('lcpfn_short')),
     'early_stopping': _csv('early_stopping.csv', columns=STOPPING),
     'real_curves': _csv(
       'real_curves.csv', 'llrrrrrrrr', lambda row: row['cutoff'] == 'all', REAL
@@ -160,6 +162,7 @@ def tables() -> dict[str, str]:
     'scaling_benchmark': _csv(
       'scaling_benchmark.csv', 'llrrrrr', _whole_domain, SCALING
     ),
+    'scaling_pfn': _scaling_pfn(*published('scaling_pfn')),
   }
 
 
@@ -282,6 +285,18 @@ def _lcpfn(results: list[Result], comments: list[str]) -> str:
   rows = list(csv.reader(_lines('lcpfn_by_curve.csv')[1]))
   shown = [log_density_table(results), gap_table(rows), coverage_table(results)]
   return _shown(shown, comments)
+
+
+def _lcpfn_short(results: list[Result], comments: list[str]) -> str:
+  """Few curves in our form beside many in the published one."""
+  there, _ = published('lcpfn')
+  beside = select(there, arm='published')
+  return _shown([log_density_table([*results, *beside])], comments)
+
+
+def _scaling_pfn(results: list[Result], comments: list[str]) -> str:
+  """What the network of scaling laws makes of held-out points."""
+  return _shown([held_out_table(results)], comments)
 
 
 def _whole_domain(row: dict[str, str]) -> bool:
