@@ -17,7 +17,7 @@ from extrap.models.positions import POSITIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path: path.read_text(encoding='utf-8') for path in filling.pages()}
-LIBRARY, *CUSTOM, FORECAST = [
+LIBRARY, *CUSTOM, FORECAST, SCALING = [
   snippet
   for text in PAGES.values()
   for snippet in re.findall(r'```python\n(.*?)```', text, re.DOTALL)
@@ -214,6 +214,13 @@ def test_forecast_snippet_runs(capsys):
   assert len(numbers) == 3 and numbers[1] < numbers[0] < numbers[2] < 0.55
   # Falling from .9 to .55, a run will hardly have come to .2 by step 50.
   assert stops in ('True', 'False')
+
+
+def test_snippet_of_scaling_laws_runs(capsys):
+  exec(compile(SCALING, 'README', 'exec'), {})
+  ends = re.findall(r'\d\.\d+', capsys.readouterr().out)
+  low, further, high, high_further = map(float, ends)
+  assert 1.5 < further < low < 2.7 and low < high and further < high_further
 
 
 def test_library_snippet_runs(capsys):
