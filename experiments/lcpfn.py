@@ -36,23 +36,24 @@ weights were normal; they are truncated normal now): 1.757, 2.127, 2.408 and
 2.532, each ± .009 or .010, with coverages of 49.8 to 50.1, 79.6 to 79.9 and
 94.7 to 94.9 %. At every cutoff that is above the published 12 layers of 128
 after 10 million curves, and level with 12 layers of 512, 73 times as many
-parameters and 26 times as many curves. It is as good as the posterior: on
-the first 1,000 curves (.38 CPU seconds a curve) that is above it by 0.007 ±
-0.006, 0.009 ± 0.007, -0.008 ± 0.008 and 0.001 ± 0.001, paired by curve. MCMC at
-the published settings is what was published (1.649, 2.008, 2.280 and 2.436 by
-the third, on 250 curves, where the best published has 1.642, 1.956, 2.285 and
-2.486) and has not arrived: paired, the posterior is above the first by
-0.087 to 0.176 nats and above the third by 0.064 to 0.131; ten times as long as
-the first by -0.000 ± 0.012, 0.015 ± 0.018, 0.051 ± 0.013 and 0.025 ± 0.005.
+parameters and 26 times as many curves. It is as good as the posterior: on the
+first 1,000 curves (.38 CPU seconds a curve) that is above it by 0.007 ± 0.006,
+0.009 ± 0.007, -0.008 ± 0.008 and 0.001 ± 0.001, paired by curve. MCMC at the
+published settings is what was published (1.649, 2.008, 2.280 and 2.436 by the
+third, on 250 curves, where the best published has 1.642, 1.956, 2.285 and
+2.486) and has not arrived: paired, the posterior is above the first by 0.087 to
+0.176 nats and above the third by 0.064 to 0.131; ten times as long as the first
+by -0.000 ± 0.012, 0.015 ± 0.018, 0.051 ± 0.013 and 0.025 ± 0.005.
   The published network and training, a million curves here: 1.404, 1.769, 2.083
 and 2.195, by .08 to .12 less than is published for a million (1.528, 1.894,
-2.159, 2.279; one seed; how often each curve was shown there is not known), with intervals too wide late (63 % in those of 50 after 80 points). Ours
-is above both with 32,000 curves (`results/lcpfn_short.csv`): 1.714, 2.087,
-2.378 and 2.518, in a thirtieth of the curves and a seventeenth of the time, of
-cores that were shared. A first trial (3 layers of 64, 133,000 parameters,
-32,000 curves, no CSV) had 1.713, 2.064, 2.350 and 2.492 on 2,000 other curves,
-and 1.707, 2.051, 2.318 and 2.456 without differences, running means and waves
-of the values as features.
+2.159, 2.279; one seed; how often each curve was shown there is not known), with
+intervals too wide late (63 % in those of 50 after 80 points). Ours is above
+both with 32,000 curves (`results/lcpfn_short.csv`): 1.714, 2.087, 2.378 and
+2.518, in a thirtieth of the curves and a seventeenth of the time, of cores that
+were shared. A first trial (3 layers of 64, 133,000 parameters, 32,000 curves,
+no CSV) had 1.713, 2.064, 2.350 and 2.492 on 2,000 other curves, and 1.707,
+2.051, 2.318 and 2.456 without differences, running means and waves of the
+values as features.
 
 Commands (two CPU cores of an AMD EPYC):
   python -m experiments.lcpfn                        what comes along
