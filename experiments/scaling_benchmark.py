@@ -51,8 +51,8 @@ images beside those: the network at an earlier stage, which was asked no further
 than six times ahead, after 120,000 curves .0348, after 576,000 .0361, and the
 mean of three networks .0363, and the odds of an error, which have the ceiling
 that M4 is told, in place of the error .0359 (no CSV; on held-out points all of
-them are between .0174 and .0191). What NSL-PFN is told and these are not is how far it has to
-forecast.
+them are between .0174 and .0191). What NSL-PFN is told and these are not is how
+far it has to forecast.
   On double descent BNSL does not come near what is claimed (.0468; how that was
 fitted is not published): half of the forecasts with two breaks have less than
 .034, but three of the sixteen .20 to .43.
