@@ -17,10 +17,12 @@ known. A curve that cannot be forecast is told, and the others are.
 
 --forecaster=scaling asks a network that was trained on scaling laws instead
 (`experiments/scaling_pfn.py`): for a loss or an error against data, size or
-compute, which falls by a share with every doubling, up to 49 times as far as it
-is seen; an accuracy is forecast by its error. --forecaster=pow4 fits that
-family, or any other of `extrap/curves/families.py`, with intervals by a
-residual bootstrap: too narrow where the family has not the curve's shape.
+compute (a column called step, examples, tokens, parameters, flops or x), which
+falls by a share with every doubling, up to 49 times as far as it is seen; an
+accuracy is forecast by its error, and what has no bound needs --low or --up.
+--forecaster=pow4 fits that family, or any other of `extrap/curves/families.py`,
+with intervals by a residual bootstrap: too narrow where the family has not the
+curve's shape.
 """
 
 import dataclasses
@@ -49,7 +51,7 @@ from extrap.curves.normalise import (
   suited,
 )
 from extrap.curves.reading import MINIMUM, Curve, read_curves
-from extrap.curves.scaling_pfn import ScalingPFN, log_distance, unfit
+from extrap.curves.scaling_pfn import ScalingPFN, recent, unfit
 from extrap.errors import UsageError
 from extrap.reporting.forecasts import SHADES, Drawn, forecast_plot
 from extrap.reporting.tables import text
@@ -195,11 +197,20 @@ def prepare(
 
 def no_law(run: Run, horizon: float) -> str:
   """Why no scaling law can go on with a curve, or nothing."""
+  step_T, value_T = after_start(run)
+  if reason := unfit(step_T, value_T, np.array([horizon])):
+    return reason
   try:
-    log_distance(run.value_T, run.normalisation)
+    recent(step_T, value_T, run.normalisation)
   except UsageError as error:
     return f'follows no scaling law: {error}'
-  return unfit(run.step_T, run.value_T, np.array([horizon]))
+  return ''
+
+
+def after_start(run: Run) -> tuple[np.ndarray, np.ndarray]:
+  """Steps and values without step 0, where no scaling law has a value."""
+  there_T = run.step_T > 0
+  return run.step_T[there_T], run.value_T[there_T]
 
 
 def normalisation(
@@ -219,7 +230,7 @@ def predict(
   """Of each, from what is seen to the horizon, the last step being that."""
   if config.forecaster == SCALING:  # To which another start is another law.
     model = ScalingPFN.load(config.weights or scaling_pfn.SHIPPED)
-    curves = [(run.step_T, run.value_T) for run in runs]
+    curves = [after_start(run) for run in runs]
     later_NQ = np.stack([later_of(run, horizon) for run in runs])
     how_N = [run.normalisation for run in runs]
     return _rows(model.predict(curves, later_NQ, how_N))

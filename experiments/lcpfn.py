@@ -45,7 +45,7 @@ third, on 250 curves, where the best published has 1.642, 1.956, 2.285 and
 0.176 nats and above the third by 0.064 to 0.131; ten times as long as the first
 by -0.000 ± 0.012, 0.015 ± 0.018, 0.051 ± 0.013 and 0.025 ± 0.005.
   The published network and training, a million curves here: 1.404, 1.769, 2.083
-and 2.195, by .08 to .12 less than is published for a million (1.528, 1.894,
+and 2.195, by .08 to .13 less than is published for a million (1.528, 1.894,
 2.159, 2.279; one seed; how often each curve was shown there is not known), with
 intervals too wide late (63 % in those of 50 after 80 points). Ours is above
 both with 32,000 curves (`results/lcpfn_short.csv`): 1.714, 2.087, 2.378 and

@@ -4,6 +4,7 @@ Shape key: B curves, T points, Q points to forecast, L levels.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -52,6 +53,13 @@ class Score:
   fit_ms: float
   bootstrap_ms: float
 
+  @property
+  def complete(self) -> bool:
+    """Whether all is known of it; a log density may be minus infinity."""
+    arrays = [getattr(self, field.name) for field in dataclasses.fields(self)]
+    known = not any(np.isnan(each).any() for each in arrays[2:])
+    return known and bool(np.isfinite(self.error_Q).all())
+
   def numbers(self) -> dict[str, float]:
     """What is told of it."""
     return {
@@ -84,14 +92,16 @@ def combined(methods: Sequence[Sequence[Score]]) -> list[Score]:
 
   Weights are inverse mean squares of held-out errors (Bates and Granger 1969,
   Operational Research Quarterly 20): of log forecasts a mean, of densities a
-  mixture. Its times are the sum of those of all.
+  mixture. Its times are the sum of those of all. Families that coincide count
+  more than once; where a single point is held out, one method may have all of
+  the weight.
   """
   return [_mixed(scores) for scores in zip(*methods, strict=True)]
 
 
 def _mixed(scores: Sequence[Score]) -> Score:
   """Of one curve."""
-  usable = [score for score in scores if np.isfinite(score.error_Q).all()]
+  usable = [score for score in scores if score.complete]
   errors = finite([score.held_out for score in usable])
   weight_M = np.maximum(errors, LEAST_ERROR) ** -2.0
   weight_M1 = (weight_M / weight_M.sum())[:, None]
@@ -105,7 +115,7 @@ def _mixed(scores: Sequence[Score]) -> Score:
     return np.logaddexp.reduce(np.log(weight_M1) + values, axis=0)
 
   return Score(
-    float(np.sqrt(np.sum(weight_M1[:, 0] * errors**2))),
+    math.nan,  # There is no such forecast without the held-out points.
     mean('error_Q'),
     mixture('log_density_Q'),
     mean('below_Q'),

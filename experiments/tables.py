@@ -289,9 +289,11 @@ def _lcpfn(results: list[Result], comments: list[str]) -> str:
 
 def _lcpfn_short(results: list[Result], comments: list[str]) -> str:
   """Few curves in our form beside many in the published one."""
-  there, _ = published('lcpfn')
+  there, notes = published('lcpfn')
   beside = select(there, arm='published')
-  return _shown([log_density_table([*results, *beside])], comments)
+  of_beside = [note for note in notes if '--arms=published' in note]
+  table = log_density_table([*results, *beside])
+  return _shown([table], [*comments, *of_beside])
 
 
 def _scaling_pfn(results: list[Result], comments: list[str]) -> str:

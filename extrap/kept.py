@@ -61,10 +61,11 @@ class Kept:
       if distributed.is_first():
         results, comments = self._read(path)
     if distributed.from_first(results is None):
-      known = len(self.comments)
+      # What it is made of may have been kept before, by another commit.
+      of_run, self.comments = self.comments, []
       results = make()
-      # What it was made of may have been kept before, by another commit.
-      comments += [c for c in self.comments[known:] if c not in comments]
+      comments += [c for c in self.comments if c not in comments]
+      self.comments = of_run
       with distributed.shared_fate():
         if distributed.is_first():
           write_csv(path, results, comments)

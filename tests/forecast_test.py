@@ -149,7 +149,19 @@ def test_a_scaling_law_goes_on_for_ten_times_as_long(run, tmp_path):
   assert code == 0 and (tmp_path / 'plot.png').exists()
   line = next(row for row in out.splitlines() if row.startswith('a '))
   assert float(line.split()[3]) == pytest.approx(1 - 0.8 * 400**-0.4, abs=0.02)
-  assert 'not forecast: b follows no scaling law: it is at 1' in out
+  assert 'not forecast: b follows no scaling law: it is at or beyond 1' in out
+  late = _columns(a=[9.0, *rises.tolist()]).splitlines()
+  from_zero = '\n'.join(
+    [late[0].replace('step', 'tokens')]
+    + [f'{at},{line.partition(",")[2]}' for at, line in enumerate(late[1:])]
+  )
+  late_flags = flags[0], '--kind=cost', f'--weights={scaling_pfn.SHIPPED}'
+  code, out, err = run(from_zero, *late_flags, '--horizon=400')
+  assert code != 0 and 'falls without a lower bound' in err
+  code, out, err = run(from_zero, *late_flags, '--horizon=400', '--low=0')
+  assert code == 0 and out.startswith('curve')
+  code, _, err = run(from_zero, *late_flags, '--horizon=9999', '--low=0')
+  assert code != 0 and 'more than 49 times as far' in err
 
 
 @pytest.mark.parametrize(

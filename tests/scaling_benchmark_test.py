@@ -78,10 +78,12 @@ def test_damaged_data_is_one_line(tmp_path, monkeypatch):
   assert '\n' not in str(caught.value)
 
 
-def _score(held_out: float, error: float, density: float = 0.0) -> Score:
-  two, half = np.ones(2), np.full(2, 0.5)
-  judged = density * two, half
-  return Score(held_out, error * two, *judged, *judged, 1.0, 2.0)
+def _score(
+  held_out: float, error: float, density: float = 0.0, below: float = 0.5
+) -> Score:
+  two = np.ones(2)
+  narrow, wide = (density * two, below * two), (2 * density * two, below * two)
+  return Score(held_out, error * two, *narrow, *wide, 1.0, 2.0)
 
 
 def test_choice_is_by_held_out_points_alone():
@@ -96,17 +98,25 @@ def test_choice_is_by_held_out_points_alone():
 
 
 def test_forecasts_are_combined_by_their_held_out_errors():
-  good, bad, failed = (
-    _score(0.1, 0.3, 2.0),
-    _score(0.2, -0.2, 0.0),
-    _score(0.1, np.nan),
-  )
-  (both,) = combined([[bad], [good], [failed]])
+  good, bad = _score(0.1, 0.3, 2.0, 0.9), _score(0.2, -0.2, 0.0, 0.4)
+  failed, unsure = _score(0.1, np.nan), _score(0.1, 0.1, np.nan)
+  (both,) = combined([[bad], [good], [failed], [unsure]])
   # Weights of four fifths and one fifth.
   np.testing.assert_allclose(both.error_Q, 0.8 * 0.3 - 0.2 * 0.2)
-  wanted = np.log(0.8 * np.exp(2.0) + 0.2)
-  np.testing.assert_allclose(both.log_density_Q, wanted)
-  assert both.numbers()['fit_ms'] == 3.0
+  for name, density in (('log_density_Q', 2.0), ('log_density_wide_Q', 4.0)):
+    wanted = np.log(0.8 * np.exp(density) + 0.2)
+    np.testing.assert_allclose(getattr(both, name), wanted)
+  np.testing.assert_allclose(both.below_Q, 0.8 * 0.9 + 0.2 * 0.4)
+  assert both.numbers()['fit_ms'] == 4.0 and np.isnan(both.held_out)
+
+
+def test_a_method_without_a_held_out_error_has_little_weight():
+  sure, lost = _score(0.1, 0.5), _score(np.nan, -0.5)
+  (both,) = combined([[sure], [lost]])
+  # As if it had been wrong by one in the logarithm.
+  np.testing.assert_allclose(both.error_Q, 0.5 * (100 - 1) / 101)
+  (only,) = combined([[_score(0.0, 0.5)], [lost]])
+  np.testing.assert_allclose(only.error_Q, 0.5)
 
 
 def test_calibration_error_is_zero_only_where_coverage_is_the_level():

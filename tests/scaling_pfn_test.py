@@ -14,6 +14,7 @@ from extrap.curves import lcpfn
 from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
 from extrap.curves.normalise import (
   Normalisation,
+  error,
   loss_from,
   percent,
   percent_error,
@@ -143,7 +144,7 @@ def test_long_curves_are_merged_side_by_side(network):
   assert len(few_T) == 64 and (np.diff(few_T) > 0).all()
   np.testing.assert_allclose(value_T, 3 * few_T)
   assert few_T[0] == u_T[:3].mean() and few_T[-1] == u_T[-2:].mean()
-  assert merged(u_T[:64], u_T[:64], 64)[0] is not few_T
+  np.testing.assert_array_equal(merged(u_T[:64], u_T[:64], 64)[1], u_T[:64])
   x_T, at_NQ = np.exp(u_T), np.array([[4.0, 6.0]])
   pair = x_T, 2 * x_T**-0.4
   own = merged(*map(np.log, pair), 64)
@@ -211,10 +212,24 @@ def test_accuracies_are_forecast_by_their_error(network):
 @pytest.mark.parametrize(
   ('x_T', 'y_T', 'at', 'how', 'message'),
   [
-    (X_T, np.linspace(1, 0, 12), 1500.0, loss_from(1.0), 'it is at 0'),
-    (X_T, np.linspace(0, 1, 12), 1500.0, unit(), 'it is at 1'),
-    (X_T, X_T, 1500.0, score_in(0.0, 1.0), 'rises without a bound'),
-    (X_T[:2], X_T[:2], 1500.0, None, 'curve 1 has 2 points; 3 are needed'),
+    (
+      X_T,
+      np.linspace(1, 0, 12),
+      1500.0,
+      loss_from(1.0),
+      '1: it is at or beyond 0',
+    ),
+    (
+      X_T,
+      np.linspace(0, 1, 12),
+      1500.0,
+      unit(),
+      '1: it is at or beyond 1',
+    ),
+    (X_T, X_T, 1500.0, score_in(0.0, 1.0), 'rises without an upper bound'),
+    (X_T, X_T, 1500.0, score_in(0.0, 1.0, True), 'falls without a lower'),
+    (X_T[:2], X_T[:2], 15.0, None, 'curve 1 has 2 points from'),
+    (X_T[:0], X_T[:0], 15.0, None, 'curve 1 has no points'),
     (X_T - 10, X_T, 1500.0, None, 'not positive and ascending'),
     (X_T[::-1], X_T, 1500.0, None, 'not positive and ascending'),
     (X_T, X_T[1:], 1500.0, None, 'has 11 values at 12 x'),
@@ -230,6 +245,28 @@ def test_what_no_scaling_law_has_is_refused(
     network.predict([(x_T, y_T)], np.array([[at]]), how and [how])
   with pytest.raises(UsageError, match='for each of 0 curves'):
     network.predict([], np.array([[at]]))
+
+
+def test_a_normalisation_is_one_for_all_or_one_each(network):
+  pairs = [(X_T, X_T**-0.3), (X_T, X_T**-0.5)]
+  at_NQ = np.array([[1500.0], [1500.0]])
+  one, each = (
+    network.predict(pairs, at_NQ, how).median()
+    for how in (error(), [error(), error()])
+  )
+  np.testing.assert_array_equal(one, each)
+  with pytest.raises(UsageError, match='2 curves, but 1 normalisations'):
+    network.predict(pairs, at_NQ, [error()])
+
+
+def test_points_from_far_before_are_left_out(network):
+  x_T = np.geomspace(1e-30, 1e6, 80)
+  at_NQ = np.array([[1e7]])
+  found = network.predict([(x_T, x_T**-0.1)], at_NQ).median()
+  near_T = x_T > 1e6 * np.exp(-7)
+  alone = network.predict([(x_T[near_T], x_T[near_T] ** -0.1)], at_NQ).median()
+  np.testing.assert_allclose(found, alone, rtol=1e-5)
+  assert np.abs(np.log(found / 1e7**-0.1)) < 0.05
 
 
 def test_a_log_likelihood_rises_to_zero(network):

@@ -155,7 +155,8 @@ def test_rows_tell_where_those_that_they_are_made_of_are_from(copy):
   text = part.read_text().replace('# commit: ', '# commit: earlier, ')
   part.write_text(text)
   kept = Kept(SimpleNamespace(path=copy), lambda: False)
-  kept.rows('outer', 1, lambda: kept.rows('inner', 1, lambda: []))
-  again = Kept(SimpleNamespace(path=copy), lambda: False)
-  again.rows('outer', 1, lambda: [])
-  assert any(note.startswith('commit: earlier') for note in again.comments)
+  for name in ('outer', 'another'):
+    kept.rows(name, 1, lambda: kept.rows('inner', 1, lambda: []))
+    again = Kept(SimpleNamespace(path=copy), lambda: False)
+    again.rows(name, 1, lambda: [])
+    assert any(note.startswith('commit: earlier') for note in again.comments)

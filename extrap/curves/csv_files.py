@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 from extrap.errors import UsageError
 
-STEPS = ('step', 'steps', 'epoch', 'epochs', 'iteration', 'iterations')
+# What the column is called that curves run along.
+STEPS = (
+  *('step', 'steps', 'epoch', 'epochs', 'iteration', 'iterations'),
+  *('examples', 'samples', 'tokens', 'parameters', 'flops', 'compute', 'x'),
+)
 ID, VALUE = 'id', 'value'
 
 Place = str | float  # What stands in a number's place.

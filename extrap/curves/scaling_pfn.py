@@ -28,7 +28,12 @@ from extrap.curves.lcpfn import forecast_behind, packed, room
 from extrap.curves.mixtures import Mixture
 from extrap.curves.normalise import Normalisation, loss_from
 from extrap.curves.pfn_problem import Examples, mean_loss
-from extrap.curves.scaling_prior import AHEAD, PRIOR, ScalingPrior
+from extrap.curves.scaling_prior import (
+  AHEAD,
+  PRIOR,
+  WIDEST,
+  ScalingPrior,
+)
 from extrap.errors import UsageError
 from extrap.randomness import named
 from extrap.training.problem import Context, Metrics, Params
@@ -193,27 +198,30 @@ class ScalingPFN:
     self,
     curves: Sequence[tuple[np.ndarray, np.ndarray]],
     at_NQ: np.ndarray,
-    normalisations: Sequence[Normalisation] | None = None,
+    normalisations: Normalisation | Sequence[Normalisation] | None = None,
   ) -> ScalingForecast:
     """Forecasts of y at several x after what is seen.
 
     Args:
       curves: x and y of what is seen of each, three points at least; x positive
-        and ascending.
+        and ascending. Points at less than a thousandth of the last x are left
+        out, as they are in training.
       at_NQ: x to forecast, up to 49 times the last that is seen.
-      normalisations: of each metric, of which a finite best bound is what y
-        comes near to; without any, y falls towards 0.
+      normalisations: of the metric, one for all curves or one each, of which
+        the finite best bound is what y comes near to; without any, y falls
+        towards 0.
 
     Raises:
       UsageError: a curve is none that can be forecast, in one line.
     """
     at_NQ = np.asarray(at_NQ, float)
+    how_N = _of_each(normalisations, len(curves))
     _check(curves, at_NQ)
-    how_N = normalisations or [loss_from(1.0)] * len(curves)
-    best_N, sign_N = zip(*map(best_of, how_N), strict=True)
     seen = [
-      merged(np.log(x_T), log_distance(y_T, how))
-      for (x_T, y_T), how in zip(curves, how_N, strict=True)
+      merged(*recent(x_T, y_T, how, f'curve {number}: '))
+      for number, ((x_T, y_T), how) in enumerate(
+        zip(curves, how_N, strict=True), start=1
+      )
     ]
     mixture = self._mixture(seen, np.log(at_NQ))
     return ScalingForecast(
@@ -221,8 +229,8 @@ class ScalingPFN:
       normalisation_N=how_N,
       mixture=mixture,
       start_N1=np.array([[log_T[0]] for _, log_T in seen]),
-      best_N1=np.array(best_N)[:, None],
-      sign_N1=np.array(sign_N)[:, None],
+      best_N1=np.array([[best_of(how)[0]] for how in how_N]),
+      sign_N1=np.array([[best_of(how)[1]] for how in how_N]),
     )
 
   def _mixture(
@@ -244,11 +252,26 @@ class ScalingPFN:
     return jax.tree.map(lambda leaf: leaf[:rows, :columns], mixture)
 
 
+def _of_each(
+  normalisations: Normalisation | Sequence[Normalisation] | None, count: int
+) -> list[Normalisation]:
+  """The normalisation of every curve."""
+  if normalisations is None:
+    normalisations = loss_from(1.0)
+  if isinstance(normalisations, Normalisation):
+    return [normalisations] * count
+  if len(normalisations) != count:
+    raise UsageError(
+      f'{count} curves, but {len(normalisations)} normalisations'
+    )
+  return list(normalisations)
+
+
 def _check(
   curves: Sequence[tuple[np.ndarray, np.ndarray]], at_NQ: np.ndarray
 ) -> None:
   """Refuses what cannot be forecast."""
-  if not len(curves) or at_NQ.ndim != 2 or len(at_NQ) != len(curves):
+  if not at_NQ.size or at_NQ.ndim != 2 or len(at_NQ) != len(curves):
     raise UsageError(
       f'x to forecast have the shape {at_NQ.shape}, not that of a row for each '
       f'of {len(curves)} curves'
@@ -262,12 +285,15 @@ def unfit(x_T: np.ndarray, y_T: np.ndarray, at_Q: np.ndarray) -> str:
   """Why a curve cannot be forecast, or nothing."""
   if len(x_T) != len(y_T):
     return f'has {len(y_T)} values at {len(x_T)} x'
-  if len(x_T) < LEAST_SEEN:
-    return f'has {len(x_T)} points; {LEAST_SEEN} are needed'
+  if not len(x_T):
+    return 'has no points'
   if not all(np.isfinite(each).all() for each in (x_T, y_T, at_Q)):
     return 'has a number that is not finite'
   if x_T[0] <= 0 or (np.diff(x_T) < 0).any():
     return 'has x that are not positive and ascending'
+  if (count := int(near(x_T).sum())) < LEAST_SEEN:
+    where = 'from a thousandth of its last x on'
+    return f'has {count} points {where}; {LEAST_SEEN} are needed'
   if at_Q.min() < x_T[-1]:
     return f'is seen up to {x_T[-1]:g}, beyond {at_Q.min():g}, which is asked'
   if at_Q.max() > FURTHEST * x_T[-1]:
@@ -278,17 +304,40 @@ def unfit(x_T: np.ndarray, y_T: np.ndarray, at_Q: np.ndarray) -> str:
   return ''
 
 
+def near(x_T: np.ndarray) -> np.ndarray:
+  """Which points are no further from the last than curves of training go."""
+  return x_T >= x_T[-1] * math.exp(-WIDEST)
+
+
+def recent(
+  x_T: np.ndarray, y_T: np.ndarray, how: Normalisation, name: str = ''
+) -> tuple[np.ndarray, np.ndarray]:
+  """Log x and log distance of those points.
+
+  Raises:
+    UsageError: a value is none that a scaling law has; begins with the name.
+  """
+  kept_T = near(np.asarray(x_T, float))
+  try:
+    log_T = log_distance(np.asarray(y_T, float)[kept_T], how)
+  except UsageError as error:
+    raise UsageError(f'{name}{error}') from None
+  return np.log(np.asarray(x_T, float)[kept_T]), log_T
+
+
 def best_of(how: Normalisation) -> tuple[float, float]:
   """What a metric comes near to, and 1 if it is above that, else -1.
 
   Raises:
-    UsageError: it rises, and has no upper bound.
+    UsageError: it has no bound there.
   """
-  if how.minimise:
-    return (how.hard_low if np.isfinite(how.hard_low) else 0.0), 1.0
-  if not np.isfinite(how.hard_up):
-    raise UsageError('it rises without a bound that a scaling law could have')
-  return how.hard_up, -1.0
+  best, sign = (how.hard_low, 1.0) if how.minimise else (how.hard_up, -1.0)
+  if not np.isfinite(best):
+    which = (
+      'falls without a lower' if how.minimise else 'rises without an upper'
+    )
+    raise UsageError(f'it {which} bound, which a scaling law has')
+  return best, sign
 
 
 def log_distance(y_T: np.ndarray, how: Normalisation) -> np.ndarray:
@@ -300,7 +349,7 @@ def log_distance(y_T: np.ndarray, how: Normalisation) -> np.ndarray:
   best, sign = best_of(how)
   distance_T = sign * (np.asarray(y_T, float) - best)
   if not (distance_T > 0).all():
-    raise UsageError(f'it is at {best:g}, which no scaling law comes to')
+    raise UsageError(f'it is at or beyond {best:g}, where no scaling law comes')
   return np.log(distance_T)
 
 

@@ -26,6 +26,7 @@ from extrap.randomness import named
 BREAKS = 3
 AHEAD = 3.9  # Natural log of how many times as far is asked for, at most.
 NEAREST = 0.01  # Likewise, at least.
+WIDEST = 7.0  # Log of how many times the first x the last is, at most.
 
 
 class Shape(NamedTuple):
@@ -151,7 +152,7 @@ class ScalingPrior:
     draw = _Draws(key, (count, 1))
     least, most = jnp.log(self.least), jnp.log(self.most + 1.0)
     many_N1 = jnp.floor(jnp.exp(draw.uniform('points', least, most)))
-    return many_N1, draw.uniform('span', 0.4, 7.0)
+    return many_N1, draw.uniform('span', 0.4, WIDEST)
 
   def grid(
     self, key: jax.Array, many_N1: jax.Array, span_N1: jax.Array
