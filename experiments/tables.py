@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from experiments import (
+  collinear_tables,
   context_scaling_tables,
   erosion_tables,
   language_length_tables,
@@ -86,6 +87,7 @@ UNITS = (
 WHOLE: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
   'language_length': language_length_tables.all_tables,
   'context_scaling': context_scaling_tables.all_tables,
+  'collinear': collinear_tables.all_tables,
   'erosion': erosion_tables.all_tables,
   'own_curves': own_curves_tables.all_tables,
 }
