@@ -38,12 +38,11 @@ from absl import flags
 from extrap import cli
 from extrap.arms import check_names
 from extrap.config import option
-from extrap.curves import scaling_pfn
 from extrap.curves.bounded import BoundedForecast
 from extrap.curves.families import FAMILIES
 from extrap.curves.fitted import FittedForecast
 from extrap.curves.forecast import Forecast
-from extrap.curves.lcpfn import LCPFN, SHIPPED
+from extrap.curves.lcpfn import LCPFN
 from extrap.curves.normalise import (
   Kind,
   Normalisation,
@@ -229,7 +228,7 @@ def predict(
 ) -> list[Forecast | BoundedForecast]:
   """Of each, from what is seen to the horizon, the last step being that."""
   if config.forecaster == SCALING:  # To which another start is another law.
-    model = ScalingPFN.load(config.weights or scaling_pfn.SHIPPED)
+    model = ScalingPFN.load(config.weights)
     curves = [after_start(run) for run in runs]
     later_NQ = np.stack([later_of(run, horizon) for run in runs])
     how_N = [run.normalisation for run in runs]
@@ -239,7 +238,7 @@ def predict(
   step_N = [run.step_T + offset for run in runs]
   later_NQ = offset + np.stack([later_of(run, horizon) for run in runs])
   if config.forecaster == NETWORK:
-    model = LCPFN.load(config.weights or SHIPPED)
+    model = LCPFN.load(config.weights)
     return _by_network(model, runs, step_N, later_NQ, horizon + offset)
   curves = [(step_T, r.value_T) for step_T, r in zip(step_N, runs, strict=True)]
   how_N = [run.normalisation for run in runs]

@@ -102,7 +102,7 @@ from extrap.config import option
 from extrap.curves import least_squares
 from extrap.curves.families import FAMILIES
 from extrap.curves.least_squares import Settings
-from extrap.curves.scaling_pfn import SHIPPED, ScalingPFN
+from extrap.curves.scaling_pfn import ScalingPFN
 from extrap.datasets.scaling_benchmark import GROUPS, Curve, load
 from extrap.evaluation.statistics import across_replicas
 from extrap.kept import write_table
@@ -162,7 +162,7 @@ def scores_of(
 ) -> list[Score]:
   """Scores of a method on curves of similar length."""
   if name == NETWORK:
-    return network_scores(ScalingPFN.load(config.network or SHIPPED), curves)
+    return network_scores(ScalingPFN.load(config.network), curves)
   settings = Settings(candidates=config.candidates, steps=config.steps)
   return family_scores(name, curves, settings, config.draws)
 

@@ -15,7 +15,7 @@ from extrap.curves import least_squares, residual_bootstrap
 from extrap.curves.families import family
 from extrap.curves.least_squares import Points, Settings
 from extrap.curves.residual_bootstrap import Draws
-from extrap.curves.scaling_pfn import ScalingPFN
+from extrap.curves.scaling_pfn import ScalingForecast, ScalingPFN
 from extrap.datasets.scaling_benchmark import Curve
 
 LEVELS = np.array((0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99))
@@ -250,10 +250,12 @@ def network_scores(network: ScalingPFN, curves: Sequence[Curve]) -> list[Score]:
   seen = [fitted_part(curve) for curve in curves]
   new = [(c.x_T[~c.fit_T], c.y_T[~c.fit_T]) for c in curves]
   x_BQ, y_BQ, mask_BQ = filled(new)
-  found = network.predict(seen, x_BQ)
-  median_BQ, ms = timed(
-    lambda: network.predict(seen, x_BQ).median(), len(curves)
-  )
+
+  def forecast() -> tuple[ScalingForecast, np.ndarray]:
+    found = network.predict(seen, x_BQ)
+    return found, found.median()  # Which waits for the device.
+
+  (found, median_BQ), ms = timed(forecast, len(curves))
   judged_BQ = found.log_density(y_BQ), found.below(y_BQ)
   return [
     Score(

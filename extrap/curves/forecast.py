@@ -40,7 +40,7 @@ class Forecast:
     wanted_NQ = np.broadcast_to(
       np.where(falls_N1, 1 - p, p), self.step_NQ.shape
     )
-    return self._inverse(_quantile(self.mixture, jnp.asarray(wanted_NQ)))
+    return self._inverse(quantile(self.mixture, jnp.asarray(wanted_NQ)))
 
   def median(self) -> np.ndarray:
     """Values [N, Q] that are exceeded half of the time."""
@@ -103,6 +103,6 @@ class Forecast:
     )
 
 
-_quantile = jax.jit(mixtures.quantile)
+quantile = jax.jit(mixtures.quantile)  # Of one shape, compiled once.
 _quantiles = jax.jit(jax.vmap(mixtures.quantile, in_axes=(None, 0)))
 _above = jax.jit(mixtures.probability_above)

@@ -12,20 +12,19 @@ Shape key: N curves, T points, Q steps asked for.
 """
 
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from extrap.curves import weights
-from extrap.curves.causal_pfn import LAST, CausalPFN, CausalPFNConfig
+from extrap.curves.causal_pfn import LAST, CausalPFN
 from extrap.curves.forecast import Forecast
 from extrap.curves.mixtures import Mixture
 from extrap.curves.normalise import Normalisation, unit
+from extrap.curves.pretrained import Pretrained
 from extrap.errors import UsageError
 from extrap.training.problem import Params
 
@@ -37,21 +36,11 @@ LENGTHS = (10, 25, 50, MOST)
 Values = Sequence[float] | np.ndarray
 
 
-class LCPFN:
+class LCPFN(Pretrained):
   """Forecasts any number of curves in one pass, from any of their points."""
 
-  def __init__(self, config: CausalPFNConfig, params: Params) -> None:
-    self.model = CausalPFN(config)
-    self.params = jax.device_put(params)
-
-  @classmethod
-  def load(cls, path: str | os.PathLike[str] = SHIPPED) -> Self:
-    """The network of a file, by default the one that comes along.
-
-    Raises:
-      ExtrapError: there is no such file, or it holds no network.
-    """
-    return cls(*weights.load(path))
+  shipped = SHIPPED
+  kind = weights.LEARNING
 
   def predict(
     self,

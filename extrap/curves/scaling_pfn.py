@@ -12,7 +12,6 @@ Shape key: N curves, T points, Q asked for.
 
 import dataclasses
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -23,11 +22,13 @@ import numpy as np
 
 from extrap.curves import mixtures, weights
 from extrap.curves.bounded import BoundedForecast
-from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig, fresh
+from extrap.curves.causal_pfn import CausalPFN, fresh
+from extrap.curves.forecast import quantile
 from extrap.curves.lcpfn import forecast_behind, packed, room
 from extrap.curves.mixtures import Mixture
 from extrap.curves.normalise import Normalisation, loss_from
 from extrap.curves.pfn_problem import Examples, mean_loss
+from extrap.curves.pretrained import Pretrained
 from extrap.curves.scaling_prior import (
   AHEAD,
   PRIOR,
@@ -120,7 +121,7 @@ class ScalingForecast(BoundedForecast):
     """Quantiles [N, Q] that know of no bounds."""
     p_N1 = np.where(self.sign_N1 > 0, p, 1 - p)
     p_NQ = np.broadcast_to(np.float32(p_N1), self.step_NQ.shape)
-    value_NQ = np.asarray(_quantile(self.mixture, p_NQ), np.float64)
+    value_NQ = np.asarray(quantile(self.mixture, p_NQ), np.float64)
     log_NQ = self.start_N1 + (value_NQ - VALUE_START) / VALUE_SCALE
     return self.best_N1 + self.sign_N1 * np.exp(log_NQ)
 
@@ -175,24 +176,11 @@ class ScalingForecast(BoundedForecast):
     )
 
 
-_quantile = jax.jit(mixtures.quantile)
-
-
-class ScalingPFN:
+class ScalingPFN(Pretrained):
   """Forecasts scaling curves in one pass."""
 
-  def __init__(self, config: CausalPFNConfig, params: Params) -> None:
-    self.model = CausalPFN(config)
-    self.params = jax.device_put(params)
-
-  @classmethod
-  def load(cls, path: str | os.PathLike[str] = SHIPPED) -> Self:
-    """The network of a file, by default the one that comes along.
-
-    Raises:
-      ExtrapError: there is no such file, or it holds no network.
-    """
-    return cls(*weights.load(path, weights.SCALING))
+  shipped = SHIPPED
+  kind = weights.SCALING
 
   def predict(
     self,
