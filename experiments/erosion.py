@@ -108,7 +108,6 @@ from extrap.scoring import count_right
 from extrap.sequence import SequenceProblem
 from extrap.study import StudyConfig
 from extrap.tasks.addition import Addition
-from extrap.training import distributed
 from extrap.training.config import TrainConfig
 
 STUDY = 'erosion'
@@ -325,10 +324,8 @@ def asked(config: Config, kept: Kept, arm: Arm, way: str) -> list[Result]:
 
 def masses(config: Config, arm: Arm) -> list[Result]:
   """Near mass by length of the head of each replica that is focused at N."""
-  params_R = distributed.to_host(arm.trained.params)
   results = []
-  for replica in range(len(arm.source.seeds)):
-    params = jax.tree.map(lambda x, r=replica: x[r], params_R)
+  for replica, params in enumerate(arm.trained.each()):
     longest = config.lengths[-1]  # One shape: operations compile once.
     found = {n: _near(arm, params, n, longest) for n in config.lengths}
     head = np.argmax(found[config.digits])

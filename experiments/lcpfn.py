@@ -67,10 +67,8 @@ Commands (two CPU cores of an AMD EPYC):
 
 import dataclasses
 import functools
-import io
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -78,9 +76,9 @@ import jax
 import numpy as np
 from absl import flags
 
+from experiments.lcpfn_computed import TABLES, computed
+from experiments.lcpfn_scores import held_out_curves, of_network
 from experiments.lcpfn_tables import (
-  CUTOFFS,
-  LEVELS,
   coverage_table,
   gap_table,
   log_density_table,
@@ -89,32 +87,26 @@ from experiments.lcpfn_tables import (
 from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option
-from extrap.curves import bank as banks
-from extrap.curves import ensemble, prior, smc, weights
+from extrap.curves import prior, weights
 from extrap.curves.bank import CHUNK
 from extrap.curves.bars import Bars
 from extrap.curves.causal_pfn import CausalPFN, CausalPFNConfig
 from extrap.curves.lcpfn import LCPFN
 from extrap.curves.pfn import PFN, PFNConfig
 from extrap.curves.pfn_problem import CurveProblem, PublishedProblem
-from extrap.curves.prior import PUBLISHED
 from extrap.curves.scores import (
-  Posterior,
   Scores,
   score_bars,
   score_causal,
-  score_posterior,
 )
 from extrap.errors import UsageError
 from extrap.evaluation.results import (
   Provenance,
   Result,
   untrained,
-  write_bytes,
 )
 from extrap.kept import Kept, provenance, write_table
 from extrap.randomness import named
-from extrap.reporting.progress import Progress
 from extrap.reporting.report import bullets, write_tables
 from extrap.study import StudyConfig
 from extrap.study_training import account, train_arm
@@ -129,15 +121,6 @@ CLAIM = 'LC-PFN retrained: every cutoff of a curve in one pass'
 TIME = '35 minutes on a CPU core'
 
 TRAINED = ('causal', 'published')
-# The published settings, and the first ten times as long.
-CHAINS = {
-  'mcmc': ensemble.M1,
-  'mcmc_2': ensemble.M2,
-  'mcmc_3': ensemble.M3,
-  'mcmc_long': ensemble.Settings(20_000, 100, 5000, thin=10),
-}
-# What is computed, and the flag that says of how many curves.
-TABLES = dict.fromkeys(CHAINS, 'chains') | {'posterior': 'posteriors'}
 ARMS = (*TRAINED, 'shipped', *TABLES)
 BINS_FROM = 10_000  # Curves whose values make the bins.
 
@@ -247,21 +230,15 @@ def bins(count: int) -> Bars:
   return Bars.of_equal_mass(np.ravel(curves.noisy_NT), count)
 
 
-def held_out_curves(count: int) -> np.ndarray:
-  """Noisy curves [N, T] that no arm is trained on; the first are the same."""
-  key = named(jax.random.key(0), 'test curves')
-  parts = [
-    prior.sample(prior.PUBLISHED, jax.random.fold_in(key, part), 1000).noisy_NT
-    for part in range(-(-count // 1000))
-  ]
-  return np.concatenate(parts)[:count]
-
-
 def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   """Log density and coverage of an arm at every cutoff."""
   if name in TRAINED:
     return trained(config, kept, name)
-  return (shipped if name == 'shipped' else computed)(config, kept, name)
+  if name == 'shipped':
+    return shipped(config, kept)
+  source = untrained(STUDY, name, RUNG, (config.seed,))
+  count = min(config.curves, getattr(config, TABLES[name]))
+  return computed(kept, source, count, config.bank)
 
 
 def trained(config: Config, kept: Kept, name: str) -> list[Result]:
@@ -269,52 +246,23 @@ def trained(config: Config, kept: Kept, name: str) -> list[Result]:
   problem, folder = make_problem(config, name), kept.run.path / 'arms' / name
   made = train_arm(problem, config, kept.run, name, kept.stop, folder)
   source, rows = source_of(config, name, problem, made, folder), []
-  for replica in range(config.replicas):
-    params = of_replica(made.params, replica)
+  value_NT = held_out_curves(config.curves)
+  for replica, params in enumerate(made.each()):
     if name == 'causal' and distributed.is_first():
       weights.save(folder / f'weights_{replica}.npz', config.model, params)
-    rows += of_network(config, kept, source, scorer(problem, params), replica)
+    score = scorer(problem, params)
+    rows += of_network(kept, value_NT, source, score, replica)
   return rows
 
 
-def shipped(config: Config, kept: Kept, name: str) -> list[Result]:
+def shipped(config: Config, kept: Kept) -> list[Result]:
   """Of the network that comes along."""
   network = LCPFN.load()
   leaves = jax.tree.leaves(network.params)
   hparams = json.dumps({'parameters': sum(leaf.size for leaf in leaves)})
   source = dataclasses.replace(SHIPPED_COST, hparams=hparams)
   score = functools.partial(score_causal, network.model, network.params)
-  return of_network(config, kept, source, score)
-
-
-def of_network(
-  config: Config,
-  kept: Kept,
-  source: Provenance,
-  score: Callable[[np.ndarray, int], Scores],
-  replica: int = 0,
-) -> list[Result]:
-  """Of one network, on all test curves."""
-  value_NT, rows = held_out_curves(config.curves), []
-  for cutoff in CUTOFFS:
-    kept.check()
-    scores = score(value_NT, cutoff)
-    keep_by_curve(kept, source.arm, replica, cutoff, scores)
-    rows += rows_of(source, replica, cutoff, scores)
-  return rows
-
-
-def keep_by_curve(
-  kept: Kept, name: str, replica: int, cutoff: int, scores: Scores
-) -> None:
-  """Adds log densities of curves, for what is paired."""
-  if not distributed.is_first():
-    return
-  path = kept.run.path / 'arms' / name / f'log_density_{replica}.npz'
-  there = dict(np.load(path, allow_pickle=False)) if path.exists() else {}
-  file = io.BytesIO()
-  np.savez(file, **there | {str(cutoff): scores.log_density_NQ.mean(1)})
-  write_bytes(path, file.getvalue())
+  return of_network(kept, held_out_curves(config.curves), source, score)
 
 
 def identity(config: Config) -> tuple[int, ...]:
@@ -323,55 +271,6 @@ def identity(config: Config) -> tuple[int, ...]:
     *(config.steps, config.curves, config.posteriors, config.chains),
     config.bank,
   )
-
-
-def computed(config: Config, kept: Kept, name: str) -> list[Result]:
-  """Of what needs no training; every cutoff is kept by itself."""
-  rows = []
-  for cutoff in CUTOFFS:
-    make = functools.partial(computed_after, config, kept, name, cutoff)
-    of_cutoff = getattr(config, TABLES[name]), config.curves, config.bank
-    rows += kept.rows(f'{name}_{cutoff}', of_cutoff, make)
-  return rows
-
-
-def computed_after(
-  config: Config, kept: Kept, name: str, cutoff: int
-) -> list[Result]:
-  """Of what needs no training, behind one cutoff."""
-  count = min(config.curves, getattr(config, TABLES[name]))
-  value_NT, find = held_out_curves(count), finder(config, name)
-  key = jax.random.fold_in(named(jax.random.key(config.seed), name), cutoff)
-  with Progress(count, f'{name} after {cutoff}', unit='curves') as progress:
-    began = time.process_time()
-    given = value_NT, cutoff, progress.update
-    scores = score_posterior(PUBLISHED, find, key, *given)
-    seconds = (time.process_time() - began) / count
-  keep_by_curve(kept, name, 0, cutoff, scores)
-  source = untrained(STUDY, name, RUNG, (config.seed,), seconds)
-  return rows_of(source, 0, cutoff, scores)
-
-
-def finder(config: Config, name: str) -> Posterior:
-  """What finds a posterior."""
-  if name in CHAINS:
-    settings = CHAINS[name]
-    return lambda *given: ensemble.posterior_ensemble(
-      PUBLISHED, *given, settings
-    )
-  bank = bank_of(config.bank)
-  return lambda *given: smc.reference(PUBLISHED, bank, *given)[0]
-
-
-@functools.cache
-def bank_of(count: int) -> banks.Bank:
-  """Curves of the prior."""
-  return banks.build(PUBLISHED, named(jax.random.key(0), 'bank'), count)
-
-
-def of_replica(params: Params, replica: int) -> Params:
-  """The parameters of one replica."""
-  return jax.tree.map(lambda leaf: leaf[replica], distributed.to_host(params))
 
 
 def scorer(
@@ -395,24 +294,6 @@ def source_of(
     'parameters': sum(leaf[0].size for leaf in leaves),
   }
   return dataclasses.replace(source, hparams=json.dumps(notes))
-
-
-def rows_of(
-  source: Provenance, replica: int, cutoff: int, scores: Scores
-) -> list[Result]:
-  """Of one replica and cutoff."""
-  row = functools.partial(source.row, replica, 'prior', str(cutoff))
-  log_density_N = scores.log_density_NQ.mean(1)
-  n = len(log_density_N)
-  error = float(log_density_N.std(ddof=1) / np.sqrt(n))
-  rows = [
-    row('log_density', float(log_density_N.mean()), n),
-    row('log_density_error', error, n),
-  ]
-  for level in LEVELS:
-    inside = np.abs(scores.cdf_NQ - 0.5) <= level / 200
-    rows.append(row(f'coverage_{level}', float(inside.mean()), inside.size))
-  return rows
 
 
 def write_report_of(

@@ -67,7 +67,6 @@ from extrap.scoring import lengths_up_to, score_lengths
 from extrap.sequence import SequenceProblem
 from extrap.study import StudyConfig
 from extrap.tasks.addition import Addition
-from extrap.training import distributed
 from extrap.training.config import TrainConfig
 
 STUDY = 'place_relative'
@@ -166,10 +165,8 @@ def masses(arm: Arm, length: int) -> list[Result]:
   key = named(jax.random.key(0), 'far mass', length)
   sample = jit_once(task.sample, static_argnames='max_size')
   batch = sample(key, jnp.full((2, 2), length), max_size=length)
-  params_R = distributed.to_host(arm.trained.params)
   rows = []
-  for replica in range(len(arm.source.seeds)):
-    params = jax.tree.map(lambda x, r=replica: x[r], params_R)
+  for replica, params in enumerate(arm.trained.each()):
     share = far_mass(arm.problem.model, params, task, batch).max()
     split = length_split(length, arm.problem.max_size)
     rows.append(

@@ -121,10 +121,9 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   made, folder = problem(config), kept.run.path / 'arms' / 'network'
   fit = train_arm(made, config, kept.run, name, kept.stop, folder)
   source = account(STUDY, name, RUNG, config, made, fit, folder)
-  params_R, rows = distributed.to_host(fit.params), []
-  for replica in range(config.replicas):
+  rows = []
+  for replica, params in enumerate(fit.each()):
     kept.check()
-    params = jax.tree.map(lambda leaf, at=replica: leaf[at], params_R)
     if distributed.is_first():
       path = folder / f'weights_{replica}.npz'
       weights.save(path, config.model, params, weights.SCALING)

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import lcpfn
-from experiments.lcpfn import Config, bins, held_out_curves
+from experiments import lcpfn, lcpfn_computed
+from experiments.lcpfn import Config, bins
+from experiments.lcpfn_scores import held_out_curves
 from experiments.lcpfn_tables import CUTOFFS, gap_table, paired
 from extrap import cli
 from extrap.curves import LCPFN, prior, scores
@@ -150,8 +151,8 @@ def test_a_posterior_goes_on_behind_the_last_cutoff_kept(
       raise Preempted('stopped')
     return found
 
-  monkeypatch.setattr(lcpfn, 'score_posterior', score)
-  monkeypatch.setattr(lcpfn, 'finder', lambda config, name: None)
+  monkeypatch.setattr(lcpfn_computed, 'score_posterior', score)
+  monkeypatch.setattr(lcpfn_computed, 'finder', lambda name, bank: None)
   arguments = f'--workdir={tmp_path}', '--arms=posterior', '--posteriors=3'
   assert _run(*arguments) != 0
   assert _run(*arguments) == 0
@@ -200,11 +201,11 @@ def test_walkers_go_as_far_as_in_the_row_that_they_are_called_after(
   monkeypatch,
 ):
   monkeypatch.setattr(
-    lcpfn.ensemble, 'posterior_ensemble', lambda *given: given[-1]
+    lcpfn_computed.ensemble, 'posterior_ensemble', lambda *given: given[-1]
   )
   found = {
-    name: lcpfn.finder(Config(), name)(None, None, None)
-    for name in lcpfn.CHAINS
+    name: lcpfn_computed.finder(name, 0)(None, None, None)
+    for name in lcpfn_computed.CHAINS
   }
   steps = {name: (each.steps, each.burn) for name, each in found.items()}
   assert steps == {

@@ -64,6 +64,14 @@ class Fit:
   def ema(self) -> Params | None:
     return self.state.ema
 
+  def each(self) -> list[Params]:
+    """Parameters of every replica, on the host; all processes must call it."""
+    params_R = to_host(self.params)
+    return [
+      jax.tree.map(lambda leaf, at=replica: leaf[at], params_R)
+      for replica in range(len(self.finite))
+    ]
+
   @property
   def diverged(self) -> bool:
     """Whether no replica is left."""
