@@ -30,6 +30,18 @@ place, half of all bytes in the last. Stable: at most 0.1 nats above rotary
 whose layers see the last L bytes, on the same bytes; the margin was set before
 any run. t intervals over seeds, gaps seed by seed.
 
+Measured (`results/hierarchical.csv`; five seeds, 16 minutes of a core). With
+half of its pairs by level HiRoPE is lost where rotary is, 1.86 ± 0.16 nats over
+its control in the last octave up to 16,384 bytes: stable is refuted, and what
+it gains over rotary is little (0.19 ± 0.16) and as much with even levels, so
+that it is not due to functions. With those pairs by position that turn around
+once within L it is confirmed as stable up to 2,048 bytes, 16 L, as ReRoPE and
+SelfExtend are, and refuted at L^2 (0.41 ± 0.11 nats above), but 1.56 ± 0.12
+below NTK-aware scaling, the order that was published for that; against the two
+others the published order is refuted: it is 0.13 ± 0.08 above ReRoPE and 0.05 ±
+0.04 above SelfExtend. Nothing is below rotary of which no prediction sees more
+than L bytes: at no length is what lies farther of use to these nets.
+
 Where it differs. One small model of bytes, trained at L from the start and not
 shrunk to it. A level is entered behind the keyword that begins a class or a
 function, as at the keyword it would tell what follows.

@@ -78,7 +78,10 @@ def merge(
 
     new = set(map(replaced_by, results))
     results = [row for row in there if replaced_by(row) not in new] + results
-  comments = notes + [of_run] * (of_run not in notes)
+  # A run that was gone on with says again what it said of its first arms.
+  said = set(of_run.split('; '))
+  comments = [note for note in notes if not said.issuperset(note.split('; '))]
+  comments.append(of_run)
   write_csv(path, sorted(results, key=lambda row: row.rung), comments)
 
 

@@ -22,6 +22,7 @@ from experiments import (
   collinear_tables,
   context_scaling_tables,
   erosion_tables,
+  hierarchical_tables,
   language_length_tables,
   own_curves_tables,
   status_registers_tables,
@@ -88,6 +89,7 @@ WHOLE: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
   'language_length': language_length_tables.all_tables,
   'context_scaling': context_scaling_tables.all_tables,
   'collinear': collinear_tables.all_tables,
+  'hierarchical': hierarchical_tables.all_tables,
   'erosion': erosion_tables.all_tables,
   'own_curves': own_curves_tables.all_tables,
 }

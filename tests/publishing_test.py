@@ -1,6 +1,7 @@
 """How numbers of runs get into the results."""
 
-from experiments.publishing import merge_by_curve
+from experiments.publishing import merge, merge_by_curve
+from extrap.evaluation.results import read_csv
 
 
 def test_columns_by_curve_are_replaced_or_added(tmp_path):
@@ -28,3 +29,16 @@ def test_the_first_table_is_taken_as_it_is(tmp_path):
   new.write_text('# command: x\ncutoff,curve,posterior\n10,0,1\n')
   merge_by_curve(path, new)
   assert path.read_text() == new.read_text()
+
+
+def test_a_run_that_was_gone_on_with_is_named_once(tmp_path):
+  path = tmp_path / 'results.csv'
+  first = ['command: x', 'commit: 1']
+  merge(path, [], ['command: other', 'commit: 1'])
+  merge(path, [], first)
+  merge(path, [], [*first, 'command: x --more', 'begun on: y; commit: 2'])
+  _, comments = read_csv(path)
+  assert comments == [
+    'command: other; commit: 1',
+    'command: x; commit: 1; command: x --more; begun on: y; commit: 2',
+  ]
