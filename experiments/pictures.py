@@ -3,8 +3,8 @@
 from experiments import own_curves_pictures, status_registers_tables
 from experiments.addition import Config
 from experiments.addition_report import on_diagonal
+from experiments.hierarchical_scores import BY_PLACE
 from experiments.language_length_scores import LOSS
-from experiments.length_tables import tested_lengths
 from experiments.nalu_single_tables import write_picture
 from experiments.own_curves_runs import read_runs
 from experiments.publishing import RESULTS, published
@@ -20,7 +20,7 @@ SHOWN = (
 
 def draw() -> None:
   """Draws every figure that is made from results alone."""
-  _draw_language()
+  _draw_losses()
   _draw_addition()
   _draw_lengths()
   _draw_registers()
@@ -71,17 +71,22 @@ def _draw_lengths() -> None:
     plots.accuracy_vs_length(_read(name), trained, path, title, unit=unit)
 
 
-def _draw_language() -> None:
-  """Loss by context of some position encodings."""
-  results = select(_read('language_length'), metric=LOSS, split=LENGTH_SPLITS)
-  trained = tested_lengths(results)[0]
-  plots.loss_vs_length(
-    select(results, arm=SHOWN),
-    trained,
-    RESULTS / 'language_length.png',
-    f'Bytes of text, trained on {trained} of them',
-    'context (bytes)',
-  )
+def _draw_losses() -> None:
+  """Loss by context of some encodings, and by place of two-level positions."""
+  contexts = select(_read('language_length'), split=LENGTH_SPLITS)
+  places = select(_read('hierarchical'), split=BY_PLACE)
+  for name, rows, xlabel in (
+    ('language_length', select(contexts, arm=SHOWN), 'context (bytes)'),
+    ('hierarchical', places, 'place in the text (end of the octave, bytes)'),
+  ):
+    trained = min(int(row.size) for row in rows)
+    plots.loss_vs_length(
+      select(rows, metric=LOSS),
+      trained,
+      RESULTS / f'{name}.png',
+      f'Bytes of text, trained on {trained} of them',
+      xlabel,
+    )
 
 
 def _draw_registers() -> None:
