@@ -18,6 +18,7 @@ from extrap.config_flags import from_arguments
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv
 from extrap.models.positions import HardALiBi
+from extrap.sequence import SequenceProblem
 
 SMALL = (
   '--arms=rotary,none',
@@ -74,6 +75,15 @@ def test_arms_differ_in_their_encoding_alone_and_are_told_no_places():
     assert model.position.name == name
 
 
+def test_rows_are_filled_unless_they_are_told_not_to_be():
+  filled, alone = (
+    make_problem(dataclasses.replace(Config(), context=context), 'none')
+    for context in (220, Config().context)
+  )
+  assert filled.context == 220 and filled.task == alone.task
+  assert type(alone) is SequenceProblem
+
+
 def test_windows_grow_by_steps_of_one():
   assert windows_of(8) == (2, 3, 4, 5, 6, 7, 0, 0)
   assert windows_of(4) == (2, 3, 0, 0)
@@ -109,6 +119,7 @@ def test_sizes_test_as_far_as_they_say():
     ({'eval': 'none'}, 'always evaluates'),
     ({'init_from': 'runs/x'}, 'from scratch'),
     ({'rates': ()}, '--rates needs at least one'),
+    ({'context': 101}, '--context=101: the longest example has 103 tokens'),
     ({'multiples': (2, 4)}, '--multiples: 1, the training length, is not'),
     ({'multiples': (1, 100_000)}, '--multiples: at size 5000000'),
     (

@@ -124,6 +124,7 @@ def test_moved_contexts_are_contexts_further_up(task, behind):
   ('task', 'window', 'message'),
   [
     (Copying(backwards=True), (0, 1), 'copies forwards'),
+    (Copying(begin=True), (0, 1), 'nothing before the string'),
     (Parity(), (0, 1), 'parity with a trace'),
     (PrefixSums(), (1, 1), 'no place behind'),
     (Multiplication(second_digits=1), (-1, 2), 'position.behind=0 or more'),

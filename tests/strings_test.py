@@ -19,6 +19,8 @@ from extrap.tasks.prefix_sums import PrefixSums
 TASKS = {
   'copying': Copying(),
   'reversing': Copying(backwards=True, base=3),
+  'copying behind $': Copying(begin=True),
+  'reversing behind $': Copying(backwards=True, begin=True, base=3),
   'parity': Parity(),
   'parity trace': Parity(trace=True),
   'prefix sums': PrefixSums(),
@@ -28,6 +30,8 @@ TASKS = {
 ANSWERS = {
   'copying': (1, 0, 1, 1),
   'reversing': (1, 1, 0, 1),
+  'copying behind $': (1, 0, 1, 1),
+  'reversing behind $': (1, 1, 0, 1),
   'parity': (1,),
   'parity trace': (1, 1, 0, 1),
   'prefix sums': (1, 1, 2, 3),
@@ -92,6 +96,19 @@ def test_a_symbol_and_its_copy_share_a_place():
   place_BT = task.structure(batch.tokens).place.tolist()
   assert place_BT[0] == [0, 1, 2, 3, 2, 1, 0, 3]
   assert place_BT[1][:6] == [0, 1, 2, 1, 0, 2]
+
+
+@pytest.mark.parametrize('backwards', [False, True])
+def test_a_token_before_the_string_changes_nothing_behind_it(backwards):
+  plain, begun = (Copying(backwards=backwards, begin=x) for x in (False, True))
+  strings = [(7, 8, 9), (5, 6)]
+  tokens_BT = begun.from_strings(strings).tokens
+  assert tokens_BT[:, 0].tolist() == [begun.token('$')] * 2
+  before = plain.structure(plain.from_strings(strings).tokens)
+  behind = begun.structure(tokens_BT)
+  for name in ('place', 'run', 'anchor'):
+    found_BT = getattr(behind, name)[:, 1:]
+    assert found_BT.tolist() == getattr(before, name).tolist()
 
 
 @of_every_task

@@ -42,10 +42,11 @@ def string_contexts(
   """
   known = type(task) in (Copying, Parity, PrefixSums)
   at_once = isinstance(task, Parity) and not task.trace
-  if not known or at_once or getattr(task, 'backwards', False):
+  other = any(getattr(task, name, False) for name in ('backwards', 'begin'))
+  if not known or at_once or other:
     raise UsageError(
-      'contexts are enumerated for copies forwards, parity with a trace and '
-      'prefix sums'
+      'contexts are enumerated for copies forwards with nothing before the '
+      'string, parity with a trace and prefix sums'
     )
   upper = 2 * (task.base + 1) ** (ahead + 2)
   check_window(task, behind, ahead, upper, sees_behind=False)
