@@ -13,7 +13,6 @@ import numpy as np
 
 from experiments.lcpfn_tables import CUTOFFS, LEVELS
 from extrap.curves import prior
-from extrap.curves.prior import PUBLISHED
 from extrap.curves.scores import Scores
 from extrap.evaluation.results import Provenance, Result, write_bytes
 from extrap.kept import Kept
@@ -25,7 +24,7 @@ def held_out_curves(count: int) -> np.ndarray:
   """Noisy curves [N, T] that no arm is trained on; the first are the same."""
   key = named(jax.random.key(0), 'test curves')
   parts = [
-    prior.sample(PUBLISHED, jax.random.fold_in(key, part), 1000).noisy_NT
+    prior.sample(prior.PUBLISHED, jax.random.fold_in(key, part), 1000).noisy_NT
     for part in range(-(-count // 1000))
   ]
   return np.concatenate(parts)[:count]

@@ -78,11 +78,17 @@ def merge(
 
     new = set(map(replaced_by, results))
     results = [row for row in there if replaced_by(row) not in new] + results
-  # A run that was gone on with says again what it said of its first arms.
-  said = set(of_run.split('; '))
-  comments = [note for note in notes if not said.issuperset(note.split('; '))]
-  comments.append(of_run)
+  comments = with_run(notes, of_run)
   write_csv(path, sorted(results, key=lambda row: row.rung), comments)
+
+
+def with_run(notes: list[str], of_run: str) -> list[str]:
+  """Adds where a run is from, in place of where its beginning was.
+
+  A run that is gone on with says first what it said before.
+  """
+  others = [note for note in notes if not f'{of_run}; '.startswith(f'{note}; ')]
+  return [*others, of_run]
 
 
 def merge_by_curve(path: Path, new: Path) -> None:
@@ -94,7 +100,7 @@ def merge_by_curve(path: Path, new: Path) -> None:
     lines = each.read_text(encoding='utf-8').splitlines()
     comments = [line for line in lines if line.startswith('# ')]
     of_run = '# ' + '; '.join(line[2:] for line in comments)
-    notes += comments if each == path else [of_run] * (of_run not in notes)
+    notes = comments if each == path else with_run(notes, of_run)
     header, *rows = csv.reader(lines[len(comments) :])
     for at, name in enumerate(header[2:], start=2):
       columns[name] = {tuple(row[:2]): row[at] for row in rows}

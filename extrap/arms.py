@@ -231,6 +231,8 @@ def largest_trained_id(problem: SequenceProblem) -> str:
     return f'hint {hints - 1}'
   if stretch := getattr(position, 'stretch', 0):
     return f'position {stretch - 1}'
+  if position.table in (None, 'position') and 'position' in position.reads:
+    return f'position {problem.trained_tokens - 1 + position.largest_shift}'
   return largest_id(problem, problem.max_size, position.largest_shift)
 
 

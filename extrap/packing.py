@@ -1,8 +1,8 @@
 """Rows that are filled with examples, one after another.
 
 As in the code of Jelassi et al. 2024 (arXiv 2402.01032; sjelassi/
-transformers_ssm_copy): no row has padding, so that a token costs less, and what
-came before has to be told from what counts.
+transformers_ssm_copy): what an answer needs has to be told from what came
+before, and hardly any of a row is padding.
 
 Shape key: N examples, X tokens and Q queries of one, B rows, M examples drawn
 for each, T tokens of a row.
@@ -19,13 +19,17 @@ from extrap.tasks.layout import Part, join
 from extrap.tasks.task import Batch
 from extrap.training.problem import Context
 
-# What encodings may read: other ids of an example differ behind others.
+# What encodings may read: these ids go on through a row, all others are counted
+# within an example and would be others behind other examples.
 READS = ('position', 'length')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PackedProblem(SequenceProblem):
   """A sequence problem whose training rows are filled with examples.
+
+  Where examples are counted, in costs and as exact matches in training, these
+  are rows; all whole answers of a row have to be right.
 
   Attributes:
     context: T, tokens of a row; see `packed`.
@@ -39,25 +43,29 @@ class PackedProblem(SequenceProblem):
     longest = self.task.token_length(self.max_size)
     if self.context < longest:
       raise UsageError(
-        f'--context={self.context}: the longest example has {longest} tokens'
+        f'rows of {self.context} tokens: the longest example has {longest}'
       )
     position = self.model.config.position
     name = type(position).__name__
     if others := [field for field in position.reads if field not in READS]:
       raise UsageError(
-        f'{name} reads {", ".join(others)}: where examples follow one another '
-        f'(--context), encodings can read {", ".join(READS)}'
+        f'{name} reads {", ".join(others)}: in rows of many examples encodings '
+        f'can read {", ".join(READS)}'
       )
     for limit in position.limits:
-      if self.context - 1 + limit.shift > limit.largest:
+      if self.trained_tokens - 1 + limit.shift > limit.largest:
         raise UsageError(
-          f'--context={self.context} does not fit the table of {name}, which '
-          f'ends at {limit.largest}'
+          f'rows of {self.context} tokens do not fit the table of {name}, '
+          f'which ends at {limit.largest}'
         )
 
+  @property
+  def trained_tokens(self) -> int:
+    return self.context
+
   def sample(self, ctx: Context) -> Batch:
-    # Examples are half as long as the longest, in the mean: half of these fill
-    # a row, and all but few rows are full.
+    # Of uniform sizes from 1 on examples are half as long as the longest, in
+    # the mean: half of these fill a row, and one row in 2000 is not full.
     longest = self.task.token_length(self.max_size)
     count = self.batch_size * -(-4 * self.context // longest)
     batch = self._draw(ctx.key, count, self.min_size, self.max_size)
@@ -65,9 +73,10 @@ class PackedProblem(SequenceProblem):
 
 
 def packed(batch: Batch, rows: int, length: int, pad: int) -> Batch:
-  """Puts examples one after another, as many as fit.
+  """Puts examples one after another until a row is full.
 
-  The last one of a row is cut off where the row ends, and nothing of it counts.
+  The last one of a row is cut off where the row ends, and nothing of it counts:
+  what counts is of short examples a little more often than of long ones.
 
   Args:
     batch: the examples, M times as many as rows.
@@ -76,7 +85,8 @@ def packed(batch: Batch, rows: int, length: int, pad: int) -> Batch:
     pad: the token that fills up an example.
 
   Returns:
-    Rows in which every token is a query; those of whole answers count.
+    Rows in which every token but the last is a query; those of whole answers
+    count.
   """
   token_X = jnp.arange(batch.tokens.shape[1])
   at_NQX = batch.queries[..., None] == token_X[None, None]

@@ -95,6 +95,11 @@ class SequenceProblem:
   def _held_out_size(self) -> int:
     return self.validation_size or self.max_size * 3 // 2
 
+  @property
+  def trained_tokens(self) -> int:
+    """Tokens of the longest row of training."""
+    return self.task.token_length(self.max_size)
+
   def init(self, key: jax.Array) -> Params:
     batch = self._draw(named(key, 'shape'), 1, self.min_size, self.max_size)
     structure = self.task.structure(batch.tokens)

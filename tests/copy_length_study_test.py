@@ -119,7 +119,7 @@ def test_sizes_test_as_far_as_they_say():
     ({'eval': 'none'}, 'always evaluates'),
     ({'init_from': 'runs/x'}, 'from scratch'),
     ({'rates': ()}, '--rates needs at least one'),
-    ({'context': 101}, '--context=101: the longest example has 103 tokens'),
+    ({'context': 101}, 'rows of 101 tokens: the longest example has 103'),
     ({'multiples': (2, 4)}, '--multiples: 1, the training length, is not'),
     ({'multiples': (1, 100_000)}, '--multiples: at size 5000000'),
     (

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from extrap.arms import largest_trained_id
 from extrap.errors import UsageError
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import Learned, PlaceBias, Position, Rotary
@@ -79,15 +80,25 @@ def test_training_rows_are_full_and_tests_are_of_one_example():
 @pytest.mark.parametrize(
   ('position', 'context', 'message'),
   [
-    (Rotary(), 101, '--context=101: the longest example has 102 tokens'),
-    (Learned(max_size=219), 220, '--context=220 does not fit the table of Lea'),
-    (PlaceBias(), 220, 'reads place, role: where examples follow one another'),
+    (Rotary(), 101, 'rows of 101 tokens: the longest example has 102'),
+    (
+      Learned(max_size=219),
+      220,
+      'rows of 220 tokens do not fit the table of Learned',
+    ),
+    (PlaceBias(), 220, 'reads place, role: in rows of many examples'),
   ],
 )
 def test_what_does_not_fit_is_refused(position, context, message):
   with pytest.raises(UsageError, match=message) as caught:
     problem(position, context=context)
   assert '\n' not in str(caught.value)
+
+
+def test_positions_of_whole_rows_are_trained():
+  assert largest_trained_id(problem(Rotary())) == 'position 219'
+  learned = problem(Learned(max_size=220))
+  assert largest_trained_id(learned) == 'position 219'
 
 
 def test_a_table_may_have_as_many_as_a_row():

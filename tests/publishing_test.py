@@ -1,7 +1,7 @@
 """How numbers of runs get into the results."""
 
 from experiments.publishing import merge, merge_by_curve
-from extrap.evaluation.results import read_csv
+from extrap.evaluation.results import read_csv, write_csv
 
 
 def test_columns_by_curve_are_replaced_or_added(tmp_path):
@@ -34,11 +34,12 @@ def test_the_first_table_is_taken_as_it_is(tmp_path):
 def test_a_run_that_was_gone_on_with_is_named_once(tmp_path):
   path = tmp_path / 'results.csv'
   first = ['command: x', 'commit: 1']
-  merge(path, [], ['command: other', 'commit: 1'])
+  write_csv(path, [], ['command: other', 'commit: 1', 'hardware: z'])
   merge(path, [], first)
-  merge(path, [], [*first, 'command: x --more', 'begun on: y; commit: 2'])
-  _, comments = read_csv(path)
-  assert comments == [
-    'command: other; commit: 1',
-    'command: x; commit: 1; command: x --more; begun on: y; commit: 2',
-  ]
+  more = [*first, 'command: x --more', 'begun on: y; commit: 2', 'hardware: z']
+  for _ in range(2):
+    merge(path, [], more)
+    _, comments = read_csv(path)
+    assert comments == [
+      *('command: other', 'commit: 1', 'hardware: z', '; '.join(more))
+    ]

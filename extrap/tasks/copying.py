@@ -6,8 +6,8 @@ A row reads `x1 .. xn = y1 .. yn <end>` over an alphabet of `base` symbols, with
 As a test of memory (Jelassi et al. 2024, arXiv 2402.01032; sjelassi/
 transformers_ssm_copy) strings of 26 letters are trained on up to 50 and tested
 on up to 1000. A symbol and its copy have one place, so that an encoding that
-reads places is told what to copy; theirs read positions, and their strings are
-behind a `$`. So are those of the length study (`experiments/copy_length.py`):
+reads places is told what to copy; theirs read positions, and a `$` stands
+before the string. So it is in the length study (`experiments/copy_length.py`):
 base=26, trained on up to 50 symbols (103 tokens), tested on 1 to 20 or 40 times
 as many. Chance: base^-n.
 
