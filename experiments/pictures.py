@@ -13,8 +13,8 @@ from extrap.reporting import heatmaps, plots
 
 # Of the study of position encodings: those whose curves differ.
 SHOWN = (
-  *('rotary', 'rotary_cut', 'ntk', 'linear', 'yarn', 'llama3'),
-  *('none', 'alibi', 'kerple', 'forgetting'),
+  *('rotary', 'rotary_cut', 'ntk', 'linear', 'yarn', 'rnope_swa'),
+  *('none', 'alibi', 'kerple', 'stick_breaking'),
 )
 
 
@@ -66,6 +66,7 @@ def _draw_lengths() -> None:
     ('place_relative', 'No window, up to 10 digits', digits, 'digits'),
     ('multiplication', 'N x 2 products, up to 10 digits', digits, 'digits'),
     ('parity', 'Parity, trained on up to 40 bits', 40, 'bits'),
+    ('copy_length', 'Copying, trained on up to 50 symbols', 50, 'symbols'),
   ):
     path = RESULTS / f'{name}.png'
     plots.accuracy_vs_length(_read(name), trained, path, title, unit=unit)

@@ -21,6 +21,7 @@ from pathlib import Path
 from experiments import (
   collinear_tables,
   context_scaling_tables,
+  copy_length,
   erosion_tables,
   hierarchical_tables,
   language_length_tables,
@@ -90,6 +91,7 @@ WHOLE: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
   'context_scaling': context_scaling_tables.all_tables,
   'collinear': collinear_tables.all_tables,
   'hierarchical': hierarchical_tables.all_tables,
+  'copy_length': copy_length.all_tables,
   'erosion': erosion_tables.all_tables,
   'own_curves': own_curves_tables.all_tables,
 }
