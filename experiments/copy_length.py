@@ -23,15 +23,15 @@ copies less than 95 % at N has not learned, and nothing follows on how it
 extrapolates. Claims are judged by t intervals over the seeds that have.
 
 Measured (`results/copy_length.csv`; three seeds, 1,000 strings a length, half
-an hour of a core an arm that did other work; 3.0e13 FLOP a seed, a learning
-rate of 1e-2 in all). Hard ALiBi is right on 99.8 to 100 % of strings of 50
-symbols, on 96.1, 96.6 and 95.0 % of those of 200: every seed has the 95 %,
-their interval (93.9 to 97.9) holds it: not resolved. Of 400 on 84, 87 and 78 %,
-of 1,000 on 33, 35 and 11 %: at this size 20 N is refuted; one symbol in 900 was
+an hour of a core an arm, beside other work; 3.0e13 FLOP a seed, a learning rate
+of 1e-2 in all). Hard ALiBi is right on 99.8 to 100 % of strings of 50 symbols,
+on 96.1, 96.6 and 95.0 % of those of 200: every seed has the 95 %, their
+interval (93.9 to 97.9) holds it: not resolved. Of 400 on 84, 87 and 78 %, of
+1,000 on 33, 35 and 11 %: at this size 20 N is refuted; one symbol in 900 was
 wrong there, or one in 500. Rotary copies 98.0, 98.8 and 98.9 % of strings of
 50, and none of 100 already. Seeds of ALiBi are not alike: of 200 one is right
 on 96.3 %, two on none, of 400 none on any; all were right on 99.6 % and more of
-50. No encoding has not been trained yet.
+50. What no encoding does has not been tested yet.
 
 Where it differs. Size and budget; windows, which two layers need wider and in
 steps; factors of the logits that are learned, a head, in all arms; whole
