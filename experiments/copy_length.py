@@ -41,12 +41,12 @@ rows of 220 tokens (--context=220, `extrap/packing.py`).
 
 What was looked at before. Settings were chosen in trials of hard ALiBi alone,
 seed 0, for their loss in training; beside it stood tests, up to 8 N, of strings
-that are also tested here. Right at 50 and at 200 symbols: 2,000 steps without a
-token before the string and with constant factors of the logits 95 % and 70 %
-(three seeds), windows of 2 to 6 or 2 to 5 tokens 92 and 69 or 93 and 59, 6,000
-steps 98 and 91; in rows of 220 tokens 90 and 76, with the token, too, 96 and
-73; with the token windows of 2, 3 and 4 twice each 88 and 20, four wide heads
-93 and 21, 6,000 steps of half the batch 95 and 48; with token and learned
+that are also tested here. Right at 50 and at 200 symbols (no CSV): 2,000 steps
+without a token before the string and with constant factors of the logits 95 %
+and 70 % (three seeds), windows of 2 to 6 or 2 to 5 tokens 92 and 69 or 93 and
+59, 6,000 steps 98 and 91; in rows of 220 tokens 90 and 76, with the token, too,
+96 and 73; with the token windows of 2, 3 and 4 twice each 88 and 20, four wide
+heads 93 and 21, 6,000 steps of half the batch 95 and 48; with token and learned
 factors 99.5 and 91, in 8 rows of 220 tokens a step 97 and 70. Nearly all that
 goes wrong follows two to four symbols that occur twice. The other arms were not
 tried.
