@@ -50,11 +50,12 @@ from absl import flags
 from experiments.addition_report import asked, show, write_report_of
 from extrap import cli
 from extrap.config import option
+from extrap.encoding_checks import check_table, in_table
 from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation.carries import carry_suites
 from extrap.evaluation.certificate import Certificate
-from extrap.evaluation.grid import Cell, Suite, check_table, in_table
+from extrap.evaluation.grid import Cell, Suite
 from extrap.evaluation.results import Provenance, Result, format_size, write_csv
 from extrap.kept import Kept, provenance
 from extrap.models import Transformer, TransformerConfig

@@ -115,10 +115,11 @@ from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option, preset
 from extrap.datasets.stdlib_text import read
+from extrap.encoding_checks import check_reads
 from extrap.errors import UsageError
 from extrap.evaluation.results import Result
 from extrap.kept import Kept, provenance
-from extrap.language import TEXT, LanguageProblem, check_reads
+from extrap.language import TEXT, LanguageProblem
 from extrap.models import Transformer
 from extrap.models.backends import row_bytes
 from extrap.models.positions import POSITIONS
@@ -196,7 +197,7 @@ def check(config: Config) -> None:
   check_scratch(config)
   if config.arms:
     for name in set(config.arms) & set(POSITIONS.names()) - recipes().keys():
-      check_reads(POSITIONS.get(name)())
+      check_reads(POSITIONS.get(name)(), TEXT.reads, 'of text')
     check_names('arms', config.arms, recipes())
   check_lengths(config)
   questions_of(config).check()

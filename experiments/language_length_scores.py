@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from extrap.datasets.stdlib_text import Text
+from extrap.encoding_checks import in_table
 from extrap.evaluation import brackets, needle
-from extrap.evaluation.grid import in_table
 from extrap.evaluation.length import (
   Asked,
   Scores,

@@ -13,9 +13,8 @@ import optax
 from flax import struct
 
 from extrap.datasets.stdlib_text import Text
+from extrap.encoding_checks import check_reads, check_table
 from extrap.errors import UsageError
-from extrap.evaluation.grid import check_table
-from extrap.models.positions import Position
 from extrap.models.transformer import Transformer
 from extrap.randomness import named
 from extrap.tasks.text import RunningText
@@ -44,20 +43,6 @@ def stored(text: Text) -> Mapping[str, np.ndarray]:
   return {'token': text.token_N, 'level': text.level_N}
 
 
-def check_reads(position: Position) -> None:
-  """Refuses encodings of what text does not have.
-
-  Raises:
-    UsageError: naming it.
-  """
-  lacking = [field for field in position.reads if field not in TEXT.reads]
-  if lacking:
-    raise UsageError(
-      f'{type(position).__name__} reads {", ".join(lacking)}: of text it can '
-      f'know {", ".join(TEXT.reads)}'
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LanguageProblem:
   """A causal language model of bytes, on windows of one length.
@@ -79,7 +64,7 @@ class LanguageProblem:
     if self.length < 2:
       raise UsageError(f'windows of {self.length} bytes: at least 2')
     position = self.model.config.position
-    check_reads(position)
+    check_reads(position, TEXT.reads, 'of text')
     check_table(position, TEXT, self.length, train=True)
 
   def init(self, key: jax.Array) -> Params:

@@ -13,6 +13,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from extrap.encoding_checks import check_ids, check_reads
 from extrap.errors import UsageError
 from extrap.sequence import SequenceProblem
 from extrap.tasks.layout import Part, join
@@ -46,18 +47,9 @@ class PackedProblem(SequenceProblem):
         f'rows of {self.context} tokens: the longest example has {longest}'
       )
     position = self.model.config.position
-    name = type(position).__name__
-    if others := [field for field in position.reads if field not in READS]:
-      raise UsageError(
-        f'{name} reads {", ".join(others)}: in rows of many examples encodings '
-        f'can read {", ".join(READS)}'
-      )
-    for limit in position.limits:
-      if self.trained_tokens - 1 + limit.shift > limit.largest:
-        raise UsageError(
-          f'rows of {self.context} tokens do not fit the table of {name}, '
-          f'which ends at {limit.largest}'
-        )
+    check_reads(position, READS, 'in rows of many examples')
+    largest = dict.fromkeys(READS, self.context - 1)
+    check_ids(position, largest, f'a row of {self.context} tokens', train=True)
 
   @property
   def trained_tokens(self) -> int:

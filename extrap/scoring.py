@@ -13,17 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from extrap.arms import Arm, largest_id, shift_averaged, tested_shift
+from extrap.encoding_checks import check_table, in_table
 from extrap.errors import UsageError
 from extrap.evaluation import certificate
 from extrap.evaluation.certificate import Certificate
 from extrap.evaluation.contexts import Contexts, Enumeration
-from extrap.evaluation.grid import (
-  Cell,
-  Suite,
-  check_table,
-  evaluate,
-  in_table,
-)
+from extrap.evaluation.grid import Cell, Suite, evaluate
 from extrap.evaluation.reach import is_over
 from extrap.evaluation.results import Result, length_split
 from extrap.evaluation.stress import Kind, stress_suites

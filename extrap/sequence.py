@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from extrap.encoding_checks import check_table
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, token_accuracy
-from extrap.evaluation.grid import check_table
 from extrap.models.transformer import Loops
 from extrap.randomness import named
 from extrap.tasks.task import (

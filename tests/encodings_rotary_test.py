@@ -11,8 +11,8 @@ from encoding_checks import (
   with_each,
 )
 
+from extrap.encoding_checks import check_table
 from extrap.errors import UsageError
-from extrap.evaluation.grid import check_table
 from extrap.models.positions import (
   DynamicNTK,
   HoPE,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from extrap.encoding_checks import check_table, in_table
 from extrap.errors import UsageError
 from extrap.evaluation.answer_loss import answer_loss
 from extrap.evaluation.carries import KINDS, carry_suites
@@ -20,10 +21,8 @@ from extrap.evaluation.exact_match import first_match, value_match
 from extrap.evaluation.grid import (
   Cell,
   Suite,
-  check_table,
   draw_rows,
   evaluate,
-  in_table,
   row_key,
 )
 from extrap.models.positions import Abacus, Learned, NoPosition, Position

@@ -84,7 +84,8 @@ def test_training_rows_are_full_and_tests_are_of_one_example():
     (
       Learned(max_size=219),
       220,
-      'rows of 220 tokens do not fit the table of Learned',
+      'a row of 220 tokens needs position ids up to 219, but the table of '
+      'Learned ends at 218: raise its max_size',
     ),
     (PlaceBias(), 220, 'reads place, role: in rows of many examples'),
   ],

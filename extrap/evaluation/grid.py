@@ -17,9 +17,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from extrap.compilation import default_workers, in_order, jit_once
+from extrap.encoding_checks import check_table
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match
-from extrap.models.positions import Position
 from extrap.models.transformer import Params, Transformer
 from extrap.randomness import named
 from extrap.tasks.task import Batch, Task
@@ -58,43 +58,6 @@ class Suite:
   buckets: tuple[int, ...] = BUCKETS
   shared: bool = False
   match: Match = exact_match
-
-
-def check_table(
-  position: Position, task: Task, max_size: int, train: bool = False
-) -> None:
-  """Refuses sizes that an encoding's table cannot index.
-
-  Args:
-    position: the encoding.
-    task: gives the ids.
-    max_size: largest size.
-    train: whether random shifts are added to the ids.
-
-  Raises:
-    UsageError: naming the size and the flag.
-  """
-  for limit in position.limits:
-    needed = task.largest_ids(max_size)[limit.field]
-    shift = f' and shifts up to {limit.shift}' if train else ''
-    if needed + train * limit.shift > limit.largest:
-      raise UsageError(
-        f'size {max_size} needs {limit.field} ids up to {needed}{shift}, but '
-        f'the table of {type(position).__name__} ends at {limit.largest}: '
-        f'raise its {limit.option} (--model.position.{limit.option} for the '
-        'main arm) or lower the size'
-      )
-
-
-def in_table(
-  position: Position, task: Task, max_size: int, train: bool = False
-) -> bool:
-  """Whether an encoding's tables can index everything at max_size."""
-  return all(
-    task.largest_ids(max_size)[limit.field] + train * limit.shift
-    <= limit.largest
-    for limit in position.limits
-  )
 
 
 def row_key(suite: str, cell: Sequence[int | jax.Array], row: int) -> jax.Array:
