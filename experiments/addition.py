@@ -55,6 +55,7 @@ from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation.carries import carry_suites
 from extrap.evaluation.certificate import Certificate
+from extrap.evaluation.every_context import check_model
 from extrap.evaluation.grid import Cell, Suite
 from extrap.evaluation.results import Provenance, Result, format_size, write_csv
 from extrap.kept import Kept, provenance
@@ -432,7 +433,7 @@ def certify_run(path: Path) -> int:
   """Certifies the model of a finished run; 1 if any replica fails."""
   config = read_config(path, STUDY, Config)
   problem = make_problem(config, config.model.position)
-  certificates.check_model(problem.model)
+  check_model(problem.model)
   trained = restore_arm(problem, config, path / 'checkpoints')
   found = certificates.certify(problem.model, trained.params, config.task)
   for seed, one in zip(config.seeds, found, strict=True):

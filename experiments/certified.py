@@ -141,6 +141,7 @@ from extrap.arms import Arm, check_names, check_scratch, run_arms
 from extrap.config import option
 from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
+from extrap.evaluation.every_context import contexts_for
 from extrap.evaluation.grid import Cell, Suite
 from extrap.evaluation.results import (
   LENGTH_SPLITS,
@@ -290,7 +291,7 @@ def check(config: Config) -> None:
         f'at most {case_of(arm).longest} digits'
       )
     problem = make_problem(config, arm)
-    certificates.contexts_for(problem.model, problem.task)
+    contexts_for(problem.model, problem.task)
 
 
 def problem(config: Config) -> SequenceProblem:

@@ -1,4 +1,4 @@
-"""Tests of evaluation/contexts.py and evaluation/certificate.py.
+"""Certificates: their contexts, margins and rounding.
 
 Shape key: R replicas, C contexts, V vocabulary.
 """
@@ -15,19 +15,13 @@ import pytest
 from flax import linen as nn
 
 from extrap.errors import UsageError
-from extrap.evaluation.certificate import (
-  Certificate,
-  _permute,
-  certify,
-  check_model,
-  contexts_of,
-)
-from extrap.evaluation.certificate import (
-  _logits as logits_of,
-)
+from extrap.evaluation.certificate import Certificate, certify
+from extrap.evaluation.context_logits import context_logits
 from extrap.evaluation.contexts import ABSENT, BELOW
+from extrap.evaluation.every_context import check_model, contexts_of
 from extrap.evaluation.grid import Suite, evaluate
 from extrap.evaluation.operation_contexts import operation_contexts
+from extrap.evaluation.rounding import reordered
 from extrap.models.config import TransformerConfig
 from extrap.models.positions import NoPosition, PlaceBias, PlaceWindow
 from extrap.models.transformer import Params, Transformer
@@ -417,7 +411,7 @@ def test_what_a_query_does_not_see_does_not_matter(
   model, params = _untrained(task, **window)
   contexts = contexts_of(task, *model.config.position.place_window).whole()
   near, whole = (
-    logits_of(model, params, task, contexts, near=near)
+    context_logits(model, params, task, contexts, near=near)
     for near in (True, False)
   )
   np.testing.assert_allclose(near, whole, atol=1e-5)
@@ -448,7 +442,7 @@ def test_near_tokens_are_enough_whatever_the_attention() -> None:
   )['params']
   params = jax.tree.map(lambda leaf: leaf[None], params)
   near, whole = (
-    logits_of(model, params, TASK, CONTEXTS, near=near)
+    context_logits(model, params, TASK, CONTEXTS, near=near)
     for near in (True, False)
   )
   np.testing.assert_allclose(near, whole, atol=1e-4)
@@ -466,7 +460,7 @@ def test_another_order_is_the_same_function() -> None:
   params = jax.tree.map(
     lambda x: np.float32(rng.normal(size=(1, *x.shape)) / 2), shapes
   )
-  other = _permute(params, ['ffn', 'ffn_2'])
+  other = reordered(params, ['ffn', 'ffn_2'])
   assert jax.tree.structure(other) == jax.tree.structure(params)
   logits = jax.jit(functools.partial(_logits, model))
   before, after = (logits(_replica(p, 0)) for p in (params, other))

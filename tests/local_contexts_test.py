@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from extrap.errors import UsageError
-from extrap.evaluation.certificate import contexts_of
 from extrap.evaluation.contexts import (
   ABSENT,
   BELOW,
@@ -14,6 +13,7 @@ from extrap.evaluation.contexts import (
   Contexts,
   _codes,
 )
+from extrap.evaluation.every_context import contexts_of
 from extrap.tasks.copying import Copying
 from extrap.tasks.multiplication import Multiplication
 from extrap.tasks.parity import Parity

@@ -15,7 +15,7 @@ from experiments.multiplication import (
 )
 from extrap import cli
 from extrap.errors import UsageError
-from extrap.evaluation.certificate import contexts_for
+from extrap.evaluation.every_context import contexts_for
 from extrap.evaluation.results import read_csv, select
 
 SMALL = (

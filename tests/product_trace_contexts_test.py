@@ -11,7 +11,7 @@ import pytest
 from task_checks import views
 
 from extrap.errors import UsageError
-from extrap.evaluation.certificate import contexts_for, contexts_of
+from extrap.evaluation.every_context import contexts_for, contexts_of
 from extrap.models.config import TransformerConfig
 from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Transformer

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from extrap.errors import UsageError
-from extrap.evaluation.certificate import contexts_of
 from extrap.evaluation.contexts import ABSENT, BELOW
+from extrap.evaluation.every_context import contexts_of
 from extrap.models.config import TransformerConfig
 from extrap.models.positions import PlaceWindow
 from extrap.models.transformer import Transformer
