@@ -29,7 +29,7 @@ from extrap.evaluation.regions import region_of
 from extrap.evaluation.results import read_csv, select
 from extrap.models import TransformerConfig
 from extrap.planning import measure
-from extrap.planning.hlo import Costs
+from extrap.planning.hlo_costs import Costs
 from extrap.reporting.regions import region_table
 from extrap.training.trainer import make_trainer
 from tests import made_rows

@@ -1,4 +1,4 @@
-"""Tests of planning/hlo.py: by hand, and against what XLA compiles."""
+"""Costs read from HLO: by hand, and against what XLA compiles."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from experiments import addition
 from extrap.models import TransformerConfig
 from extrap.models.positions import POSITIONS
-from extrap.planning.hlo import Collective, read_costs
+from extrap.planning.hlo_costs import Collective, read_costs
 from extrap.planning.measure import OneStep
 from extrap.training.config import TrainConfig
 from extrap.training.flops import count_flops

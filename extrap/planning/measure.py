@@ -34,7 +34,7 @@ from jax.sharding import PartitionSpec as P
 from extrap import cli
 from extrap.config import option
 from extrap.errors import ExtrapError, UsageError
-from extrap.planning.hlo import Costs, read_costs
+from extrap.planning.hlo_costs import Costs, read_costs
 from extrap.planning.step import Exchange, Step
 from extrap.reporting.environment import peak_memory_bytes
 from extrap.study import StudyConfig
