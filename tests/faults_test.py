@@ -3,11 +3,17 @@
 import pytest
 
 from experiments.benchmarks import faults
+from experiments.benchmarks.disturbed_runs import (
+  Bench,
+  Lost,
+  check_same,
+  undisturbed,
+)
 
 
 @pytest.fixture(scope='module')
-def bench(tmp_path_factory: pytest.TempPathFactory) -> faults.Bench:
-  return faults.undisturbed(tmp_path_factory.mktemp('faults'))
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+  return undisturbed(tmp_path_factory.mktemp('faults'))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +32,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> faults.Bench:
     pytest.param('folder in use', marks=pytest.mark.slow),
   ],
 )
-def test_survived(bench: faults.Bench, name: str) -> None:
+def test_survived(bench: Bench, name: str) -> None:
   case = faults.cases(faults.Config(kills=2))[name]
   try:
     assert case(bench)
@@ -34,17 +40,13 @@ def test_survived(bench: faults.Bench, name: str) -> None:
     pytest.skip(str(reason))
 
 
-def test_a_difference_is_seen(bench: faults.Bench) -> None:
+def test_a_difference_is_seen(bench: Bench) -> None:
   """The comparison that all cases rest on."""
   folder = bench.root / 'undisturbed' / 'run'
-  assert faults.check_same(folder, bench) == 'bit-identical'
+  assert check_same(folder, bench) == 'bit-identical'
   other = [leaf + 1e-7 for leaf in bench.params]
-  with pytest.raises(faults.Lost, match='differ'):
-    faults.check_same(
-      folder, faults.Bench(bench.root, bench.losses, other, bench.seconds)
-    )
+  with pytest.raises(Lost, match='differ'):
+    check_same(folder, Bench(bench.root, bench.losses, other, bench.seconds))
   fewer = dict(list(bench.losses.items())[:-1])
-  with pytest.raises(faults.Lost, match='records'):
-    faults.check_same(
-      folder, faults.Bench(bench.root, fewer, bench.params, bench.seconds)
-    )
+  with pytest.raises(Lost, match='records'):
+    check_same(folder, Bench(bench.root, fewer, bench.params, bench.seconds))
