@@ -112,9 +112,10 @@ from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import single_module_error
 from extrap.evaluation.results import Result
 from extrap.factors import Growth, Ramp
+from extrap.guarded_gradients import Limits
 from extrap.kept import Kept, provenance
 from extrap.models.units import UNITS, MulMCFC, Unit, UnitLayer
-from extrap.regression import ArithmeticArm, ArithmeticProblem, Limits
+from extrap.regression import ArithmeticArm, ArithmeticProblem
 from extrap.reporting.report import bullets, picture, write_tables
 from extrap.study import StudyConfig
 from extrap.tasks.arithmetic import Arithmetic, halves

@@ -25,6 +25,7 @@ from jax.flatten_util import ravel_pytree
 
 from extrap.evaluation.arithmetic_criterion import Solved, solved
 from extrap.evaluation.results import Provenance
+from extrap.guarded_gradients import bounds_of
 from extrap.levenberg_marquardt import minimise
 from extrap.randomness import named
 from extrap.regression import (
@@ -33,7 +34,6 @@ from extrap.regression import (
   Model,
   Params,
   Weights,
-  bounds_of,
 )
 from extrap.reporting.progress import Progress
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic

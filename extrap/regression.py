@@ -20,13 +20,20 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from extrap.factors import UNREGULARISED, Fading, Growth, Ramp
+from extrap.guarded_gradients import (
+  UNLIMITED,
+  Limits,
+  Projected,
+  Weights,
+  bounded,
+  guarded,
+  pinned,
+)
 from extrap.models.units.base import FUNCTIONS
 from extrap.randomness import named
 from extrap.tasks.arithmetic import OPERATIONS, Arithmetic, Range, scaled
-from extrap.training.finite import all_finite
 from extrap.training.problem import Context, Metrics
 
 # Of numpy's generators of the held-out sets of all runs (stable-nalu).
@@ -35,13 +42,10 @@ HELD_OUT = {'validation': 43953907, 'test': 8689336}
 # The range that each is drawn from.
 SPLITS = {'validation': 'trained', 'test': 'tested'}
 
-FAILED = 1e30  # An error from which on a run has failed; sums stay finite.
-
-Weights = Mapping[str, object]
 Params = dict[str, dict[str, object]]
 
 
-class Model(Protocol):
+class Model(Projected, Protocol):
   """A linen module of arithmetic units; see `extrap.models.units`."""
 
   def products(self, params: Weights) -> Mapping[str, jax.Array]:
@@ -55,27 +59,11 @@ class Model(Protocol):
   ) -> jax.Array:
     """What the model makes of the products, [B, 1]."""
 
-  def project(self, params: Weights) -> Weights:
-    """Weights clipped to where they belong."""
-
   def penalty(self, params: Weights) -> jax.Array:
     """The regulariser."""
 
   def sparsity_error(self, params: Weights) -> jax.Array:
     """Largest distance of a weight from -1, 0 or 1."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-  """Of the gradient of a run; that beyond them is cut off, or scaled down.
-
-  Attributes:
-    element: largest size of an element.
-    norm: largest norm.
-  """
-
-  element: float = math.inf
-  norm: float = math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +90,7 @@ class ArithmeticArm:
   below: float = math.inf
   rate: float = 1.0
   decay: Fading | None = None
-  limits: Limits = Limits()
+  limits: Limits = UNLIMITED
   like: str = ''
 
   @property
@@ -194,15 +182,15 @@ class ArithmeticProblem:
       if arm.regularised:
         penalty_O = jax.vmap(arm.model.penalty)(weights[name])
         error_O += arm.factors(ctx.step, error_O) * penalty_O
-      total += jnp.sum(_bounded(error_O))
+      total += jnp.sum(bounded(error_O))
     return total, {}
 
   def _watched(self, arm: ArithmeticArm, run: Mapping[str, object]) -> Weights:
     """The weights of a run, whose gradient is looked after."""
     weights = run['weights']
     if self.pinned:
-      weights = _pinned(arm.model, weights)
-    return _guarded(arm.limits, weights, run['alive'])
+      weights = pinned(arm.model, weights)
+    return guarded(arm.limits, weights, run['alive'])
 
   def _errors(
     self,
@@ -336,16 +324,6 @@ def joined(
   return products
 
 
-def bounds_of(model: Model, weights: Weights) -> tuple[Weights, Weights]:
-  """The least and the largest weights; infinite where there is no bound."""
-
-  def farthest(limit: float) -> Weights:
-    far = jax.tree.map(lambda leaf: jnp.full_like(leaf, limit), weights)
-    return model.project(far)
-
-  return farthest(-jnp.inf), farthest(jnp.inf)
-
-
 def by_operation(
   what: str, name: str, arm: ArithmeticArm, value_O: jax.Array
 ) -> Metrics:
@@ -353,86 +331,3 @@ def by_operation(
   return {
     f'{what}/{name}/{op}': value_O[o] for o, op in enumerate(arm.operations)
   }
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pinned(model: Model, weights: Weights) -> Weights:
-  """The weights; at a bound, no gradient that would lead beyond it."""
-  del model
-  return weights
-
-
-def _pin(model: Model, weights: Weights) -> tuple[Weights, Weights]:
-  del model
-  return weights, weights
-
-
-def _stay(model: Model, weights: Weights, grads: Weights) -> tuple[Weights]:
-  def within(
-    grad: jax.Array, weight: jax.Array, low: jax.Array, high: jax.Array
-  ) -> jax.Array:
-    beyond = ((weight <= low) & (grad > 0)) | ((weight >= high) & (grad < 0))
-    return jnp.where(beyond, 0.0, grad)
-
-  return (jax.tree.map(within, grads, weights, *bounds_of(model, weights)),)
-
-
-_pinned.defvjp(_pin, _stay)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _guarded(limits: Limits, weights: Weights, alive: jax.Array) -> Weights:
-  """The weights of a run; what is not finite in their gradient ends the run.
-
-  The gradient is 0 then, and that of `alive` 1: an optimizer moves it from 1,
-  to which it never comes back. Otherwise it is kept within its limits.
-  """
-  del limits, alive
-  return weights
-
-
-def _guard(
-  limits: Limits, weights: Weights, alive: jax.Array
-) -> tuple[Weights, jax.Array]:
-  del limits
-  return weights, alive
-
-
-def _pass_on(
-  limits: Limits, alive: jax.Array, grads: Weights
-) -> tuple[Weights, jax.Array]:
-  goes = all_finite(grads) & (alive == 1)
-  grads = _limited(grads, limits)
-  grads = jax.tree.map(lambda leaf: jnp.where(goes, leaf, 0.0), grads)
-  return grads, jnp.where(goes, 0.0, 1.0)
-
-
-def _limited(grads: Weights, limits: Limits) -> Weights:
-  """A gradient within its limits."""
-  if limits.element < math.inf:
-    most = limits.element
-    grads = jax.tree.map(lambda leaf: jnp.clip(leaf, -most, most), grads)
-  if limits.norm < math.inf:
-    share = limits.norm / jnp.maximum(optax.tree.norm(grads), limits.norm)
-    grads = jax.tree.map(lambda leaf: share * leaf, grads)
-  return grads
-
-
-_guarded.defvjp(_guard, _pass_on)
-
-
-@jax.custom_vjp
-def _bounded(error_O: jax.Array) -> jax.Array:
-  """Errors, but 0 of a run that has failed, and nan its gradient."""
-  return jnp.where(error_O < FAILED, error_O, 0.0)
-
-
-def _bound(error_O: jax.Array) -> tuple[jax.Array, jax.Array]:
-  return _bounded(error_O), error_O < FAILED
-
-
-def _end(below_O: jax.Array, grad_O: jax.Array) -> tuple[jax.Array]:
-  return (jnp.where(below_O, grad_O, jnp.nan),)
-
-
-_bounded.defvjp(_bound, _end)

@@ -23,8 +23,8 @@ from extrap.errors import UsageError
 from extrap.evaluation.arithmetic_criterion import single_module_error
 from extrap.evaluation.results import read_csv, select
 from extrap.factors import Growth, Ramp
+from extrap.guarded_gradients import Limits
 from extrap.models.units import UNITS
-from extrap.regression import Limits
 from extrap.training.problem import Context
 from tests import made_rows
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from extrap.factors import Fading, Growth, Ramp
+from extrap.guarded_gradients import Limits, bounds_of
 from extrap.models.units import MODELS, UNITS, UnitLayer, two_layers
 from extrap.randomness import named
 from extrap.regression import (
   SPLITS,
   ArithmeticArm,
   ArithmeticProblem,
-  Limits,
-  bounds_of,
   joined,
   outputs_of,
 )
