@@ -455,6 +455,17 @@ def test_accuracy_axis_is_logarithmic_beyond_a_factor_of_100(longest, scale):
   assert figure.axes[0].get_ylim() == (-3, 103)
 
 
+@pytest.mark.parametrize(
+  ('lengths', 'scale'),
+  [((50, 100, 200, 400), 'log'), ((50, 100, 200, 399), 'linear')],
+)
+def test_accuracy_axis_is_logarithmic_where_lengths_double(lengths, scale):
+  results = [row(size=str(length)) for length in lengths]
+  (axes,) = plots.accuracy_figure(results, 50, 'Copying').axes
+  assert axes.get_xscale() == scale
+  assert (axes.get_xticks().tolist() == list(lengths)) == (scale == 'log')
+
+
 def grid_results(value=None):
   return [
     row(size=f'{x}x{y}', replica=replica, n=100, value=1.0 if value else v)

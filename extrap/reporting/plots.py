@@ -6,6 +6,7 @@ suffix writes it and returns the path. No global state of pyplot is touched.
 Shape suffixes: R replica, T place along a line.
 """
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -88,7 +89,8 @@ def accuracy_figure(
 
   The line is the median of the replicas, the band reaches from the least to
   the greatest. Out-of-table sizes leave a gap that the legend names. The axis
-  of length is logarithmic where it spans more than a factor of 100.
+  of length is logarithmic where it spans more than a factor of 100, or where
+  each of four lengths or more is twice the one before, or more.
 
   Args:
     results: rows; sizes with operands of different lengths are left out.
@@ -245,13 +247,19 @@ def _by_length(
 
 def _length_axis(axes: 'Axes', lengths: Sequence[int]) -> tuple[float, float]:
   """Chooses the scale of the axis of length; returns its limits."""
-  low, high = min(lengths), max(lengths)
-  if high <= 100 * low:
+  lengths = sorted(set(lengths))
+  low, high = lengths[0], lengths[-1]
+  doubled = all(2 * one <= more for one, more in itertools.pairwise(lengths))
+  doubled &= len(lengths) >= 4
+  if high <= 100 * low and not doubled:
     margin = max(0.5, 0.03 * (high - low))
     axes.xaxis.get_major_locator().set_params(integer=True)
     return max(0.0, low - margin), high + margin
   axes.set_xscale('log')
   axes.xaxis.set_major_formatter('{x:,.0f}')
+  if doubled:
+    axes.set_xticks(lengths)
+    axes.minorticks_off()
   return low / 1.25, high * 1.25
 
 
