@@ -8,8 +8,10 @@ from experiments.language_length_scores import LOSS
 from experiments.nalu_single_tables import write_picture
 from experiments.own_curves_runs import read_runs
 from experiments.publishing import RESULTS, published
+from experiments.retrieval_length_tables import over_depths
 from extrap.evaluation.results import LENGTH_SPLITS, Result, select
 from extrap.reporting import heatmaps, plots
+from extrap.reporting.reach import trained_length
 
 # Of the study of position encodings: those whose curves differ.
 SHOWN = (
@@ -23,6 +25,7 @@ def draw() -> None:
   _draw_losses()
   _draw_addition()
   _draw_lengths()
+  _draw_needles()
   _draw_registers()
   write_picture(_read('nalu_single'), RESULTS / 'nalu_single.png')
   shown = own_curves_pictures.examples(
@@ -70,6 +73,18 @@ def _draw_lengths() -> None:
   ):
     path = RESULTS / f'{name}.png'
     plots.accuracy_vs_length(_read(name), trained, path, title, unit=unit)
+
+
+def _draw_needles() -> None:
+  """Needles found by length, in the mean over depths."""
+  found = over_depths(_read('retrieval_length'))
+  plots.accuracy_vs_length(
+    found,
+    trained_length(found),
+    RESULTS / 'retrieval_length.png',
+    f'Needles, trained on up to {trained_length(found)} tokens',
+    unit='tokens',
+  )
 
 
 def _draw_losses() -> None:

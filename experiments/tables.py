@@ -26,6 +26,7 @@ from experiments import (
   hierarchical_tables,
   language_length_tables,
   own_curves_tables,
+  retrieval_length_tables,
   status_registers_tables,
 )
 from experiments.abacus_report import claims
@@ -91,6 +92,7 @@ WHOLE: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
   'context_scaling': context_scaling_tables.all_tables,
   'collinear': collinear_tables.all_tables,
   'hierarchical': hierarchical_tables.all_tables,
+  'retrieval_length': retrieval_length_tables.all_tables,
   'copy_length': copy_length.all_tables,
   'erosion': erosion_tables.all_tables,
   'own_curves': own_curves_tables.all_tables,
