@@ -73,11 +73,12 @@ from experiments.length_config import stored as stored
 from experiments.length_nets import (
   loss_section,
   make_model,
+  place_section,
   train_nets,
 )
 from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
-from extrap.evaluation.results import Result
+from extrap.evaluation.results import Result, select
 from extrap.kept import Kept, provenance
 from extrap.language import LanguageProblem
 from extrap.models.positions import Rotary
@@ -133,14 +134,11 @@ def write_report_of(
   report = folder / 'report.md'
   sections = [
     loss_section(results, config.length, report),
-    loss_section(
-      results,
+    place_section(
+      select(results, split=BY_PLACE),
       config.length,
       report,
-      heading='Loss by place',
-      file='places',
-      split=BY_PLACE,
-      xlabel='place in a long window (end of the octave, bytes)',
+      'end of the octave, bytes',
     ),
     ('How it was made', bullets([*provenance()])),
   ]

@@ -109,6 +109,7 @@ from experiments.length_config import (
 from experiments.length_config import stored as stored
 from experiments.length_nets import (
   loss_section,
+  place_section,
   train_nets,
 )
 from extrap import cli
@@ -117,7 +118,7 @@ from extrap.config import option, preset
 from extrap.datasets.stdlib_text import read
 from extrap.encoding_checks import check_reads
 from extrap.errors import UsageError
-from extrap.evaluation.results import Result
+from extrap.evaluation.results import Result, select
 from extrap.kept import Kept, provenance
 from extrap.language import TEXT, LanguageProblem
 from extrap.models import Transformer
@@ -321,15 +322,7 @@ def write_report_of(
   report = folder / 'report.md'
   sections = [
     loss_section(results, config.length, report),
-    loss_section(
-      results,
-      config.length,
-      report,
-      heading='Loss by place',
-      file='places',
-      split=CURVE,
-      xlabel='place in a long window (bytes)',
-    ),
+    place_section(select(results, split=CURVE), config.length, report, 'bytes'),
     ('How it was made', bullets([*provenance()])),
   ]
   title = 'Language models beyond their training length'

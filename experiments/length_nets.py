@@ -190,21 +190,30 @@ def read_nets(
 
 
 def loss_section(
-  results: Sequence[Result],
-  trained: int,
-  report: Path,
-  *,
-  heading: str = 'Loss by context',
-  file: str = 'loss',
-  split: str | Sequence[str] = LENGTH_SPLITS,
-  xlabel: str = 'context (bytes)',
+  results: Sequence[Result], trained: int, report: Path
 ) -> Section:
-  """A figure of losses beside a report, and the section that shows it."""
+  """A figure of losses by context beside a report, and its section."""
+  rows = select(results, split=LENGTH_SPLITS)
+  return _section(rows, trained, report, 'context', 'context (bytes)')
+
+
+def place_section(
+  results: Sequence[Result], trained: int, report: Path, unit: str
+) -> Section:
+  """The same by place in a long window, of rows of such places."""
+  axis = f'place in a long window ({unit})'
+  return _section(results, trained, report, 'place', axis)
+
+
+def _section(
+  rows: Sequence[Result], trained: int, report: Path, by: str, xlabel: str
+) -> Section:
   figure = plots.loss_vs_length(
-    select(results, metric=LOSS, split=split),
+    select(rows, metric=LOSS),
     trained,
-    report.parent / 'plots' / f'{file}.png',
+    report.parent / 'plots' / f'loss_by_{by}.png',
     f'Trained on {trained:,} bytes',
     xlabel,
   )
+  heading = f'Loss by {by}'
   return heading, picture(heading, figure, report)

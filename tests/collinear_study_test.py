@@ -53,7 +53,7 @@ def test_nets_are_read_with_ntk_and_without_beside_their_cut(text, tmp_path):
   assert notes['coca NTK 4']['settings']['base']['scale'] == 4
   report = (path / 'report.md').read_text()
   assert 'coca_cut (control)' in report and '## Claims' in report
-  assert (path / 'plots' / 'loss.png').exists()
+  assert (path / 'plots' / 'loss_by_context.png').exists()
 
 
 def test_arms_are_what_they_are_called():

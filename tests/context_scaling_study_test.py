@@ -85,7 +85,7 @@ def test_nets_go_on_from_one_population_and_are_read_at_every_scale(ran):
   assert notes['yarn 2 x2']['planned_steps'] == 6
   report = (ran / 'report.md').read_text()
   assert '## Claims' in report and 'evaluation scale: yarn' not in report
-  assert (ran / 'plots' / 'loss.png').exists()
+  assert (ran / 'plots' / 'loss_by_context.png').exists()
 
 
 def test_rates_that_are_parameters_read_as_the_encoding_does(text):

@@ -69,7 +69,7 @@ def test_code_is_read_up_to_the_longest_context(tmp_path, monkeypatch):
   first = value['rotary', 'loss', 'by_', '16']
   assert value['sliding_rotary', 'loss', 'by_', '16'] == pytest.approx(first)
   assert {file.name for file in (path / 'plots').iterdir()} == {
-    *('loss.png', 'places.png'),
+    *('loss_by_context.png', 'loss_by_place.png'),
   }
 
 

@@ -136,8 +136,8 @@ def test_arms_are_trained_or_read_and_tested_alike(text, tmp_path, capfd):
   report = (path / 'report.md').read_text()
   assert corpus.sha256 in report and 'nets of rotary' in report
   assert {file.name for file in (path / 'plots').iterdir()} == {
-    'loss.png',
-    'places.png',
+    'loss_by_context.png',
+    'loss_by_place.png',
   }
   # A run goes on with its own text alone.
   (text / 'm0.py').write_text('x = 1\n')
