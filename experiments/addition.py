@@ -50,7 +50,7 @@ from absl import flags
 from experiments.addition_report import asked, show, write_report_of
 from extrap import cli
 from extrap.config import option
-from extrap.encoding_checks import check_table, in_table
+from extrap.encoding_limits import check_table, in_table
 from extrap.errors import UsageError
 from extrap.evaluation import certificate as certificates
 from extrap.evaluation.carries import carry_suites

@@ -116,7 +116,7 @@ from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
 from extrap.config import option, preset
 from extrap.datasets.stdlib_text import read
-from extrap.encoding_checks import check_reads
+from extrap.encoding_limits import check_reads
 from extrap.errors import UsageError
 from extrap.evaluation.results import Result, select
 from extrap.kept import Kept, provenance

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from extrap.datasets.stdlib_text import Text
-from extrap.encoding_checks import in_table
+from extrap.encoding_limits import in_table
 from extrap.evaluation import brackets, needle
 from extrap.evaluation.length import (
   Asked,

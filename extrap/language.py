@@ -13,7 +13,7 @@ import optax
 from flax import struct
 
 from extrap.datasets.stdlib_text import Text
-from extrap.encoding_checks import check_reads, check_table
+from extrap.encoding_limits import check_reads, check_table
 from extrap.errors import UsageError
 from extrap.models.transformer import Transformer
 from extrap.randomness import named

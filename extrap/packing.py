@@ -13,7 +13,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from extrap.encoding_checks import check_ids, check_reads
+from extrap.encoding_limits import check_ids, check_reads
 from extrap.errors import UsageError
 from extrap.sequence import SequenceProblem
 from extrap.tasks.layout import Part, join

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from extrap.arms import Arm, largest_id, shift_averaged, tested_shift
-from extrap.encoding_checks import check_table, in_table
+from extrap.encoding_limits import check_table, in_table
 from extrap.errors import UsageError
 from extrap.evaluation import certificate
 from extrap.evaluation.certificate import Certificate

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from extrap.encoding_checks import check_table
+from extrap.encoding_limits import check_table
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match, token_accuracy
 from extrap.models.transformer import Loops

@@ -24,6 +24,7 @@ from extrap.models.positions import (
   HardALiBi,
   PaTH,
   Sandwich,
+  adaptive,
 )
 
 
@@ -189,6 +190,20 @@ def test_an_encoding_equals_its_formula(position, logit, others, settings):
     values = [encoded.params['own'][f'position_{name}'] for name in 'pa']
     below = np.concatenate(values) < 0.5
     assert below.any() and not below.all()
+
+
+@pytest.mark.parametrize('pairs', [1, 50])
+def test_a_network_takes_some_queries_at_a_time(pairs, monkeypatch):
+  taken = []
+
+  def pairs_at_once():
+    taken.append(pairs)
+    return pairs
+
+  monkeypatch.setattr(adaptive, 'pairs_at_once', pairs_at_once)
+  position = DAPE2(hidden=3, floor=0.5)
+  assert_encodes(position, softmax_of(dape), (), blocks=False)
+  assert taken
 
 
 def initial(position, heads=8, width=8, **settings):

@@ -11,7 +11,7 @@ from encoding_checks import (
   with_each,
 )
 
-from extrap.encoding_checks import check_table
+from extrap.encoding_limits import check_table
 from extrap.errors import UsageError
 from extrap.models.positions import (
   DynamicNTK,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from extrap.encoding_checks import check_table, in_table
+from extrap.encoding_limits import check_table, in_table
 from extrap.errors import UsageError
 from extrap.evaluation.answer_loss import answer_loss
 from extrap.evaluation.carries import KINDS, carry_suites

@@ -9,7 +9,7 @@ from experiments import ladder
 from experiments.ladder import RUNGS, Config, check, make_problem
 from extrap import cli, scoring
 from extrap.arms import largest_id, largest_trained_id
-from extrap.encoding_checks import in_table
+from extrap.encoding_limits import in_table
 from extrap.errors import UsageError
 from extrap.evaluation.results import read_csv
 from extrap.scoring import lengths_up_to

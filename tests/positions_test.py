@@ -15,7 +15,7 @@ import pytest
 from encoding_checks import of_digits
 from flax import linen as nn
 
-from extrap.encoding_checks import check_table, in_table
+from extrap.encoding_limits import check_table, in_table
 from extrap.errors import UsageError
 from extrap.models import Transformer, TransformerConfig
 from extrap.models.positions import (

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from extrap.compilation import default_workers, in_order, jit_once
-from extrap.encoding_checks import check_table
+from extrap.encoding_limits import check_table
 from extrap.errors import UsageError
 from extrap.evaluation.exact_match import exact_match
 from extrap.models.transformer import Params, Transformer
