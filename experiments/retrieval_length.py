@@ -55,6 +55,8 @@ from experiments.multiples_config import (
   train_multiples,
 )
 from experiments.retrieval_length_tables import (
+  FIRST_LOSS,
+  LOSS,
   all_tables,
   depth_shares,
   over_depths,
@@ -63,7 +65,7 @@ from extrap import cli
 from extrap.arms import Arm
 from extrap.config import option, preset
 from extrap.errors import UsageError
-from extrap.evaluation.answer_loss import answer_loss
+from extrap.evaluation.answer_loss import value_loss
 from extrap.evaluation.exact_match import value_match
 from extrap.evaluation.grid import Cell, Suite
 from extrap.evaluation.results import Result, arms_of, length_split
@@ -239,7 +241,11 @@ def study_of(config: Config, kept: Kept, name: str) -> list[Result]:
   }
   source = dataclasses.replace(arm.source, hparams=json.dumps(notes))
   arm = dataclasses.replace(arm, source=source)
-  return needle_rows(config, kept, arm) + loss_rows(config, kept, arm)
+  return [
+    *needle_rows(config, kept, arm),
+    *loss_rows(config, kept, arm, config.task, LOSS),
+    *loss_rows(config, kept, arm, config.asked, FIRST_LOSS),
+  ]
 
 
 def needle_rows(config: Config, kept: Kept, arm: Arm) -> list[Result]:
@@ -269,22 +275,24 @@ def needle_rows(config: Config, kept: Kept, arm: Arm) -> list[Result]:
   ]
 
 
-def loss_rows(config: Config, kept: Kept, arm: Arm) -> list[Result]:
-  """Mean loss of all answers at each length, needles anywhere."""
+def loss_rows(
+  config: Config, kept: Kept, arm: Arm, task: Needles, metric: str
+) -> list[Result]:
+  """Mean loss of a row's digits at each length, needles anywhere."""
   suite = Suite(
     name='loss',
     cells=tuple((length,) for length in config.lengths),
     rows=config.rows,
     buckets=BUCKETS,
-    match=answer_loss,
+    match=value_loss,
   )
-  sums = _counts(config.task, suite, arm, 'loss', kept)
+  sums = _counts(task, suite, arm, metric, kept)
   return [
     arm.source.row(
       replica,
       length_split(length, config.length),
       str(length),
-      'loss',
+      metric,
       float(total / suite.rows),
       suite.rows,
     )

@@ -15,7 +15,7 @@ import pytest
 
 from extrap.encoding_limits import check_table, in_table
 from extrap.errors import UsageError
-from extrap.evaluation.answer_loss import answer_loss
+from extrap.evaluation.answer_loss import answer_loss, value_loss
 from extrap.evaluation.carries import KINDS, carry_suites
 from extrap.evaluation.exact_match import first_match, value_match
 from extrap.evaluation.grid import (
@@ -148,6 +148,9 @@ def test_an_answer_may_be_asked_for_without_its_end() -> None:
   assert value_match(logits.at[:, -1].set(jnp.nan), batch).all()
   wrong = jnp.roll(logits[:1, 1], 1, axis=-1)
   assert value_match(logits.at[0, 1].set(wrong[0]), batch).tolist() == [0, 1]
+  loss_B = value_loss(logits.at[:, -1].set(jnp.nan), batch)
+  rest = np.log(TASK.vocab_size - 1 + np.e)
+  np.testing.assert_allclose(loss_B, [rest - 1] * 2, rtol=1e-5)
 
 
 def test_losses_of_answers_add_up() -> None:

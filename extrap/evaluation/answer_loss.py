@@ -21,3 +21,13 @@ def answer_loss(logits_BQV: jax.Array, batch: Batch) -> jax.Array:
   )
   loss_BQ = jnp.where(batch.mask, loss_BQ, 0)
   return jnp.sum(loss_BQ, axis=1) / jnp.sum(batch.mask, axis=1)
+
+
+def value_loss(logits_BQV: jax.Array, batch: Batch) -> jax.Array:
+  """`answer_loss` up to the end, which is the last query; see `value_match`."""
+  value = batch.replace(
+    queries=batch.queries[:, :-1],
+    targets=batch.targets[:, :-1],
+    mask=batch.mask[:, :-1],
+  )
+  return answer_loss(logits_BQV[:, :-1], value)
