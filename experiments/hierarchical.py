@@ -78,7 +78,7 @@ from experiments.length_nets import (
 )
 from extrap import cli
 from extrap.arms import check_names, check_scratch, run_arms
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result
 from extrap.kept import Kept, provenance
 from extrap.language import LanguageProblem
 from extrap.models.positions import Rotary
@@ -135,10 +135,7 @@ def write_report_of(
   sections = [
     loss_section(results, config.length, report),
     place_section(
-      select(results, split=BY_PLACE),
-      config.length,
-      report,
-      'end of the octave, bytes',
+      results, config.length, report, BY_PLACE, 'end of the octave, bytes'
     ),
     ('How it was made', bullets([*provenance()])),
   ]

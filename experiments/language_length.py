@@ -118,7 +118,7 @@ from extrap.config import option, preset
 from extrap.datasets.stdlib_text import read
 from extrap.encoding_limits import check_reads
 from extrap.errors import UsageError
-from extrap.evaluation.results import Result, select
+from extrap.evaluation.results import Result
 from extrap.kept import Kept, provenance
 from extrap.language import TEXT, LanguageProblem
 from extrap.models import Transformer
@@ -322,7 +322,7 @@ def write_report_of(
   report = folder / 'report.md'
   sections = [
     loss_section(results, config.length, report),
-    place_section(select(results, split=CURVE), config.length, report, 'bytes'),
+    place_section(results, config.length, report, CURVE),
     ('How it was made', bullets([*provenance()])),
   ]
   title = 'Language models beyond their training length'

@@ -198,11 +198,16 @@ def loss_section(
 
 
 def place_section(
-  results: Sequence[Result], trained: int, report: Path, unit: str
+  results: Sequence[Result],
+  trained: int,
+  report: Path,
+  split: str,
+  unit: str = 'bytes',
 ) -> Section:
-  """The same by place in a long window, of rows of such places."""
+  """The same by place in a long window; such rows have a split of their own."""
   axis = f'place in a long window ({unit})'
-  return _section(results, trained, report, 'place', axis)
+  rows = select(results, split=split)
+  return _section(rows, trained, report, 'place', axis)
 
 
 def _section(

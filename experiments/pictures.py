@@ -78,13 +78,10 @@ def _draw_lengths() -> None:
 def _draw_needles() -> None:
   """Needles found by length, in the mean over depths."""
   found = over_depths(_read('retrieval_length'))
-  plots.accuracy_vs_length(
-    found,
-    trained_length(found),
-    RESULTS / 'retrieval_length.png',
-    f'Needles, trained on up to {trained_length(found)} tokens',
-    unit='tokens',
-  )
+  trained = trained_length(found)
+  path = RESULTS / 'retrieval_length.png'
+  title = f'Needles, trained in contexts of up to {trained} tokens'
+  plots.accuracy_vs_length(found, trained, path, title, unit='tokens')
 
 
 def _draw_losses() -> None:

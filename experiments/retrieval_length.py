@@ -323,7 +323,7 @@ def write_report_of(
     over_depths(results),
     config.length,
     plots_folder / 'retrieval.png',
-    f'Needles, trained on up to {config.length} tokens',
+    f'Needles, trained in contexts of up to {config.length} tokens',
     unit='tokens',
   )
   sections = [('Retrieval by length', picture('by arm', figure, report))]

@@ -50,7 +50,7 @@ def check_ids(
 
   Args:
     position: the encoding.
-    largest: the largest id of each field.
+    largest: the largest id, by field of `Structure`.
     what: what has such ids, 'size 5', say.
     train: whether random shifts are added to the ids.
 
@@ -67,7 +67,7 @@ def check_ids(
         f'{what} needs {limit.field} ids up to {needed}{shift}, but '
         f'the table of {type(position).__name__} ends at {limit.largest}: '
         f'raise its {limit.option} (--model.position.{limit.option} for the '
-        'main arm) or lower the size'
+        'main arm) or make that smaller'
       )
 
 

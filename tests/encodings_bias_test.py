@@ -4,11 +4,19 @@ Shape key: B examples, Q queries, K keys, H heads, C channels, M keys so far,
 W keys in a window.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from encoding_checks import assert_encodes, softmax_of, structure
+from encoding_checks import (
+  Encoded,
+  assert_encodes,
+  softmax_of,
+  structure,
+  with_gradient,
+)
 from flax import linen as nn
 
 from extrap.errors import UsageError
@@ -24,7 +32,7 @@ from extrap.models.positions import (
   HardALiBi,
   PaTH,
   Sandwich,
-  adaptive,
+  relative,
 )
 
 
@@ -194,16 +202,15 @@ def test_an_encoding_equals_its_formula(position, logit, others, settings):
 
 @pytest.mark.parametrize('pairs', [1, 50])
 def test_a_network_takes_some_queries_at_a_time(pairs, monkeypatch):
-  taken = []
-
-  def pairs_at_once():
-    taken.append(pairs)
-    return pairs
-
-  monkeypatch.setattr(adaptive, 'pairs_at_once', pairs_at_once)
-  position = DAPE2(hidden=3, floor=0.5)
-  assert_encodes(position, softmax_of(dape), (), blocks=False)
-  assert taken
+  encoded = Encoded(DAPE2(hidden=3, floor=0.5))
+  whole = with_gradient(encoded, 'dense')
+  monkeypatch.setattr(relative, 'HELD', 3 * pairs)
+  looped, loop = [], jax.lax.map
+  monkeypatch.setattr(jax.lax, 'map', lambda *a: looped.append(a) or loop(*a))
+  in_parts = with_gradient(encoded, 'dense')
+  assert looped
+  same = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+  jax.tree.map(same, in_parts, whole)
 
 
 def initial(position, heads=8, width=8, **settings):

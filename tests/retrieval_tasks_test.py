@@ -215,6 +215,21 @@ def test_depth_is_uniform_in_training_and_given_in_tests(name, width):
     assert answer == TASKS[name].oracle(instance)
 
 
+def test_the_first_of_several_needles_is_pinned_among_the_others():
+  task, others = TASKS['turns'], 3
+  size_B2, read = at_every_depth('turns')
+  for (size, depth), (instance, answer) in zip(size_B2, read, strict=True):
+    context, question = instance
+    assert len(context) == max(size, 12)
+    at = context.index(question[0])
+    before = [task.index('key', token) is not None for token in context[:at]]
+    # A needle of three tokens has one slot, as a token of filler has.
+    slots = len(context) - 2 * (1 + others)
+    share = np.float32(depth - 1) / np.float32(DEPTHS - 1)
+    assert at - 2 * sum(before) == round(share * np.float32(slots - 1))
+    assert answer == task.oracle(instance)
+
+
 def test_a_passkey_is_hidden_in_a_sentence_that_repeats():
   task = TASKS['passkey']
   for _, context, _ in rows('passkey'):

@@ -1,4 +1,4 @@
-"""All contexts that a model meets in a task, of those that are enumerated."""
+"""All contexts that a model meets in a task, where they are finitely many."""
 
 import functools
 

@@ -25,13 +25,19 @@ SHIFT, SHIFTED = 300, 500  # places moved, and contexts checked so
 
 
 class Rounding:
-  """Largest differences of a logit, by their cause, in each replica."""
+  """Largest differences of a logit, by their cause, in each replica.
+
+  Args:
+    model: one layer, hard window of places.
+    params: leading replica axis.
+    task: what was learned.
+  """
 
   def __init__(self, model: Transformer, params: Params, task: NumberTask):
     logits = functools.partial(context_logits, model, params, task)
     gathered = variant(model, attention='gathered')
     permuted = reordered(params, ffn_names(model.config))
-    self.others = {
+    self._others = {
       'float64': functools.partial(_in_float64, model, params, task),
       'summation order': functools.partial(
         context_logits, model, permuted, task
@@ -40,7 +46,7 @@ class Rounding:
         context_logits, gathered, params, task, near=False
       ),
     }
-    self.found = {cause: np.zeros(1) for cause in self.others}
+    self._found = {cause: np.zeros(1) for cause in self._others}
     here, moved = (
       contexts_for(model, task, shift=shift, most=SHIFTED).whole()
       for shift in (0, SHIFT)
@@ -54,7 +60,7 @@ class Rounding:
   def add(self, contexts: Contexts, logits_RCV: np.ndarray) -> None:
     """Takes some contexts into account, and what the model says there."""
     if len(contexts):
-      for cause, logits in self.others.items():
+      for cause, logits in self._others.items():
         self._keep(cause, logits_RCV, logits(contexts))
 
   def _keep(
@@ -62,13 +68,13 @@ class Rounding:
   ) -> None:
     pairs = zip(one_RCV, other_RCV, strict=True)
     distance_R = [_distance(one_CV, other_CV) for one_CV, other_CV in pairs]
-    self.found[cause] = np.maximum(self.found.get(cause, 0.0), distance_R)
+    self._found[cause] = np.maximum(self._found.get(cause, 0.0), distance_R)
 
   def largest(self) -> list[dict[str, float]]:
     """For each replica, by cause."""
-    replicas = zip(*self.found.values(), strict=True)
+    replicas = zip(*self._found.values(), strict=True)
     return [
-      dict(zip(self.found, map(float, one), strict=True)) for one in replicas
+      dict(zip(self._found, map(float, one), strict=True)) for one in replicas
     ]
 
 

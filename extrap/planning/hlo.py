@@ -70,7 +70,7 @@ def parse(text: str) -> dict[str, Computation]:
   """
   computations: dict[str, Computation] = {}
   for computation, line in _lines(text):
-    name, instruction = _parse(line)
+    name, instruction = _instruction(line)
     computations.setdefault(computation, {})[name] = instruction
   if ENTRY not in computations:
     raise ValueError('the text is not that of an HLO program')
@@ -90,7 +90,7 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
       yield name, line
 
 
-def _parse(line: str) -> tuple[str, Instruction]:
+def _instruction(line: str) -> tuple[str, Instruction]:
   """Name and content of a line."""
   line = line.strip()
   name, _, right = line.removeprefix('ROOT ').partition(' = ')
@@ -137,7 +137,7 @@ def root_of(computation: Computation) -> Instruction | None:
   return next((one for one in computation.values() if one.root), None)
 
 
-def constant(name: str, computation: Computation) -> int | None:
+def constant_of(name: str, computation: Computation) -> int | None:
   """The value of an integer scalar, if it is a constant."""
   line = computation.get(name)
   if line is None or line.opcode != 'constant' or line.shapes[0].sizes:
@@ -145,7 +145,7 @@ def constant(name: str, computation: Computation) -> int | None:
   return int(line.operands[0]) if line.shapes[0].dtype[0] in 'su' else None
 
 
-def element(name: str, computation: Computation) -> int | None:
+def element_of(name: str, computation: Computation) -> int | None:
   """The index of what is taken from a tuple."""
   line = computation.get(name)
   while line is not None and line.opcode in LAYOUT:

@@ -19,8 +19,8 @@ from extrap.planning.hlo import (
   Computation,
   Instruction,
   Shape,
-  constant,
-  element,
+  constant_of,
+  element_of,
   parse,
   root_of,
 )
@@ -188,7 +188,7 @@ class _Program:
     line = computation.get(name := state.operands[index])
     while line is not None and line.opcode in LAYOUT:
       line = computation.get(name := line.operands[0])
-    return constant(name, computation)
+    return constant_of(name, computation)
 
   def _bound(self, name: str) -> tuple[int, int] | None:
     """Where a counter ends, and which element of the loop's state it is."""
@@ -199,8 +199,8 @@ class _Program:
       test = inner and dataclasses.replace(inner, operands=test.operands)
     if not test or test.attribute('direction') != 'LT':
       return None
-    limits = [constant(name, lines) for name in test.operands]
-    indices = [element(name, lines) for name in test.operands]
+    limits = [constant_of(name, lines) for name in test.operands]
+    indices = [element_of(name, lines) for name in test.operands]
     limit = next((n for n in limits if n is not None), None)
     index = next((n for n in indices if n is not None), None)
     return None if limit is None or index is None else (limit, index)
@@ -211,7 +211,7 @@ class _Program:
     name = root.operands[index] if root and root.opcode == 'tuple' else ''
     step = 0
     while (line := body.get(name)) and line.opcode in ('add', 'copy'):
-      amounts = [constant(operand, body) for operand in line.operands]
+      amounts = [constant_of(operand, body) for operand in line.operands]
       if amounts.count(None) != 1:
         break
       step += sum(amount or 0 for amount in amounts)

@@ -20,7 +20,8 @@ greedy decoding would have to make up the keys.
 
 Stress: digits as filler, so that a digit alone gives nothing away; needles as
 haystack; and depths, `at_depth`. Chance: base^-digits a value; one that copies
-the value of any needle of the row is right once in as many as there are.
+the value of any needle of the row is right once in as many as there are, and
+where values are alike by chance.
 
 In the length study (`experiments/retrieval_length.py`): trained at 64 tokens
 with digits=2, keys=32, needles=queries=8 in turns, or at 512 with 64 keys and

@@ -6,6 +6,7 @@ F hidden units.
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -116,11 +117,15 @@ def network(
   batch, _, queries, keys = features[0].shape
   feature_NI = jnp.stack([x.astype(dtype).ravel() for x in features], axis=1)
   whole = functools.partial(_network, kernel_IF, bias_F, out_FH)
-  if hardware().platform == 'cpu':
-    out_NH = _in_parts(whole, feature_NI, max(1, HELD // bias_F.size))
-  else:
-    out_NH = whole(feature_NI)
+  out_NH = _in_parts(whole, feature_NI, pairs_at_once(bias_F.size))
   return jnp.moveaxis(out_NH.reshape(batch, queries, keys, -1), -1, 1)
+
+
+def pairs_at_once(hidden: int) -> int:
+  """Pairs whose hidden units a CPU's caches hold; elsewhere all of them."""
+  if hardware().platform == 'cpu':
+    return max(1, HELD // hidden)
+  return sys.maxsize
 
 
 def _in_parts(
