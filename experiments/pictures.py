@@ -18,6 +18,11 @@ SHOWN = (
   *('rotary', 'rotary_cut', 'ntk', 'linear', 'yarn', 'rnope_swa'),
   *('none', 'alibi', 'kerple', 'stick_breaking'),
 )
+# Of needles: those that every seed has learned to find, and that differ.
+FOUND_NEEDLES = (
+  *('rotary', 'log_n_rotary', 'p_rotary', 'log_n_p_rotary', 'alibi'),
+  'scale_invariant',
+)
 
 
 def draw() -> None:
@@ -77,7 +82,8 @@ def _draw_lengths() -> None:
 
 def _draw_needles() -> None:
   """Needles found by length, in the mean over depths."""
-  found = over_depths(_read('retrieval_length'))
+  rows = select(_read('retrieval_length'), arm=FOUND_NEEDLES)
+  found = over_depths(rows)
   trained = trained_length(found)
   path = RESULTS / 'retrieval_length.png'
   title = f'Needles, trained in contexts of up to {trained} tokens'

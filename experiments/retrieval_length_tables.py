@@ -28,6 +28,8 @@ FLAT = 0.1  # Largest rise of a loss that is called flat, in nats a token.
 LOSS, FIRST_LOSS = 'loss', 'loss_first'
 LONGEST = 16  # Training lengths at which others have published.
 
+MAIN, BY_DEPTH = 'Retrieval and loss by length', 'By depth at the longest test'
+
 CLAIMS = tuple(
   Claim(
     published=f'{share} % (162M, 4,096 tokens)',
@@ -51,10 +53,15 @@ CLAIMS = tuple(
 def all_tables(results: Sequence[Result]) -> dict[str, Table]:
   """Every question's, by its heading."""
   return {
-    'Retrieval and loss by length': main_table(results),
+    MAIN: main_table(results),
     'Published, and here': claims_table(over_depths(results), CLAIMS, FOUND),
-    'By depth at the longest test': depth_table(results),
+    BY_DEPTH: depth_table(results),
   }
+
+
+def far_tables(results: Sequence[Result]) -> dict[str, Table]:
+  """Those of tests at lengths beyond any that a claim is of."""
+  return {MAIN: main_table(results), BY_DEPTH: depth_table(results)}
 
 
 def over_depths(results: Sequence[Result]) -> list[Result]:
