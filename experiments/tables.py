@@ -93,6 +93,7 @@ WHOLE: Mapping[str, Callable[[list[Result]], Mapping[str, Table]]] = {
   'collinear': collinear_tables.all_tables,
   'hierarchical': hierarchical_tables.all_tables,
   'retrieval_length': retrieval_length_tables.all_tables,
+  'retrieval_length_far': retrieval_length_tables.far_tables,
   'copy_length': copy_length.all_tables,
   'erosion': erosion_tables.all_tables,
   'own_curves': own_curves_tables.all_tables,
