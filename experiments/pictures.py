@@ -21,7 +21,7 @@ SHOWN = (
 # Of needles: those that every seed has learned to find, and that differ.
 FOUND_NEEDLES = (
   *('rotary', 'log_n_rotary', 'p_rotary', 'log_n_p_rotary', 'alibi'),
-  'scale_invariant',
+  *('kerple', 'scale_invariant'),
 )
 
 
@@ -81,13 +81,13 @@ def _draw_lengths() -> None:
 
 
 def _draw_needles() -> None:
-  """Needles found by length, in the mean over depths."""
-  rows = select(_read('retrieval_length'), arm=FOUND_NEEDLES)
-  found = over_depths(rows)
-  trained = trained_length(found)
-  path = RESULTS / 'retrieval_length.png'
-  title = f'Needles, trained in contexts of up to {trained} tokens'
-  plots.accuracy_vs_length(found, trained, path, title, unit='tokens')
+  """Needles found by length, in the mean over depths, and further out."""
+  for name in ('retrieval_length', 'retrieval_length_far'):
+    found = over_depths(select(_read(name), arm=FOUND_NEEDLES))
+    trained = trained_length(found)
+    title = f'Needles, trained in contexts of up to {trained} tokens'
+    path = RESULTS / f'{name}.png'
+    plots.accuracy_vs_length(found, trained, path, title, unit='tokens')
 
 
 def _draw_losses() -> None:
