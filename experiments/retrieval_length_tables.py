@@ -23,7 +23,7 @@ from extrap.tasks.haystack import DEPTHS
 
 FOUND = 0.9  # Least share of needles of an arm that has learned, or keeps it.
 LOST = 0.2  # Above the chance of any needle of the row, 13 %.
-FLAT = 0.1  # Largest rise of a loss that is called flat, in nats a token.
+FLAT = 0.1  # Largest rise of a loss that is called flat, in nats a digit.
 # Of the digits of all answers of a row, and of its first answer.
 LOSS, FIRST_LOSS = 'loss', 'loss_first'
 LONGEST = 16  # Training lengths at which others have published.

@@ -206,7 +206,12 @@ def test_a_network_takes_some_queries_at_a_time(pairs, monkeypatch):
   whole = with_gradient(encoded, 'dense')
   monkeypatch.setattr(relative, 'HELD', 3 * pairs)
   looped, loop = [], jax.lax.map
-  monkeypatch.setattr(jax.lax, 'map', lambda *a: looped.append(a) or loop(*a))
+
+  def counted(*args, **settings):
+    looped.append(args)
+    return loop(*args, **settings)
+
+  monkeypatch.setattr(jax.lax, 'map', counted)
   in_parts = with_gradient(encoded, 'dense')
   assert looped
   same = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
